@@ -1,0 +1,9 @@
+"""Placeholder."""
+from pathlib import Path
+
+from crore.catalog.types import ModelSpec
+
+
+def read_hf_config(path: Path) -> ModelSpec:
+    """Return."""
+    raise NotImplementedError

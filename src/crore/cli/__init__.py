@@ -1,0 +1,77 @@
+"""The command line: one Typer app whose commands import their rooms only when they run.
+
+Nothing here may import NumPy or pydantic at module level: `crore --help` stays under 0.4 s of CPU
+time (tests/test_first_contact.py).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from crore import __version__
+from crore.cli.catalog import catalog
+from crore.cli.messages import one_line
+from crore.cli.plan import plan
+from crore.cli.validate import validate
+from crore.errors import CroreError
+
+__all__ = ["app", "run"]
+
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports for `crore … | head`
+
+app = typer.Typer(
+    name="crore",
+    add_completion=True,
+    rich_markup_mode=None,  # plain help: no box drawing, and rich is not imported for it
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,  # `run` turns an empty command line into --help
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def crore(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Print the version and leave.",
+    ),
+) -> None:
+    """Plan language-model training on one GPU up to ten million.
+
+    Start with: crore plan llama-3.1-405b --gpu h100-sxm --gpus 16k
+
+    Every command reads files and prints its answer; --json prints the same as data.
+    Exit codes: 0 the answer is there, 1 nothing fits (with the nearest miss), 2 bad input.
+    """
+
+
+app.command()(plan)
+app.command()(validate)
+app.command()(catalog)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; a user's mistake is one line on stderr."""
+    try:
+        code = app(args=list(arguments) or ["--help"], prog_name="crore", standalone_mode=False)
+        sys.stdout.flush()
+    except (CroreError, typer.TyperException) as error:
+        print(one_line(error), file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    except BrokenPipeError:
+        # The reader left; without this Python would complain once more while shutting down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    return code if isinstance(code, int) else 0

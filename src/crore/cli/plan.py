@@ -1,0 +1,109 @@
+"""`crore plan`: a model or mission, and the machines, become a plan."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crore.cli.arguments import AsJson, CatalogFile, optional_count, parse_fix
+from crore.cli.complete import complete_gpu, complete_target
+from crore.errors import InputError, UnknownName
+
+if TYPE_CHECKING:
+    from crore.plan import PlanRequest
+
+
+def plan(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|MISSION",
+            help="A model, a mission, or a mission file.",
+            autocompletion=complete_target,
+        ),
+    ],
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="G",
+            help="GPU, as `crore catalog gpus` names it.",
+            autocompletion=complete_gpu,
+        ),
+    ] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")
+    ] = None,
+    seq_len: Annotated[str | None, typer.Option(metavar="S", help="Tokens per sequence.")] = None,
+    global_batch: Annotated[
+        str | None, typer.Option(metavar="B", help="Sequences per optimizer step.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="P", help="Format of the linear layers: bf16, fp8, …")
+    ] = None,
+    fix: Annotated[
+        str | None, typer.Option(metavar="K=V,…", help="Pin the layout: tp=8,pp=16,recompute=full.")
+    ] = None,
+    stack: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Training software to assume.")
+    ] = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan (JSON).")
+    ] = None,
+) -> None:
+    """Find the fastest layout that fits; see its time and memory.
+
+    crore plan llama-3.1-405b --gpu h100-sxm --gpus 16k --tokens 15T
+
+    Nothing fits: exit code 1 and the nearest miss.
+    """
+    flags: dict[str, Any] = {
+        "gpu": gpu,
+        "gpus": optional_count(gpus, "--gpus"),
+        "tokens": optional_count(tokens, "--tokens"),
+        "seq_len": optional_count(seq_len, "--seq-len"),
+        "global_batch": optional_count(global_batch, "--global-batch"),
+        "precision": precision,
+        "stack": stack,
+        "fix": parse_fix(fix) or None,
+        "catalog_file": catalog,
+    }
+    _answer(_request(target, flags), as_json=as_json, output=output)
+
+
+def _request(target: str, flags: dict[str, Any]) -> "PlanRequest":
+    """Lay the flags that were given over the mission, if `target` names one."""
+    from crore.plan import PlanRequest, read_mission
+
+    fields = read_mission(target) or {"model": target}
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "global_batch" in given:
+        fields.pop("global_batch_tokens", None)
+    fields |= given
+    missing = [f"--{key}" for key in ("gpu", "gpus") if key not in fields]
+    if missing:
+        raise InputError(
+            f"crore plan {target[:60]} needs {' and '.join(missing)}, "
+            f"for example --gpu h100-sxm --gpus 16k (all: crore catalog gpus)"
+        )
+    return PlanRequest(**fields)
+
+
+def _answer(request: "PlanRequest", *, as_json: bool, output: Path | None) -> None:
+    """Plan, then print and write."""
+    from crore.io import dump_json, write_json
+    from crore.plan import SCHEMA_VERSION, make_plan, mission_names, plan_record, render
+
+    try:
+        made = make_plan(request)
+    except UnknownName as error:
+        if error.kind != "model":
+            raise
+        # A mistyped mission arrives here as a model: offer both.
+        valid = [*mission_names(), *error.valid]
+        raise UnknownName("model or mission", error.name, valid, error.listing) from error
+    if output is not None:
+        write_json(output, "plan", SCHEMA_VERSION, plan_record(made))
+    typer.echo(dump_json("plan", SCHEMA_VERSION, plan_record(made)) if as_json else render(made))

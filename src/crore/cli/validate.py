@@ -1,0 +1,29 @@
+"""`crore validate`: predictions held against measured runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crore.cli.arguments import AsJson, CatalogFile
+
+
+def validate(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS.jsonl", help="Measured runs, one a line.")],
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="OUT.jsonl", help="Write the prediction of every run.")
+    ] = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict measured runs; see how far off that is."""
+    from crore.io import dump_json, read_jsonl, write_jsonl
+    from crore.plan import SCHEMA_VERSION, render_validation, validate_runs, validation_record
+
+    made = validate_runs(read_jsonl(runs), catalog)
+    if predictions is not None:
+        write_jsonl(predictions, made.predictions)
+    if as_json:
+        typer.echo(dump_json("validation", SCHEMA_VERSION, validation_record(made)))
+    else:
+        typer.echo(render_validation(made))

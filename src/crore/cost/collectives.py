@@ -1,0 +1,103 @@
+"""Time of one collective, by algorithm, with latency that grows with group size and tier.
+
+`S` is the full buffer in bytes (what a rank holds after an all-gather, before a reduce-scatter),
+`n` ranks of which `g` share a scale-up domain, `B` bytes/s per rank and direction, `alpha` seconds
+per step. Formulas: Thakur et al. 2005 (ring, recursive doubling), NCCL's tuning model (tree), and
+hierarchical composition RS inside, AR across, AG inside. Contention outside the job is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crore.cost.arrays import Num
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A process group on two tiers; every field a float or `[N]`."""
+
+    ranks: Num
+    inner: Num
+    """Ranks of the group that share a scale-up domain."""
+    inner_bytes_per_s: Num
+    outer_bytes_per_s: Num
+    """Network bandwidth of one rank."""
+    inner_latency_s: Num
+    outer_latency_s: Num
+
+    @property
+    def outer(self) -> Num:
+        """Domains the group spans."""
+        return np.maximum(self.ranks / self.inner, 1.0)
+
+
+def ring(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
+    """Ring reduce-scatter or all-gather: `(n-1)·alpha + (n-1)/n·S/B`; an all-reduce is two."""
+    steps = ranks - 1
+    return steps * latency_s + steps / ranks * buffer_bytes / bytes_per_s
+
+
+def recursive_doubling(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
+    """Recursive doubling (halving): `log2(n)·alpha + (n-1)/n·S/B`."""
+    return np.log2(ranks) * latency_s + (ranks - 1) / ranks * buffer_bytes / bytes_per_s
+
+
+def double_tree(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
+    """Double binary tree all-reduce: `2·log2(n)·alpha + 2·S/B`."""
+    return 2 * np.log2(ranks) * latency_s + 2 * buffer_bytes / bytes_per_s
+
+
+def in_switch(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
+    """In-switch all-reduce (NVLS): `2·alpha + (1 + 1/n)·S/B`."""
+    return 2 * latency_s + (1 + 1 / ranks) * buffer_bytes / bytes_per_s
+
+
+def gather_s(group: Group, buffer_bytes: Num) -> Num:
+    """All-gather or reduce-scatter: the ring over all ranks, or doubling across domains.
+
+    Inside a domain every rank has its link; across, the `inner` ranks of a domain drive their NICs
+    together, so the tier's rate is `inner·B_nic`, never above the scale-up rate.
+    """
+    across = np.minimum(group.inner * group.outer_bytes_per_s, group.inner_bytes_per_s)
+    rate = np.where(np.greater(group.outer, 1), across, group.inner_bytes_per_s)
+    volume = (group.ranks - 1) / group.ranks * buffer_bytes / rate
+    inside = (group.inner - 1) * group.inner_latency_s
+    steps = group.outer - 1
+    across_s = np.minimum(steps, 2 * np.log2(group.outer)) * group.outer_latency_s
+    return volume + inside + across_s
+
+
+def all_reduce_s(group: Group, buffer_bytes: Num) -> Num:
+    """All-reduce: reduce-scatter and all-gather, the best published algorithm on each tier."""
+    return 2 * gather_s(group, buffer_bytes)
+
+
+def all_to_all_s(group: Group, buffer_bytes: Num) -> Num:
+    """All-to-all of `S` bytes per rank: the tier that carries the larger share of time decides.
+
+    Peers inside the domain go by the scale-up network, the others each by the rank's own NIC.
+    """
+    inside = (group.inner - 1) / group.ranks * buffer_bytes / group.inner_bytes_per_s
+    outside = (group.ranks - group.inner) / group.ranks * buffer_bytes / group.outer_bytes_per_s
+    latency = np.where(np.greater(group.outer, 1), group.outer_latency_s, group.inner_latency_s)
+    return np.maximum(inside, outside) + latency * np.log2(np.maximum(group.ranks, 1.0))
+
+
+def point_to_point_s(group: Group, message_bytes: Num) -> Num:
+    """One message between neighbours of the group, over the network where the group spans it."""
+    remote = np.greater(group.outer, 1)
+    rate = np.where(remote, group.outer_bytes_per_s, group.inner_bytes_per_s)
+    latency = np.where(remote, group.outer_latency_s, group.inner_latency_s)
+    return message_bytes / rate + latency
+
+
+COLLECTIVES = {
+    "all_gather": gather_s,
+    "reduce_scatter": gather_s,
+    "all_reduce": all_reduce_s,
+    "all_to_all": all_to_all_s,
+    "p2p": point_to_point_s,
+}

@@ -1,0 +1,119 @@
+"""The fitted constants: one record, one data file, each with what it was fitted on.
+
+No constant is keyed on a family of runs, a source or a model. Those that differ by software are
+listed by stack, in the order of `stack.FITTED`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost.arrays import Num
+from crore.cost.stack import FITTED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constants:
+    """Shares are of a catalogue figure; every value is a float, or one float per stack."""
+
+    gemm_share: float
+    """Of the measured 16-bit matmul rate, what training products sustain."""
+    gemm_share_fp8: float
+    gemm_share_fp4: float
+    unmeasured_share: float
+    """Of the peak, the matmul rate of a part nobody has measured."""
+    power_exponent: float
+    """Rate against power limit, for parts sold at a lower limit."""
+    wave_weight: float
+    """How much of the last, partly filled wave of tiles is paid (0 none, 1 all)."""
+    tile_prologue_s: float
+    """Start-up of one tile."""
+    misaligned: float
+    """Slow-down of a product with a dimension that is no multiple of 8."""
+    batched_share: float
+    """Of the product rate, what batched attention products sustain."""
+    flash2_share: float
+    """Of the matmul rate, FlashAttention-2 forward before Hopper."""
+    flash2_hopper_share: float
+    flash3_share: float
+    """Of the matmul rate, kernels written for Hopper and later."""
+    flash_backward: float
+    """Slow-down of the backward kernel at equal FLOPs."""
+    memory_share: float
+    """Of the memory bandwidth, what element-wise kernels sustain."""
+    traffic: tuple[float, ...]
+    """By stack: element-wise bytes over those of perfectly fused kernels."""
+    score_traffic: float
+    """The same for passes over the attention matrix."""
+    score_fallback: float
+    """Slow-down of the softmax where the fused kernel does not apply."""
+    quantize_traffic: float
+    """Cast bytes over those of one fused cast."""
+    block_traffic: float
+    """The same with one scale per block."""
+    host_launch_s: tuple[float, ...]
+    """By stack: host time per kernel launch."""
+    host_message_s: float
+    """Host time per collective, beyond a launch."""
+    host_step_s: float
+    """Host time per step."""
+    domain_share: float
+    """Of the scale-up bandwidth, what collectives sustain."""
+    nic_share: float
+    """Of the network bandwidth, what collectives sustain."""
+    domain_latency_s: float
+    nic_latency_s: float
+    tp_hidden: float
+    """Share of tensor- and context-parallel messages hidden where the stack overlaps them."""
+    ep_hidden: float
+    """Share of expert messages hidden where the stack overlaps."""
+    compute_hides: float
+    """Share of a pass's compute that can hide data-parallel messages."""
+    interference: float
+    """Seconds lost per second of hidden message: it takes processors and bandwidth."""
+    scan_share: float
+    """Of the matmul rate, what state-space scans sustain."""
+    moe_launches: float
+    """Host launches of an expert layer over those listed."""
+
+    def by_stack(self, name: str, code: Num) -> NDArray[np.float64]:
+        """Return the column of a per-stack constant."""
+        return np.asarray(getattr(self, name))[np.asarray(code, dtype=np.intp)]
+
+
+COUNT_PER_STACK = len(FITTED)
+
+
+def count_fitted(constants: Constants) -> int:
+    """Return how many numbers were fitted."""
+    return sum(np.size(getattr(constants, f.name)) for f in fields(constants))
+
+
+def constants_from(rows: Mapping[str, Mapping[str, Any]]) -> Constants:
+    """Build the record from the data file's rows."""
+    values: dict[str, Any] = {}
+    for field in fields(Constants):
+        value = rows[field.name]["value"]
+        values[field.name] = tuple(value) if isinstance(value, list) else float(value)
+    return Constants(**values)
+
+
+@cache
+def fitted_rows() -> Mapping[str, Any]:
+    """Return the shipped data file, parsed."""
+    text = files("crore.catalog").joinpath("data/fitted.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def fitted_constants() -> Constants:
+    """Return the shipped constants."""
+    return constants_from(fitted_rows()["constants"])

@@ -1,0 +1,120 @@
+"""A machine as columns: what one GPU sustains and how it is wired, for one number format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from crore.catalog.types import Accelerator, Cluster, Fabric
+from crore.cost.arrays import Num
+from crore.errors import InputError
+
+PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4")
+_FORMAT: Final = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", "mxfp8": "fp8",
+                  "nvfp4": "fp4"}  # fmt: skip
+# Generations differ in how an attention kernel reaches the matrix units (mma.sync against wgmma
+# and tcgen05), so the first year of each is the boundary.
+HOPPER_YEAR: Final = 2022
+BLACKWELL_YEAR: Final = 2024
+ENDPOINTS_UNLIMITED: Final = 1e12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """What one GPU does and sees; every field a float or `[N]`."""
+
+    half_peak: Num
+    """Dense 16-bit peak, FLOP/s (of fp32 where that is the format)."""
+    half_measured: Num
+    """Largest published 16-bit matmul rate, FLOP/s; 0 when nobody published one."""
+    linear_peak: Num
+    """Dense peak of the linear layers' format, FLOP/s."""
+    linear_measured: Num
+    narrow: Num
+    """1 for 8-bit linear layers, 2 for 4-bit, else 0."""
+    block_scaled: Num
+    """1 for formats with one scale per block of 16-32 values (MX, NV)."""
+    hopper: Num
+    """1 from 2022 on: matrix units fed asynchronously."""
+    blackwell: Num
+    """1 from 2024 on."""
+    power_ratio: Num
+    """Power limit over that of the part whose matmul rate was measured."""
+    sms: Num
+    memory_bytes: Num
+    memory_bytes_per_s: Num
+    node_size: Num
+    domain_size: Num
+    domain_bytes_per_s: Num
+    nic_bytes_per_s: Num
+    host_bytes_per_s: Num
+    hop_latency_s: Num
+    """Extra latency of the fabric per network step, over the fitted end-point latency."""
+
+
+def peak(accelerator: Accelerator, precision: str) -> float:
+    """Return the dense peak in FLOP/s of a precision.
+
+    Raises InputError when the part has no such format, naming those it has.
+    """
+    kind = _FORMAT.get(precision)
+    value = accelerator.peak_flops.get(kind, 0.0) if kind else 0.0
+    if not value:
+        have = [p for p in PRECISIONS if accelerator.peak_flops.get(_FORMAT[p])]
+        raise InputError(
+            f"{accelerator.name} has no {precision} peak in the catalogue; it has {', '.join(have)}"
+        )
+    return value
+
+
+def machine_of(
+    accelerator: Accelerator,
+    precision: str,
+    *,
+    node_size: int = 0,
+    nic_bytes_per_s: float = 0.0,
+    hop_latency_s: float = 0.0,
+) -> Machine:
+    """Return the columns of one accelerator at one precision, as plain floats.
+
+    `node_size` and `nic_bytes_per_s` override the part's own when positive.
+    Raises InputError when the part lacks the format.
+    """
+    half = "bf16" if accelerator.peak_flops.get("bf16") else "fp16"
+    half = half if precision != "fp32" and accelerator.peak_flops.get(half) else "fp32"
+    kind = _FORMAT.get(precision, precision)
+    domain = accelerator.domain_size
+    size = node_size or accelerator.node_size
+    return Machine(
+        half_peak=peak(accelerator, half),
+        half_measured=accelerator.matmul_flops.get(half, 0.0),
+        linear_peak=peak(accelerator, precision),
+        linear_measured=accelerator.matmul_flops.get(half if kind == "fp16" else kind, 0.0),
+        narrow=float({"fp8": 1, "fp4": 2}.get(kind, 0)),
+        block_scaled=float(precision in ("mxfp8", "nvfp4")),
+        hopper=float(accelerator.year >= HOPPER_YEAR),
+        blackwell=float(accelerator.year >= BLACKWELL_YEAR),
+        power_ratio=accelerator.power_ratio,
+        sms=float(accelerator.sms or 100),
+        memory_bytes=accelerator.memory_bytes,
+        memory_bytes_per_s=accelerator.memory_bytes_per_s,
+        node_size=float(size),
+        domain_size=float(domain if domain > accelerator.node_size else min(domain, size)),
+        domain_bytes_per_s=accelerator.domain_bytes_per_s or accelerator.host_bytes_per_s,
+        nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s,
+        host_bytes_per_s=accelerator.host_bytes_per_s,
+        hop_latency_s=hop_latency_s,
+    )
+
+
+def machine_of_cluster(
+    cluster: Cluster, accelerator: Accelerator, fabric: Fabric, precision: str
+) -> Machine:
+    """Return the columns of a named cluster: its nodes, its network and its hops."""
+    return machine_of(
+        accelerator,
+        precision,
+        node_size=cluster.node_size,
+        nic_bytes_per_s=cluster.nic_bytes_per_s or fabric.port_bytes_per_s * fabric.taper,
+        hop_latency_s=(2 * fabric.tiers - 1) * fabric.hop_latency_s,
+    )

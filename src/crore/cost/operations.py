@@ -1,0 +1,110 @@
+"""One training step as a list of operations: the description planner, simulator and rehearsal share.
+
+Every numeric field is a float or `[N]`, zero where absent, and speaks of one execution on one rank.
+`count` says how often a rank of that stage class executes it per repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from crore.cost.arrays import Num
+
+Kind: TypeAlias = Literal[
+    "gemm", "attention", "scan", "memory", "collective", "optimizer", "transfer"
+]
+Stage: TypeAlias = Literal["layer", "first", "last", "rank"]
+"""Where it runs: with every layer, on the first or last pipeline rank, or once on every rank."""
+Phase: TypeAlias = Literal["forward", "recompute", "backward", "step"]
+Repeat: TypeAlias = Literal["micro_batch", "step", "outer_step"]
+Axis: TypeAlias = Literal["", "pp", "dp_replicate", "dp_shard", "cp", "tp", "ep"]
+Redo: TypeAlias = Literal["never", "core", "layer"]
+"""Recomputed under: no mode, selective and full, or full alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gemm:
+    """`groups` matrix products of `[m, k] x [k, n]`."""
+
+    m: Num
+    n: Num
+    k: Num
+    groups: Num = 1.0
+    half: bool = False
+    """Kept in 16 bits whatever the linear layers' format."""
+
+    @property
+    def flops(self) -> Num:
+        """2·m·n·k·groups."""
+        return 2 * self.m * self.n * self.k * self.groups
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One kernel, message or transfer of a step."""
+
+    name: str
+    kind: Kind
+    stage: Stage = "layer"
+    phase: Phase = "forward"
+    repeat: Repeat = "micro_batch"
+    count: Num = 1.0
+    flops: Num = 0.0
+    bytes_moved: Num = 0.0
+    message_bytes: Num = 0.0
+    """The collective's full buffer on one rank."""
+    axis: Axis = ""
+    collective: str = ""
+    saved_bytes: Num = 0.0
+    """Kept from this forward until its backward."""
+    freed_bytes: Num = 0.0
+    launches: Num = 0.0
+    """Kernels the host starts."""
+    gemm: Gemm | None = None
+    passes: float = 1.0
+    """How many products of `gemm`'s shape it runs."""
+    scores: bool = False
+    """A memory pass over the attention matrix (unfused attention only)."""
+    redo: Redo = "layer"
+    backward: float = 2.0
+    """Backward work over forward work: 2 for a product, 2.5 for a flash kernel, 1 for a message."""
+
+
+def matmul(name: str, shape: Gemm, saved_bytes: Num = 0.0, **fields: object) -> Operation:
+    """Return the operation of one matrix product."""
+    op = Operation(
+        name=name, kind="gemm", gemm=shape, flops=shape.flops, saved_bytes=saved_bytes, launches=1.0
+    )
+    return replace(op, **fields) if fields else op  # type: ignore[arg-type]
+
+
+def backward_of(op: Operation) -> Operation:
+    """Return the backward twin: the same shape, more passes, activations freed."""
+    mirrored = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
+    return replace(
+        op,
+        phase="backward",
+        flops=op.flops * op.backward,
+        bytes_moved=op.bytes_moved * op.backward,
+        launches=op.launches * 2,
+        passes=op.passes * op.backward,
+        collective=mirrored.get(op.collective, op.collective),
+        saved_bytes=0.0,
+        freed_bytes=op.saved_bytes,
+    )
+
+
+def recompute_of(op: Operation, core: Num, layer: Num) -> Operation | None:
+    """Return the recomputed twin, its count scaled by the share of layers redone, or None.
+
+    `core` is 1 where the attention core is redone, `layer` the share of layers redone in full.
+    """
+    if op.redo == "never" or op.stage != "layer":
+        return None
+    share = np.maximum(core, layer) if op.redo == "core" else layer
+    if not np.any(share):
+        return None
+    return replace(op, phase="recompute", count=op.count * share, saved_bytes=0.0, freed_bytes=0.0)

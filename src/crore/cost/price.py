@@ -1,0 +1,149 @@
+"""Seconds of one operation on one rank: products, kernels, passes over memory, messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crore.cost.arrays import Num, present
+from crore.cost.collectives import COLLECTIVES
+from crore.cost.constants import Constants
+from crore.cost.job import Job
+from crore.cost.machine import Machine
+from crore.cost.operations import Gemm, Operation
+from crore.cost.step_messages import group_of
+
+TILE = 128
+"""Edge of an output tile; 128 x 128 is what the vendor libraries fall back to on all generations."""
+ALIGNMENT = 8
+"""Elements of 16 bits in the 16-byte units that matrix units load."""
+KERNEL_GAP_S = 1.5e-6
+"""Device time between two dependent kernels: drain, launch, fill."""
+PROGRESS = 0.9
+"""Share of memory bandwidth a product's operands stream at when it is memory bound."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """What the machine sustains, after the fitted shares; floats or `[N]`."""
+
+    half_flops_per_s: Num
+    linear_flops_per_s: Num
+    batched_flops_per_s: Num
+    flash_flops_per_s: Num
+    scan_flops_per_s: Num
+    memory_bytes_per_s: Num
+    traffic: Num
+    quantize: Num
+
+
+def rates_of(job: Job, c: Constants) -> Rates:
+    """Return sustained rates of the job's machine and stack."""
+    m, stack = job.machine, job.stack
+    power = m.power_ratio**c.power_exponent
+    half_ceiling = np.where(
+        np.greater(m.half_measured, 0), m.half_measured, m.half_peak * c.unmeasured_share
+    )
+    linear_ceiling = np.where(
+        np.greater(m.linear_measured, 0), m.linear_measured, m.linear_peak * c.unmeasured_share
+    )
+    half = half_ceiling * power
+    narrow = np.where(np.equal(m.narrow, 2), c.gemm_share_fp4, c.gemm_share_fp8)
+    share = np.where(np.greater(m.narrow, 0), narrow, c.gemm_share)
+    flash2 = np.where(np.greater(m.hopper, 0), c.flash2_hopper_share, c.flash2_share)
+    native = stack.flash_native * m.hopper
+    flash = c.flash3_share * native + flash2 * (1 - native)
+    block = m.block_scaled * c.block_traffic + (1 - m.block_scaled)
+    return Rates(
+        half_flops_per_s=half * c.gemm_share,
+        linear_flops_per_s=linear_ceiling * power * share,
+        batched_flops_per_s=half * c.batched_share,
+        flash_flops_per_s=half * flash,
+        scan_flops_per_s=half * c.scan_share,
+        memory_bytes_per_s=m.memory_bytes_per_s * c.memory_share,
+        traffic=c.by_stack("traffic", stack.code),
+        quantize=c.quantize_traffic * block,
+    )
+
+
+def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
+    """Seconds of `groups` products: waves of 128 x 128 tiles, or the operands' traffic if longer.
+
+    `t = (w + weight·(ceil(w) - w))·(2·128²·k/rate_per_sm + prologue)`, `w = tiles/SMs`. Products
+    with a dimension that is no multiple of 8 elements load in smaller units and run slower.
+    Left out: split-k, tile shapes chosen by shape, cache reuse between products.
+    """
+    batched = present(np.greater(gemm.groups, 1)) and gemm.half
+    rate = rates.linear_flops_per_s
+    if gemm.half:
+        rate = rates.batched_flops_per_s if batched else rates.half_flops_per_s
+    tiles = np.ceil(gemm.m / TILE) * np.ceil(gemm.n / TILE) * gemm.groups
+    waves = tiles / machine.sms
+    waves = waves + c.wave_weight * (np.ceil(waves) - waves)
+    busy = waves * (2.0 * TILE * TILE * machine.sms * gemm.k / rate + c.tile_prologue_s)
+    elements = gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n
+    streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
+    odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
+    slow = 1 + (c.misaligned - 1) * np.greater(odd, 0)
+    return np.maximum(busy * slow, streaming) + KERNEL_GAP_S
+
+
+def score_slowdown(job: Job, c: Constants) -> Num:
+    """Slow-down of the softmax where Megatron's fused kernel does not apply.
+
+    It needs heads x micro-batch on a rank in multiples of 4 and at most 4,096 keys
+    (NVIDIA/Megatron-LM fused_softmax.py).
+    """
+    batch = job.shape.heads / job.layout.tp * job.layout.micro_batch
+    falls = np.not_equal(np.mod(batch, 4), 0) | np.greater(job.seq_len, 4096)
+    return c.score_traffic * np.where(falls, c.score_fallback, 1.0)
+
+
+class Pricer:
+    """Prices operations of one job; products that share a shape are priced once."""
+
+    def __init__(self, job: Job, constants: Constants) -> None:
+        self.job = job
+        self.constants = constants
+        self.rates = rates_of(job, constants)
+        self._gemms: dict[int, Num] = {}
+
+    def seconds(self, op: Operation) -> Num:
+        """Return seconds of one execution of `op`, a float or `[N]`."""
+        rates = self.rates
+        if op.gemm is not None:
+            return self._gemm(op.gemm) * op.passes
+        if op.kind == "attention":
+            slow = self.constants.flash_backward if op.phase == "backward" else 1.0
+            return op.flops / rates.flash_flops_per_s * slow + KERNEL_GAP_S
+        if op.kind == "scan":
+            return op.flops / rates.scan_flops_per_s + op.launches * KERNEL_GAP_S
+        if op.kind == "collective":
+            return self._collective(op)
+        if op.kind == "transfer":
+            return op.message_bytes / self.job.machine.host_bytes_per_s
+        return self._pass(op)
+
+    def _gemm(self, gemm: Gemm) -> Num:
+        key = id(gemm)
+        if key not in self._gemms:
+            self._gemms[key] = gemm_s(gemm, self.job.machine, self.rates, self.constants)
+        return self._gemms[key]
+
+    def _pass(self, op: Operation) -> Num:
+        if op.kind == "optimizer":
+            factor: Num = 1.0
+        elif op.scores:
+            factor = score_slowdown(self.job, self.constants)
+        elif op.name.endswith("cast"):
+            factor = self.rates.quantize
+        else:
+            factor = self.rates.traffic
+        gap = op.launches * KERNEL_GAP_S
+        return op.bytes_moved * factor / self.rates.memory_bytes_per_s + gap
+
+    def _collective(self, op: Operation) -> Num:
+        expert = op.repeat == "step" and op.axis == "ep"
+        group = group_of(self.job, op.axis, self.constants, expert_step=expert)
+        return COLLECTIVES[op.collective](group, op.message_bytes)

@@ -1,0 +1,95 @@
+"""Software stacks as columns: traits from the catalogue, one code that selects fitted speeds."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from crore.cost.arrays import Num
+from crore.errors import UnknownName
+
+FITTED: Final = ("megatron-2021", "megatron-2025", "fsdp", "xla")
+"""Stacks with speeds of their own, in the order of the fitted columns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """Traits of a training stack; every field a float or `[N]`."""
+
+    code: Num
+    """Index into FITTED."""
+    flash: Num
+    """1 for a flash-attention kernel, 0 for products and a softmax over the whole matrix."""
+    flash_native: Num
+    """1 where the kernel uses the asynchronous matrix units of Hopper and later."""
+    tp_overlap: Num
+    dp_overlap: Num
+    p2p_overlap: Num
+    dropout: Num
+    narrow_saves: Num
+    """1 where 8-bit linear layers keep their inputs in 8 bits for the backward pass."""
+    weight_bytes: Num
+    grad_bytes: Num
+    reduce_bytes: Num
+    """Bytes per element of a gradient message."""
+    optimizer_bytes: Num
+    fused_cross_entropy: Num
+    expert_tp: Num
+    """1 where experts are tensor parallel like the rest unless told otherwise."""
+
+
+@cache
+def stack_rows() -> Mapping[str, Mapping[str, Any]]:
+    """Return the shipped rows by name."""
+    text = files("crore.catalog").joinpath("data/stacks.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def stack_of(name: str) -> Stack:
+    """Return a stack's traits as plain floats.
+
+    Raises UnknownName for a name the catalogue does not hold.
+    """
+    rows = stack_rows()
+    if name not in rows:
+        raise UnknownName("stack", name, rows)
+    row = rows[name]
+    attention = row["attention"]
+    return Stack(
+        code=float(FITTED.index(row.get("speeds_of", name))),
+        flash=float(attention != "unfused"),
+        flash_native=float(attention == "flash-3"),
+        narrow_saves=float(row["cores"] == "megatron"),
+        expert_tp=float(row["expert_tp_default"]),
+        **{
+            key: float(row[key])
+            for key in (
+                "tp_overlap", "dp_overlap", "p2p_overlap", "dropout", "weight_bytes", "grad_bytes",
+                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy",
+            )
+        },
+    )  # fmt: skip
+
+
+_PATTERNS: Final = (
+    ("xla", r"maxtext|pax|\bjax\b|\bxla\b"),
+    ("fsdp", r"fsdp|torchtitan|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
+    ("megatron-2021", r"deepspeed|megatron-lm (2019|202[0-2])|megatron.*v?[23]\.\d|varuna"),
+    ("megatron-2025", r"nemo|megatron|transformerengine|mcore"),
+)
+FLASH_YEAR: Final = 2023
+"""Flash attention reached the Megatron line in 2023 (NVIDIA/Megatron-LM v3.0)."""
+
+
+def stack_for_software(software: str, year: int | None = None) -> str:
+    """Name the stack that a run's free-text software line describes; megatron-2025 if none fits."""
+    text = software.lower()
+    for name, pattern in _PATTERNS:
+        if re.search(pattern, text):
+            return name
+    return "megatron-2021" if year and year < FLASH_YEAR else "megatron-2025"

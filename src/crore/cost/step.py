@@ -1,0 +1,39 @@
+"""The step as one list of operations, from the layers to the optimizer."""
+
+from __future__ import annotations
+
+from crore.cost.job import Job
+from crore.cost.operations import Operation, backward_of, recompute_of
+from crore.cost.step_ends import end_operations, optimizer_operations
+from crore.cost.step_layers import (
+    attention_layer,
+    deltanet_layer,
+    dense_layer,
+    mamba_layer,
+    moe_layer,
+)
+from crore.cost.step_messages import (
+    layer_messages,
+    pipeline_messages,
+    sharded_messages,
+    step_messages,
+)
+
+LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer, moe_layer, layer_messages)
+
+
+def operations(job: Job) -> list[Operation]:
+    """Return every operation of one step on the ranks of the fullest stage and the two ends."""
+    ops: list[Operation] = []
+    forward = [op for build in LAYERS for op in build(job)]
+    forward += [*end_operations(job), *pipeline_messages(job), *sharded_messages(job)]
+    for op in forward:
+        ops.append(op)
+        if op.phase != "forward":
+            continue
+        again = recompute_of(op, job.redo_core, job.redo_layer)
+        if again is not None:
+            ops.append(again)
+        if op.backward:
+            ops.append(backward_of(op))
+    return ops + [*step_messages(job), *optimizer_operations(job)]

@@ -1,0 +1,172 @@
+"""Messages of a step: every collective and transfer, with its axis, buffer and how often.
+
+Buffer conventions are those of `collectives`: what a rank holds after an all-gather or before a
+reduce-scatter. Activations travel in 16 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from crore.cost.arrays import Num, present
+from crore.cost.collectives import Group
+from crore.cost.constants import Constants
+from crore.cost.job import Job
+from crore.cost.layout import layers_per_stage
+from crore.cost.operations import Axis, Operation
+from crore.cost.schedules import transfers
+from crore.cost.step_ends import expert_data_ranks, local_weights, stage_weights
+from crore.cost.step_layers import HALF
+
+
+def layer_messages(job: Job) -> Iterator[Operation]:
+    """Yield tensor-, context- and expert-parallel messages of one micro-batch's layers."""
+    s, layout = job.shape, job.layout
+    activations = HALF * job.tokens * s.hidden
+    if present(np.greater(layout.tp, 1)):
+        # A dense or mixer sub-layer gathers its input and reduces its output; experts with their
+        # own parallelism do neither, except for a shared expert.
+        mixers = s.attention + s.mamba + s.deltanet
+        shared = s.moe * np.greater(s.shared_ffn, 0)
+        spread = s.moe * np.equal(layout.etp, layout.tp) * (1 - np.greater(s.shared_ffn, 0))
+        blocks = (mixers + s.dense + shared + spread) * job.stage_share
+        count = blocks * np.greater(layout.tp, 1)
+        sequence = layout.sequence_parallel
+        yield _message("tp gather", "tp", "all_gather", activations, count * sequence)
+        yield _message("tp scatter", "tp", "reduce_scatter", activations, count * sequence)
+        yield _message("tp all-reduce", "tp", "all_reduce", activations, count * (1 - sequence))
+    if present(np.greater(layout.cp, 1)):
+        yield from _context_messages(job)
+    if present(np.greater(layout.ep, 1)):
+        routed = HALF * job.expert_tokens / layout.etp * s.hidden
+        count = s.moe * job.stage_share * np.greater(layout.ep, 1)
+        yield _message("expert dispatch", "ep", "all_to_all", routed, count)
+        yield _message("expert combine", "ep", "all_to_all", routed, count)
+
+
+def _context_messages(job: Job) -> Iterator[Operation]:
+    """Ring attention: keys and values of every other context rank pass by each layer."""
+    s, layout = job.shape, job.layout
+    local = s.kv_heads * s.head_dim / np.minimum(layout.tp, np.maximum(s.kv_heads, 1.0)) * 2
+    latent = s.heads * (s.qk_nope + s.qk_rope + s.v_dim) / layout.tp
+    width = local * (1 - s.mla) + latent * s.mla
+    buffer = HALF * job.tokens * layout.cp * width
+    count = s.attention * job.stage_share * np.greater(layout.cp, 1)
+    yield _message("cp ring", "cp", "all_gather", buffer, count, backward=2.0, redo="core")
+
+
+def pipeline_messages(job: Job) -> Iterator[Operation]:
+    """Yield the activation a stage boundary passes on, per micro-batch and chunk."""
+    layout = job.layout
+    pipelined = np.greater(layout.pp, 1)
+    if not present(pipelined):
+        return
+    # Without sequence parallelism Megatron scatters before the send and gathers after it.
+    size = HALF * job.tokens * job.shape.hidden / layout.tp
+    chunks = transfers(layout.schedule, layout.vpp) * pipelined
+    yield _message("pp send", "pp", "p2p", size, chunks, stage="rank", launches=4.0)
+
+
+def sharded_messages(job: Job) -> Iterator[Operation]:
+    """Yield fully sharded gathers (each pass) and gradient scatters (each micro-batch)."""
+    layout = job.layout
+    sharded = np.equal(layout.zero, 3) & np.greater(layout.dp_shard, 1)
+    if not present(sharded):
+        return
+    plain, experts = stage_weights(job)
+    layers = layers_per_stage(layout, job.shape.layers)
+    buffer = HALF * (plain + experts) / layers
+    gradients = buffer / HALF * job.stack.reduce_bytes
+    count = layers * sharded
+    yield _message("shard gather", "dp_shard", "all_gather", buffer, count, backward=0.0)
+    yield _message(
+        "shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward"
+    )
+    yield _message(
+        "gradient scatter", "dp_shard", "reduce_scatter", gradients, count, phase="backward"
+    )
+
+
+def step_messages(job: Job) -> Iterator[Operation]:
+    """Yield what data parallelism sends once per step: gradients out, weights back."""
+    layout = job.layout
+    plain, experts = stage_weights(job)
+    dp = layout.dp * layout.cp
+    whole = np.not_equal(layout.zero, 3)
+    optimizer_sharded = np.greater_equal(layout.zero, 1)
+    reduce_bytes, expert_dp = job.stack.reduce_bytes, expert_data_ranks(job)
+    for name, elements, ranks in (("", plain, dp), ("expert ", experts, expert_dp)):
+        if not present(elements):
+            continue
+        count = np.greater(ranks, 1) * whole * 1.0
+        axis: Axis = "dp_replicate" if name == "" else "ep"
+        gradients, weights = elements * reduce_bytes, elements * HALF
+        yield _step(
+            f"{name}gradient reduce-scatter", axis, "reduce_scatter", gradients,
+            count * optimizer_sharded,
+        )  # fmt: skip
+        yield _step(f"{name}weight all-gather", axis, "all_gather", weights,
+                    count * optimizer_sharded)  # fmt: skip
+        yield _step(f"{name}gradient all-reduce", axis, "all_reduce", gradients,
+                    count * (1 - optimizer_sharded))  # fmt: skip
+    hybrid = np.greater(layout.dp_replicate, 1) & np.equal(layout.zero, 3)
+    if present(hybrid):
+        shard = (plain + experts) / layout.dp_shard * reduce_bytes
+        yield _step("replica all-reduce", "dp_replicate", "all_reduce", shard, hybrid * 1.0)
+    tied = np.greater(layout.pp, 1) * job.shape.tied
+    if present(tied):
+        table = local_weights(job)[2] * reduce_bytes
+        yield _step("tied table exchange", "pp", "p2p", 2 * table, tied)
+
+
+def _message(
+    name: str, axis: Axis, collective: str, buffer: Num, count: Num, **fields: object
+) -> Operation:
+    values: dict[str, object] = {
+        "kind": "collective", "name": name, "axis": axis, "collective": collective,
+        "message_bytes": buffer, "count": count, "launches": 1.0, "backward": 1.0,
+    }  # fmt: skip
+    return Operation(**(values | fields))  # type: ignore[arg-type]
+
+
+def _step(name: str, axis: Axis, collective: str, buffer: Num, count: Num) -> Operation:
+    return _message(
+        name, axis, collective, buffer, count, stage="rank", phase="step", repeat="step"
+    )
+
+
+def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = False) -> Group:
+    """Return the process group of an axis.
+
+    Ranks are laid out tensor innermost, then context, then data parallel, pipeline outermost, so
+    a group of stride `k` has `domain/k` members in one scale-up domain. `expert_step` asks for the
+    data-parallel group of an expert shard (stride ep·etp).
+    """
+    layout, machine = job.layout, job.machine
+    tp, cp = layout.tp, layout.cp
+    strided: dict[str, tuple[Num, Num]] = {
+        "tp": (tp, 1.0),
+        "cp": (cp, tp),
+        "ep": (layout.ep, layout.etp),
+        "dp_shard": (layout.dp_shard, tp * cp),
+        "dp_replicate": (layout.dp * cp, tp),
+        "pp": (layout.pp, tp * cp * layout.dp),
+    }
+    ranks, stride = strided[axis]
+    if expert_step:
+        ranks, stride = expert_data_ranks(job), layout.ep * layout.etp
+    if axis == "dp_replicate" and not expert_step:
+        hybrid = np.equal(layout.zero, 3)
+        ranks = np.where(hybrid, layout.dp_replicate, ranks)
+        stride = np.where(hybrid, tp * cp * layout.dp_shard, stride)
+    inner = np.minimum(np.maximum(np.floor(machine.domain_size / stride), 1.0), ranks)
+    return Group(
+        ranks=ranks,
+        inner=inner,
+        inner_bytes_per_s=machine.domain_bytes_per_s * constants.domain_share,
+        outer_bytes_per_s=machine.nic_bytes_per_s * constants.nic_share,
+        inner_latency_s=constants.domain_latency_s,
+        outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
+    )

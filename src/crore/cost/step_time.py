@@ -1,0 +1,208 @@
+"""Step time: price every operation, then add up what is not hidden behind something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crore.cost.arrays import Num, present
+from crore.cost.constants import Constants
+from crore.cost.job import Job
+from crore.cost.layout import layers_per_stage
+from crore.cost.operations import Operation
+from crore.cost.price import Pricer
+from crore.cost.schedules import bubble_s
+from crore.cost.shape import core_width, forward_flops_per_token, mean_context
+from crore.cost.step import operations
+from crore.cost.stragglers import barrier_slowdown
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Running sums of one micro-batch on one rank; seconds, floats or `[N]`."""
+
+    product: Num = 0.0
+    attention: Num = 0.0
+    memory: Num = 0.0
+    recompute: Num = 0.0
+    forward: Num = 0.0
+    weight: Num = 0.0
+    first: Num = 0.0
+    last: Num = 0.0
+    launches: Num = 0.0
+    messages: Num = 0.0
+    axis: dict[str, Num] = field(default_factory=dict)
+    step: dict[str, Num] = field(default_factory=dict)
+    optimizer: Num = 0.0
+
+    @property
+    def compute(self) -> Num:
+        """Device work of the fullest stage's layers."""
+        return self.product + self.attention + self.memory + self.recompute
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTime:
+    """Seconds of one optimizer step and where they go; the parts add up to the step."""
+
+    step_s: Num
+    parts: dict[str, Num]
+    micro_batch_s: Num
+    """One micro-batch on the slowest rank."""
+    model_flops: Num
+    """Of one step on one GPU, recompute left out."""
+    hardware_flops: Num
+    """The same with recompute and the flash backward's extra product."""
+
+
+def tally(job: Job, ops: list[Operation], pricer: Pricer) -> Tally:
+    """Sum priced operations by where they run and what they are."""
+    total = Tally()
+    for op in ops:
+        seconds = pricer.seconds(op) * op.count
+        if op.kind == "optimizer":
+            total.optimizer = total.optimizer + seconds
+        elif op.kind == "transfer":
+            total.optimizer = total.optimizer + seconds
+        elif op.kind == "collective":
+            into = total.step if op.repeat == "step" else total.axis
+            into[op.axis] = into.get(op.axis, 0.0) + seconds
+            if op.repeat == "micro_batch":
+                total.messages = total.messages + op.count * op.launches
+        elif op.stage == "first":
+            total.first = total.first + seconds
+        elif op.stage == "last":
+            total.last = total.last + seconds
+        else:
+            _add_layer(total, op, seconds)
+    return total
+
+
+def _add_layer(total: Tally, op: Operation, seconds: Num) -> None:
+    total.launches = total.launches + op.launches * op.count
+    if op.phase == "recompute":
+        total.recompute = total.recompute + seconds
+        return
+    if op.phase == "forward":
+        total.forward = total.forward + seconds
+    elif op.kind == "gemm":
+        total.weight = total.weight + seconds / 2
+    kind = {"gemm": "product", "attention": "attention"}.get(op.kind, "memory")
+    setattr(total, kind, getattr(total, kind) + seconds)
+
+
+def hide(message_s: Num, compute_s: Num, overlap: Num, c: Constants) -> Num:
+    """Seconds a message adds when `overlap` is 1: what compute cannot cover, and interference.
+
+    `max(0, t_m - w·t_c) + k·min(t_m, w·t_c)`; all of it when `overlap` is 0.
+    """
+    cover = c.compute_hides * compute_s
+    left = np.maximum(message_s - cover, 0.0) + c.interference * np.minimum(message_s, cover)
+    return overlap * left + (1 - overlap) * message_s
+
+
+def soft_max(a: Num, b: Num) -> Num:
+    """Fourth-power mean of two times that overlap imperfectly: at least the larger of them."""
+    return np.sqrt(np.sqrt(a**4 + b**4))
+
+
+def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
+    """Seconds per micro-batch that each axis adds on the fullest stage."""
+    stack, axis = job.stack, total.axis
+    tp_overlap = np.maximum(stack.tp_overlap, job.layout.tp_overlap)
+    exposed = {
+        "tp": axis.get("tp", 0.0) * (1 - c.tp_hidden * tp_overlap),
+        "cp": axis.get("cp", 0.0) * (1 - c.tp_hidden * stack.tp_overlap),
+        "ep": axis.get("ep", 0.0) * (1 - c.ep_hidden * stack.dp_overlap),
+        "pp": axis.get("pp", 0.0) * (1 - c.tp_hidden * stack.p2p_overlap),
+    }
+    shard = axis.get("dp_shard", 0.0)
+    exposed["dp"] = hide(shard, total.compute, stack.dp_overlap, c) if present(shard) else 0.0
+    return exposed
+
+
+def step_time(job: Job, c: Constants) -> StepTime:
+    """Return the seconds of one optimizer step and its parts, each a float or `[N]`."""
+    pricer = Pricer(job, c)
+    total = tally(job, operations(job), pricer)
+    return combine(job, total, c)
+
+
+def combine(job: Job, total: Tally, c: Constants) -> StepTime:
+    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers."""
+    layout, shape, stack = job.layout, job.shape, job.stack
+    exposed = exposed_messages(job, total, c)
+    device = total.compute + sum(exposed.values())
+    launch_s = c.by_stack("host_launch_s", stack.code)
+    host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
+    layers = soft_max(device, host)
+    full = layers_per_stage(layout, shape.layers)
+    one = np.equal(layout.pp, 1)
+    left = np.clip(shape.layers - full * (layout.pp - 1), 0.0, full) / full
+    last = layers * left + total.last
+    slowest = np.where(
+        one, layers + total.first + total.last, np.maximum(layers + total.first, last)
+    )
+    whole = layers * shape.layers / full + total.first + total.last
+    busy = total.compute + 1e-30
+    mean_other = (whole - slowest) / np.maximum(layout.pp - 1, 1.0)
+    forward = mean_other * (total.forward + total.recompute) / busy
+    weight = mean_other * total.weight / busy
+    inputs = mean_other - forward - weight
+    bubble = bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
+    m = job.micro_batches
+    data = sum(total.step.values(), start=np.asarray(0.0))
+    data_s = hide(data, slowest, stack.dp_overlap, c)
+    running = m * slowest
+    step = running + bubble + data_s + total.optimizer + c.host_step_s
+    slow = barrier_slowdown(layout.gpus)
+    scale = layers / np.maximum(device, 1e-30)
+    parts = _parts(job, total, exposed, m, scale)
+    parts["host"] = m * (layers - device)
+    parts |= {
+        "bubble": bubble,
+        "dp": data_s + m * exposed["dp"],
+        "optimizer": total.optimizer + c.host_step_s,
+        "stragglers": (slow - 1) * step,
+    }
+    parts["uneven stages"] = running - m * (layers + np.where(one, total.first + total.last, 0.0))
+    flops = step_flops(job)
+    return StepTime(
+        step_s=step * slow, parts=parts, micro_batch_s=slowest, model_flops=flops[0],
+        hardware_flops=flops[1],
+    )  # fmt: skip
+
+
+def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num, scale: Num) -> dict[str, Num]:
+    one = np.equal(job.layout.pp, 1)
+    ends = np.where(one, total.first + total.last, 0.0)
+    return {
+        "products": m * total.product,
+        "attention": m * total.attention,
+        "memory passes": m * total.memory,
+        "embedding, head, loss": m * ends,
+        "recompute": m * total.recompute,
+        "tp": m * exposed["tp"],
+        "cp": m * exposed["cp"],
+        "ep": m * exposed["ep"],
+        "pp": m * exposed["pp"],
+    }
+
+
+def step_flops(job: Job) -> tuple[Num, Num]:
+    """Return (model, hardware) FLOPs of one step per GPU.
+
+    Model FLOPs are three times the causal forward. Hardware adds what recompute runs again and the
+    flash backward's fifth product (2.5 forward against 2).
+    """
+    s = job.shape
+    tokens = job.global_batch * job.seq_len
+    forward = forward_flops_per_token(s, job.seq_len, job.mtp)
+    core = s.attention * 2 * core_width(s) * mean_context(s, job.seq_len)
+    head = 2 * s.vocab * s.hidden * (1 + job.mtp)
+    full = job.redo_layer
+    again = full * (forward - head) + (1 - full) * job.redo_core * core
+    extra = again + 0.5 * core * job.stack.flash
+    gpus = job.layout.gpus
+    return 3 * forward * tokens / gpus, (3 * forward + extra) * tokens / gpus
