@@ -103,7 +103,7 @@ PLAN = ("plan", "llama-3.1-405b", "--gpu", "h100-sxm", "--gpus", "16k")
         ((*PLAN, "--stack", "megatron-2052"), 2, "megatron-2025"),
         ((*PLAN, "--catalog", "none.toml"), 2, "none.toml"),
         ((*PLAN, "-o", "no/such/folder/plan.json"), 2, "cannot write"),
-        (("validate", "none.jsonl"), 2, "no file none.jsonl"),
+        (("validate", "none.jsonl"), 2, "none.jsonl"),
         (("catalog", "gpu"), 2, "gpus"),
         (("catalog", "gpus", "h100-smx"), 2, "h100-sxm"),
         (("plan", "x" * 5000, "--gpu", "h100-sxm", "--gpus", "8"), 2, "unknown model"),

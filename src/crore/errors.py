@@ -53,5 +53,5 @@ def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:
     folded = {n.lower(): n for n in valid}
     key = name.lower()
     starts = sorted((n for n in folded if key and n.startswith(key)), key=len)
-    close = difflib.get_close_matches(key, folded, n=count, cutoff=0.4)
+    close = difflib.get_close_matches(key, folded, n=count, cutoff=0.5)
     return [folded[n] for n in dict.fromkeys([*starts, *close])][:count]

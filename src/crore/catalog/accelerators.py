@@ -27,7 +27,6 @@ ACCELERATOR_KEYS = (
     "host_gb_per_s",
     "tdp_w",
     "price_usd",
-    "power_ratio",
 )
 
 
@@ -67,7 +66,6 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
         host_bytes_per_s=number(label, row, "host_gb_per_s") * 1e9,
         tdp_w=number(label, row, "tdp_w", 0.0),
         price_usd=number(label, row, "price_usd", 0.0),
-        power_ratio=number(label, row, "power_ratio", 1.0),
         provenance=provenance,
     )
 

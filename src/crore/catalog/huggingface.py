@@ -1,9 +1,66 @@
-"""Placeholder."""
-from pathlib import Path
+"""Any Hugging Face `config.json` on disk as a model; nothing is downloaded."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crore.catalog.hf_families import FAMILIES, Config
+from crore.catalog.models import build_model
 from crore.catalog.types import ModelSpec
+from crore.errors import InputError, nearest
 
 
 def read_hf_config(path: Path) -> ModelSpec:
-    """Return."""
-    raise NotImplementedError
+    """Return the model that a `config.json`, or the folder holding one, describes.
+
+    InputError when there is no such file, it is not JSON, its architecture is not supported or a
+    key is missing; the message names it. The shape is as exact as the architecture allows: norms
+    and biases beyond the ones `ModelSpec` can say are left out.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    data = _read_json(file)
+    # A vision-language model keeps its decoder's shape one level down.
+    text = data.get("text_config")
+    inner = {**data, **text} if isinstance(text, Mapping) else data
+    kind = inner.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise InputError(_refusal(file, kind))
+    read = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
+    row = {
+        **family(Config(f"{file} ({kind})", inner)),
+        "source": str(file),
+        "date": f"{read:%Y-%m}",
+        "verified": True,
+    }
+    return build_model(_name(file), row)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise InputError(f"{file.parent} holds no config.json"[:240]) from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"cannot read {file}: {err}"[:240]) from err
+    except json.JSONDecodeError as err:
+        raise InputError(f"{file} is not valid JSON: {err.msg} at line {err.lineno}"[:240]) from err
+    if not isinstance(data, dict):
+        raise InputError(f"{file}: a config.json is a JSON object"[:240])
+    return data
+
+
+def _refusal(file: Path, kind: object) -> str:
+    if not isinstance(kind, str):
+        return f"{file} has no model_type: is it a Hugging Face config.json?"[:240]
+    near = ", ".join(nearest(kind, FAMILIES)) or "write the shape as a [models.NAME] table instead"
+    return f"architecture {kind[:40]!r} is not supported (nearest: {near}); in {file}"[:240]
+
+
+def _name(file: Path) -> str:
+    """Return what to call the model: its folder, or its file when that has a name of its own."""
+    return file.resolve().parent.name if file.name == "config.json" else file.stem

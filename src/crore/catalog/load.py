@@ -47,7 +47,7 @@ class Catalog:
         if path.exists():
             return read_hf_config(path)
         if name.endswith(".json") or name.startswith((".", "~", os.sep)):
-            raise InputError(f"no file or folder {name[:160]!r}: give a config.json or a model name")
+            raise InputError(f"no file or folder {name[:160]!r}: give a config.json or a model")
         raise UnknownName(table.kind, name, table.names(), listing=table.listing)
 
     def accelerator(self, name: str) -> Accelerator:
@@ -131,7 +131,9 @@ def _merge(section: str, rows: Mapping[str, Row]) -> Table:
         for required in ("source", "date"):
             # An inherited source would lend a published name to the user's own figures.
             if required not in row:
-                raise InputError(f'{kind} {key!r} has no {required}: e.g. {required} = "{_EXAMPLE[required]}"')
+                raise InputError(
+                    f'{kind} {key!r} has no {required}: e.g. {required} = "{_EXAMPLE[required]}"'
+                )
         merged[key] = _over_itself(base, key, row)
     table = make_table(kind, listing, merged)
     for key in rows:

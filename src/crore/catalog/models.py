@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from crore.catalog.rows import (
     Row,
@@ -47,26 +47,24 @@ def build_model(name: str, row: Row) -> ModelSpec:
     check_keys(label, row, MODEL_KEYS)
     provenance = read_provenance(label, row)
     heads = whole(label, row, "heads", least=1)
-    parts = {key: _part(label, row, key) for key in _PARTS}
-    spec = ModelSpec(
-        name=name,
-        layers=whole(label, row, "layers", least=1),
-        hidden=whole(label, row, "hidden", least=1),
-        heads=heads,
-        kv_heads=whole(label, row, "kv_heads", heads, least=1),
-        head_dim=_head_dim(label, row, heads, parts["mla"]),
-        ffn=whole(label, row, "ffn", 0),
-        vocab=whole(label, row, "vocab", least=1),
-        position=cast(Position, choice(label, row, "position", get_args(Position))),
-        norm=cast(Norm, choice(label, row, "norm", get_args(Norm))),
-        pattern=words(label, row, "pattern", ""),
+    figures: dict[str, Any] = {
+        "layers": whole(label, row, "layers", least=1),
+        "hidden": whole(label, row, "hidden", least=1),
+        "heads": heads,
+        "kv_heads": whole(label, row, "kv_heads", heads, least=1),
+        "ffn": whole(label, row, "ffn", 0),
+        "vocab": whole(label, row, "vocab", least=1),
+        "position": choice(label, row, "position", get_args(Position)),
+        "norm": choice(label, row, "norm", get_args(Norm)),
+        "pattern": words(label, row, "pattern", ""),
         **{key: flag(label, row, key) for key in _REQUIRED_FLAGS},
         **{key: flag(label, row, key, default=False) for key in _OPTIONAL_FLAGS},
         **{key: whole(label, row, key, 0) for key in _COUNTS},
         **{key: whole(label, row, key, 1, least=1) for key in _STRIDES},
-        **parts,
-        provenance=provenance,
-    )
+        **{key: _part(label, row, key) for key in _PARTS},
+    }
+    figures["head_dim"] = _head_dim(label, row, heads, figures["mla"])
+    spec = ModelSpec(name=name, provenance=provenance, **figures)
     check_model(label, spec)
     return spec
 
@@ -77,8 +75,7 @@ def check_model(label: str, spec: ModelSpec) -> None:
         (spec.heads % spec.kv_heads == 0, f"heads {spec.heads} % kv_heads {spec.kv_heads} != 0"),
         (
             (spec.position == "learned") == (spec.max_positions > 0),
-            f"position {spec.position!r} with max_positions {spec.max_positions}: "
-            "a learned table, and only it, has rows",
+            f"max_positions {spec.max_positions} and position {spec.position!r} disagree",
         ),
         (
             spec.topk <= spec.experts and (spec.experts == 0) == (spec.topk == 0),
@@ -125,8 +122,8 @@ def _head_dim(label: str, row: Row, heads: int, mla: MLA | None) -> int:
     return hidden // heads
 
 
-def _part(label: str, row: Row, key: str) -> Any:
-    """Return the nested record under `key` (ranks of latent attention, a mixer's shape), or None."""
+def _part(label: str, row: Row, key: str) -> MLA | Mamba | DeltaNet | None:
+    """Return the nested record under `key`: latent-attention ranks or a mixer's shape."""
     value = row.get(key)
     if value is None:
         return None
@@ -140,4 +137,6 @@ def _part(label: str, row: Row, key: str) -> Any:
     inside = f"{key} of {label}"
     # Only a convolution width has a default; every other size is a fact about the model.
     default = {"conv": 4}
-    return part(**{name: whole(inside, value, name, default.get(name)) for name in names})
+    sizes = {name: whole(inside, value, name, default.get(name)) for name in names}
+    record: MLA | Mamba | DeltaNet = part(**sizes)
+    return record

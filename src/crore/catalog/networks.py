@@ -75,7 +75,9 @@ def build_cluster(name: str, row: Row) -> Cluster:
     sites = whole(label, row, "sites", 1, least=1)
     wan = words(label, row, "wan", "")
     if (sites > 1) != bool(wan):
-        raise InputError(f"{label}: {sites} site(s) with wan {wan!r}; several sites, and only they, need one")
+        raise InputError(
+            f"{label}: {sites} site(s) with wan {wan!r}; several sites, and only they, need one"
+        )
     return Cluster(
         name=name,
         title=words(label, row, "title", name),

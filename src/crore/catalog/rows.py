@@ -1,4 +1,4 @@
-"""Rows of a catalogue file: read, inherited, named, and refused when they do not say their source."""
+"""Rows of a catalogue file: read, inherited, found by name, refused without a source."""
 
 from __future__ import annotations
 

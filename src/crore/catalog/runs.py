@@ -11,6 +11,7 @@ from typing import Any
 
 from crore.errors import InputError, UnknownName
 
+Json = Any  # what json.loads returns
 _NODE_NETWORK = re.compile(r"(\d+(?:\.\d+)?) Gb/s per node")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"),
@@ -146,7 +147,7 @@ def _collect(
             into[key] = _checked(where, key, kind, value)
 
 
-def _checked(where: str, key: str, kind: str, value: Any) -> Any:
+def _checked(where: str, key: str, kind: str, value: Json) -> Json:
     """Return `value` as `kind`, one of the field types of `PublishedRun`; InputError otherwise."""
     if kind == "int" and type(value) is int and value > 0:
         return value

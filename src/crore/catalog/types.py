@@ -154,8 +154,6 @@ class Accelerator:
     """Board power limit; 0 when unpublished."""
     price_usd: float
     """Rough street price; 0 when unknown."""
-    power_ratio: float = 1.0
-    """Power limit over that of the part whose `matmul_flops` was measured (a 500 W H100: 500/700)."""
     provenance: Provenance
 
 

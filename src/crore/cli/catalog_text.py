@@ -166,9 +166,9 @@ def _fabric_row(fabric: Fabric) -> list[str]:
         fabric.topology,
         str(fabric.tiers),
         str(fabric.planes),
-        str(fabric.radix or "-"),
-        f"{fabric.taper:g}",
-        f"{port * 8 / 1e9:,.0f}" if port else "NIC's",
+        format_int(fabric.radix) if fabric.radix else "-",
+        three_digits(fabric.taper),
+        three_digits(port * 8 / 1e9) if port else "NIC's",
         format_int(fabric.max_endpoints) if fabric.max_endpoints else "-",
     ]
 

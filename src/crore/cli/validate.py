@@ -17,10 +17,11 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Predict measured runs; see how far off that is."""
-    from crore.io import dump_json, read_jsonl, write_jsonl
+    from crore.catalog import load_catalog, read_runs
+    from crore.io import dump_json, write_jsonl
     from crore.plan import SCHEMA_VERSION, render_validation, validate_runs, validation_record
 
-    made = validate_runs(read_jsonl(runs), catalog)
+    made = validate_runs(read_runs(runs), load_catalog(catalog))
     if predictions is not None:
         write_jsonl(predictions, made.predictions)
     if as_json:

@@ -75,14 +75,19 @@ def all_reduce_s(group: Group, buffer_bytes: Num) -> Num:
     return 2 * gather_s(group, buffer_bytes)
 
 
-def all_to_all_s(group: Group, buffer_bytes: Num) -> Num:
+def all_to_all_s(group: Group, buffer_bytes: Num, copies: Num = 1.0) -> Num:
     """All-to-all of `S` bytes per rank: the tier that carries the larger share of time decides.
 
-    Peers inside the domain go by the scale-up network, the others each by the rank's own NIC.
+    Peers inside the domain go by the scale-up network, the others by the rank's own NIC. When
+    each token goes to `copies` ranks, a dispatcher sends it once per domain and forwards inside
+    (DeepSeek-V3 §3.2): `D(1 - (1 - 1/D)^k)` domains of D see it, against k copies.
     """
-    inside = (group.inner - 1) / group.ranks * buffer_bytes / group.inner_bytes_per_s
-    outside = (group.ranks - group.inner) / group.ranks * buffer_bytes / group.outer_bytes_per_s
-    latency = np.where(np.greater(group.outer, 1), group.outer_latency_s, group.inner_latency_s)
+    domains = group.outer
+    distinct = domains * (1 - (1 - 1 / domains) ** copies)
+    remote = distinct / np.maximum(copies, 1.0) * (domains - 1) / domains
+    inside = (group.inner - 1) / group.inner * buffer_bytes / group.inner_bytes_per_s
+    outside = remote * buffer_bytes / group.outer_bytes_per_s
+    latency = np.where(np.greater(domains, 1), group.outer_latency_s, group.inner_latency_s)
     return np.maximum(inside, outside) + latency * np.log2(np.maximum(group.ranks, 1.0))
 
 
@@ -98,6 +103,5 @@ COLLECTIVES = {
     "all_gather": gather_s,
     "reduce_scatter": gather_s,
     "all_reduce": all_reduce_s,
-    "all_to_all": all_to_all_s,
     "p2p": point_to_point_s,
 }

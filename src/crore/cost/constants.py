@@ -34,10 +34,14 @@ class Constants:
     """Rate against power limit, for parts sold at a lower limit."""
     wave_weight: float
     """How much of the last, partly filled wave of tiles is paid (0 none, 1 all)."""
+    small_tile_share: float
+    """Of a 256 x 128 tile's rate, what a 128 x 128 tile sustains."""
     tile_prologue_s: float
     """Start-up of one tile."""
     misaligned: float
     """Slow-down of a product with a dimension that is no multiple of 8."""
+    kernel_gap_s: float
+    """Device time between two dependent kernels: drain, launch, fill."""
     batched_share: float
     """Of the product rate, what batched attention products sustain."""
     flash2_share: float

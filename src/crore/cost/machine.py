@@ -16,7 +16,8 @@ _FORMAT: Final = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", 
 # and tcgen05), so the first year of each is the boundary.
 HOPPER_YEAR: Final = 2022
 BLACKWELL_YEAR: Final = 2024
-ENDPOINTS_UNLIMITED: Final = 1e12
+AMPLE_POWER: Final = 1.28
+"""W per dense 16-bit TFLOP/s of an A100, which holds its clock under training load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +39,8 @@ class Machine:
     """1 from 2022 on: matrix units fed asynchronously."""
     blackwell: Num
     """1 from 2024 on."""
-    power_ratio: Num
-    """Power limit over that of the part whose matmul rate was measured."""
+    watts_per_tflops: Num
+    """Board power over dense 16-bit peak; a part with less cannot hold its short-run rate."""
     sms: Num
     memory_bytes: Num
     memory_bytes_per_s: Num
@@ -94,7 +95,7 @@ def machine_of(
         block_scaled=float(precision in ("mxfp8", "nvfp4")),
         hopper=float(accelerator.year >= HOPPER_YEAR),
         blackwell=float(accelerator.year >= BLACKWELL_YEAR),
-        power_ratio=accelerator.power_ratio,
+        watts_per_tflops=1e12 * accelerator.tdp_w / peak(accelerator, half) or AMPLE_POWER,
         sms=float(accelerator.sms or 100),
         memory_bytes=accelerator.memory_bytes,
         memory_bytes_per_s=accelerator.memory_bytes_per_s,

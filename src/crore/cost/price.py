@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from crore.cost.arrays import Num, present
-from crore.cost.collectives import COLLECTIVES
+from crore.cost.collectives import COLLECTIVES, all_to_all_s
 from crore.cost.constants import Constants
 from crore.cost.job import Job
-from crore.cost.machine import Machine
+from crore.cost.machine import AMPLE_POWER, Machine
 from crore.cost.operations import Gemm, Operation
 from crore.cost.step_messages import group_of
 
@@ -18,8 +18,6 @@ TILE = 128
 """Edge of an output tile; 128 x 128 is what the vendor libraries fall back to on all generations."""
 ALIGNMENT = 8
 """Elements of 16 bits in the 16-byte units that matrix units load."""
-KERNEL_GAP_S = 1.5e-6
-"""Device time between two dependent kernels: drain, launch, fill."""
 PROGRESS = 0.9
 """Share of memory bandwidth a product's operands stream at when it is memory bound."""
 
@@ -41,7 +39,7 @@ class Rates:
 def rates_of(job: Job, c: Constants) -> Rates:
     """Return sustained rates of the job's machine and stack."""
     m, stack = job.machine, job.stack
-    power = m.power_ratio**c.power_exponent
+    power = np.minimum(m.watts_per_tflops / AMPLE_POWER, 1.0) ** c.power_exponent
     half_ceiling = np.where(
         np.greater(m.half_measured, 0), m.half_measured, m.half_peak * c.unmeasured_share
     )
@@ -78,15 +76,18 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     rate = rates.linear_flops_per_s
     if gemm.half:
         rate = rates.batched_flops_per_s if batched else rates.half_flops_per_s
-    tiles = np.ceil(gemm.m / TILE) * np.ceil(gemm.n / TILE) * gemm.groups
-    waves = tiles / machine.sms
-    waves = waves + c.wave_weight * (np.ceil(waves) - waves)
+    columns = np.ceil(gemm.n / TILE)
+    large = np.ceil(gemm.m / (2 * TILE)) * columns * (gemm.groups / machine.sms)
+    small = np.ceil(gemm.m / TILE) * columns * (gemm.groups / machine.sms)
+    large = 2.0 * (large + c.wave_weight * (np.ceil(large) - large))
+    small = (small + c.wave_weight * (np.ceil(small) - small)) / c.small_tile_share
+    waves = np.minimum(large, small)
     busy = waves * (2.0 * TILE * TILE * machine.sms * gemm.k / rate + c.tile_prologue_s)
     elements = gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n
     streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
     odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
     slow = 1 + (c.misaligned - 1) * np.greater(odd, 0)
-    return np.maximum(busy * slow, streaming) + KERNEL_GAP_S
+    return np.maximum(busy * slow, streaming) + c.kernel_gap_s
 
 
 def score_slowdown(job: Job, c: Constants) -> Num:
@@ -111,14 +112,14 @@ class Pricer:
 
     def seconds(self, op: Operation) -> Num:
         """Return seconds of one execution of `op`, a float or `[N]`."""
-        rates = self.rates
+        rates, c = self.rates, self.constants
         if op.gemm is not None:
             return self._gemm(op.gemm) * op.passes
         if op.kind == "attention":
-            slow = self.constants.flash_backward if op.phase == "backward" else 1.0
-            return op.flops / rates.flash_flops_per_s * slow + KERNEL_GAP_S
+            slow = c.flash_backward if op.phase == "backward" else 1.0
+            return op.flops / rates.flash_flops_per_s * slow + c.kernel_gap_s
         if op.kind == "scan":
-            return op.flops / rates.scan_flops_per_s + op.launches * KERNEL_GAP_S
+            return op.flops / rates.scan_flops_per_s + op.launches * c.kernel_gap_s
         if op.kind == "collective":
             return self._collective(op)
         if op.kind == "transfer":
@@ -132,7 +133,7 @@ class Pricer:
         return self._gemms[key]
 
     def _pass(self, op: Operation) -> Num:
-        if op.kind == "optimizer":
+        if op.kind == "optimizer" or op.name == "gradient accumulation":
             factor: Num = 1.0
         elif op.scores:
             factor = score_slowdown(self.job, self.constants)
@@ -140,10 +141,12 @@ class Pricer:
             factor = self.rates.quantize
         else:
             factor = self.rates.traffic
-        gap = op.launches * KERNEL_GAP_S
+        gap = op.launches * self.constants.kernel_gap_s
         return op.bytes_moved * factor / self.rates.memory_bytes_per_s + gap
 
     def _collective(self, op: Operation) -> Num:
         expert = op.repeat == "step" and op.axis == "ep"
         group = group_of(self.job, op.axis, self.constants, expert_step=expert)
+        if op.collective == "all_to_all":
+            return all_to_all_s(group, op.message_bytes, self.job.shape.topk)
         return COLLECTIVES[op.collective](group, op.message_bytes)

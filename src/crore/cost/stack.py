@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -30,6 +30,10 @@ class Stack:
     tp_overlap: Num
     dp_overlap: Num
     p2p_overlap: Num
+    p2p_scatter: Num
+    """1 where tensor-parallel ranks each send their part of a stage boundary's activation."""
+    accumulate_bytes: Num
+    """Bytes moved per weight and micro-batch to add a gradient to its buffer, at 4-byte buffers."""
     dropout: Num
     narrow_saves: Num
     """1 where 8-bit linear layers keep their inputs in 8 bits for the backward pass."""
@@ -69,7 +73,7 @@ def stack_of(name: str) -> Stack:
         **{
             key: float(row[key])
             for key in (
-                "tp_overlap", "dp_overlap", "p2p_overlap", "dropout", "weight_bytes", "grad_bytes",
+                "tp_overlap", "dp_overlap", "p2p_overlap", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
                 "reduce_bytes", "optimizer_bytes", "fused_cross_entropy",
             )
         },
@@ -79,11 +83,24 @@ def stack_of(name: str) -> Stack:
 _PATTERNS: Final = (
     ("xla", r"maxtext|pax|\bjax\b|\bxla\b"),
     ("fsdp", r"fsdp|torchtitan|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
-    ("megatron-2021", r"deepspeed|megatron-lm (2019|202[0-2])|megatron.*v?[23]\.\d|varuna"),
-    ("megatron-2025", r"nemo|megatron|transformerengine|mcore"),
+    ("megatron-2025", r"nemo|transformer ?engine|mcore|megatron-(core|bridge)"),
+    ("megatron-deepspeed", r"deepspeed"),
+    ("megatron-2021", r"megatron-lm (2019|202[0-2])"),
+    ("megatron-2025", r"megatron"),
 )
 FLASH_YEAR: Final = 2023
 """Flash attention reached the Megatron line in 2023 (NVIDIA/Megatron-LM v3.0)."""
+_NO_OVERLAP: Final = re.compile(r"no (communication|comm\.?) overlap")
+
+
+def overlaps_messages(software: str) -> bool:
+    """False when a run's software line says that communication is not overlapped."""
+    return not _NO_OVERLAP.search(software.lower())
+
+
+def without_overlap(stack: Stack) -> Stack:
+    """Return the stack with every overlap switched off."""
+    return replace(stack, tp_overlap=0.0, dp_overlap=0.0, p2p_overlap=0.0)
 
 
 def stack_for_software(software: str, year: int | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crore.cost.job import Job
 from crore.cost.operations import Operation, backward_of, recompute_of
-from crore.cost.step_ends import end_operations, optimizer_operations
+from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
 from crore.cost.step_layers import (
     attention_layer,
     deltanet_layer,
@@ -26,7 +26,7 @@ def operations(job: Job) -> list[Operation]:
     """Return every operation of one step on the ranks of the fullest stage and the two ends."""
     ops: list[Operation] = []
     forward = [op for build in LAYERS for op in build(job)]
-    forward += [*end_operations(job), *pipeline_messages(job), *sharded_messages(job)]
+    forward += [*end_operations(job), *pipeline_messages(job), *sharded_messages(job), *accumulation(job)]
     for op in forward:
         ops.append(op)
         if op.phase != "forward":

@@ -59,6 +59,24 @@ def stage_weights(job: Job) -> tuple[Num, Num]:
     return plain + tables * table + mtp / ranks, experts
 
 
+def accumulation(job: Job) -> Iterator[Operation]:
+    """Yield adding the layers' weight gradients to their buffer, once per micro-batch.
+
+    Unfused, a 16-bit gradient is read and the buffer read and written; fused into the product, the
+    buffer alone. A fully sharded run adds its own shard after the scatter.
+    """
+    if not present(job.stack.accumulate_bytes):
+        return
+    plain, experts, _ = local_weights(job)
+    own = np.where(np.less(job.grad_bytes, 0), job.stack.grad_bytes, job.grad_bytes)
+    per_weight = job.stack.accumulate_bytes - 2 * (FLOAT - own)
+    whole = np.not_equal(job.layout.zero, 3) * np.greater(job.stack.accumulate_bytes, 0)
+    yield Operation(
+        name="gradient accumulation", kind="memory", phase="backward", redo="never",
+        bytes_moved=(plain + experts) * per_weight * whole,
+    )  # fmt: skip
+
+
 def optimizer_operations(job: Job) -> Iterator[Operation]:
     """Yield the optimizer step: states and gradient read, states and weights written."""
     plain, experts = stage_weights(job)

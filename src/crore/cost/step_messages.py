@@ -63,8 +63,9 @@ def pipeline_messages(job: Job) -> Iterator[Operation]:
     pipelined = np.greater(layout.pp, 1)
     if not present(pipelined):
         return
-    # Without sequence parallelism Megatron scatters before the send and gathers after it.
-    size = HALF * job.tokens * job.shape.hidden / layout.tp
+    scatter = np.maximum(job.stack.p2p_scatter, layout.sequence_parallel)
+    parts = layout.tp * scatter + (1 - scatter)
+    size = HALF * job.tokens * job.shape.hidden / parts
     chunks = transfers(layout.schedule, layout.vpp) * pipelined
     yield _message("pp send", "pp", "p2p", size, chunks, stage="rank", launches=4.0)
 

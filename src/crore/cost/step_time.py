@@ -31,6 +31,7 @@ class Tally:
     first: Num = 0.0
     last: Num = 0.0
     launches: Num = 0.0
+    end_launches: Num = 0.0
     messages: Num = 0.0
     axis: dict[str, Num] = field(default_factory=dict)
     step: dict[str, Num] = field(default_factory=dict)
@@ -74,6 +75,7 @@ def tally(job: Job, ops: list[Operation], pricer: Pricer) -> Tally:
             total.first = total.first + seconds
         elif op.stage == "last":
             total.last = total.last + seconds
+            total.end_launches = total.end_launches + op.launches * op.count
         else:
             _add_layer(total, op, seconds)
     return total
@@ -136,15 +138,19 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     device = total.compute + sum(exposed.values())
     launch_s = c.by_stack("host_launch_s", stack.code)
     host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
-    layers = soft_max(device, host)
     full = layers_per_stage(layout, shape.layers)
-    one = np.equal(layout.pp, 1)
     left = np.clip(shape.layers - full * (layout.pp - 1), 0.0, full) / full
-    last = layers * left + total.last
-    slowest = np.where(
-        one, layers + total.first + total.last, np.maximum(layers + total.first, last)
+    ends = total.first + total.last
+    end_host = total.end_launches * launch_s
+    layers = soft_max(device, host)
+    whole_model = soft_max(device + ends, host + end_host)
+    last = soft_max(device * left + total.last, host * left + end_host)
+    one = np.equal(layout.pp, 1)
+    first = soft_max(device + total.first, host)
+    slowest = np.where(one, whole_model, np.maximum(first, last))
+    whole = np.where(
+        one, whole_model, layers * np.maximum(shape.layers / full - 1 - left, 0) + first + last
     )
-    whole = layers * shape.layers / full + total.first + total.last
     busy = total.compute + 1e-30
     mean_other = (whole - slowest) / np.maximum(layout.pp - 1, 1.0)
     forward = mean_other * (total.forward + total.recompute) / busy
@@ -157,16 +163,15 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     running = m * slowest
     step = running + bubble + data_s + total.optimizer + c.host_step_s
     slow = barrier_slowdown(layout.gpus)
-    scale = layers / np.maximum(device, 1e-30)
-    parts = _parts(job, total, exposed, m, scale)
-    parts["host"] = m * (layers - device)
+    parts = _parts(job, total, exposed, m)
+    parts["host"] = m * np.where(one, whole_model - device - ends, layers - device)
     parts |= {
         "bubble": bubble,
         "dp": data_s + m * exposed["dp"],
         "optimizer": total.optimizer + c.host_step_s,
         "stragglers": (slow - 1) * step,
     }
-    parts["uneven stages"] = running - m * (layers + np.where(one, total.first + total.last, 0.0))
+    parts["uneven stages"] = m * np.where(one, 0.0, slowest - layers)
     flops = step_flops(job)
     return StepTime(
         step_s=step * slow, parts=parts, micro_batch_s=slowest, model_flops=flops[0],
@@ -174,7 +179,7 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     )  # fmt: skip
 
 
-def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num, scale: Num) -> dict[str, Num]:
+def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str, Num]:
     one = np.equal(job.layout.pp, 1)
     ends = np.where(one, total.first + total.last, 0.0)
     return {

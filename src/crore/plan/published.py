@@ -11,7 +11,7 @@ from crore.cost.layout import RECOMPUTE, ZERO, Layout
 from crore.cost.machine import machine_of
 from crore.cost.schedules import schedule_code
 from crore.cost.shape import shape_of
-from crore.cost.stack import stack_for_software, stack_of
+from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
 
 GBIT = 1e9 / 8
 _DTYPE_BYTES = {"fp16": 2.0, "bf16": 2.0, "fp32": 4.0}
@@ -44,6 +44,8 @@ def job_of(run: PublishedRun, catalog: Catalog) -> Job:
     """
     model = catalog.model(run.model)
     stack = stack_of(stack_for_software(run.software or "", run.year))
+    if not overlaps_messages(run.software or ""):
+        stack = without_overlap(stack)
     gpu = catalog.accelerator(run.gpu)
     nic = run.network_gbit_per_node * GBIT / run.gpus_per_node if run.network_gbit_per_node else 0
     machine = machine_of(
