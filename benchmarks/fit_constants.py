@@ -23,7 +23,7 @@ START = {
     "batched_share": (0.5, 0.1, 0.9), "flash2_share": (0.7, 0.3, 1.0),
     "flash2_hopper_share": (0.45, 0.2, 0.9), "flash3_share": (0.7, 0.3, 1.0),
     "flash_backward": (1.2, 0.9, 2.0), "memory_share": (0.8, 0.6, 0.92),
-    "traffic": ((1.5, 1.2, 1.5, 1.2), 0.8, 4.0), "score_traffic": (1.2, 0.8, 4.0),
+    "traffic": ((1.5, 1.2, 1.5, 1.2), 1.0, 4.0), "score_traffic": (1.2, 1.0, 4.0),
     "score_fallback": (2.0, 1.0, 6.0), "quantize_traffic": (1.2, 0.7, 5.0),
     "block_traffic": (1.2, 0.8, 4.0),
     "host_launch_s": ((20e-6, 8e-6, 8e-6, 2e-6), 0.5e-6, 60e-6),

@@ -122,28 +122,25 @@ def test_a_bad_input_is_one_line_with_a_way_out(arguments, code, expected, tmp_p
 
 def test_ctrl_c_leaves_quietly_with_130(tmp_path):
     os.mkfifo(tmp_path / "runs.jsonl")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crore", "validate", "runs.jsonl"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    writer = open_when_read(tmp_path / "runs.jsonl")  # now crore waits for its first line
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    os.close(writer)
+    command = [sys.executable, "-m", "crore", "validate", "runs.jsonl"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        writer = open_when_read(tmp_path / "runs.jsonl", process)  # crore waits for a first line
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        os.close(writer)
     assert process.returncode == 130
     assert b"Traceback" not in err
 
 
-def open_when_read(pipe: Path) -> int:
+def open_when_read(pipe: Path, reader: subprocess.Popen[bytes]) -> int:
     """Open a named pipe for writing as soon as its reader has arrived."""
-    deadline = time.monotonic() + 60
     while True:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
-            assert time.monotonic() < deadline, "nobody reads the pipe"
+            assert reader.poll() is None, "the reader left without reading"
             time.sleep(0.05)
 
 

@@ -19,11 +19,12 @@ CARD = {
     "source": "mine",
     "date": "2025",
 }
-PUBLISHED = """
+_PUBLISHED = """
 v100-sxm-32gb a100-sxm-40gb a100-sxm-80gb a100-pcie-80gb rtx-3090 rtx-4090 h100-sxm h100-pcie-80gb
 h100-sxm-96gb-hbm2e h800-sxm h200-sxm b200-sxm b300-sxm gb200-nvl72 gb300-nvl72 vr-nvl144 tpu-v4
 tpu-v5e tpu-v5p tpu-v6e tpu-v7x mi300x mi355x gaudi2
-""".split()
+"""
+PUBLISHED = _PUBLISHED.split()
 
 
 def test_every_published_accelerator_is_a_key_of_its_own_name():
@@ -72,7 +73,6 @@ def test_the_500_w_h100_keeps_the_h100s_compute_but_not_its_memory_or_power():
     slow, fast = CATALOG.accelerator("h100-sxm-96gb-hbm2e"), CATALOG.accelerator("h100-sxm")
     assert slow.peak_flops == fast.peak_flops
     assert (slow.tdp_w, slow.memory_bytes_per_s) == (500, 2.4e12)
-    assert slow.power_ratio == pytest.approx(500 / 700, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,12 @@ def test_the_custom_h100_does_not_inherit_a_price():
 
 @pytest.mark.parametrize(
     ("alias", "key"),
-    [("a100", "a100-sxm-80gb"), ("h100", "h100-sxm"), ("gb200", "gb200-nvl72"), ("cpu", "cpu-2core")],
+    [
+        ("a100", "a100-sxm-80gb"),
+        ("h100", "h100-sxm"),
+        ("gb200", "gb200-nvl72"),
+        ("cpu", "cpu-2core"),
+    ],
 )
 def test_an_alias_is_the_row_itself(alias, key):
     assert CATALOG.accelerator(alias).name == key

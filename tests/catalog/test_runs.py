@@ -42,7 +42,6 @@ def test_all_published_runs_are_read(published):
 def test_scorable_runs_keep_the_schemas_promises(published):
     for run in (run for run in published if run.scorable):
         assert run.step_time_s is not None
-        assert run.tp and run.pp and run.dp and run.global_batch and run.micro_batch
         assert run.gpus == run.tp * run.pp * (run.cp or 1) * run.dp, run.id
         assert run.global_batch % (run.dp * run.micro_batch) == 0, run.id
 

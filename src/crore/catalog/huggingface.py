@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crore.catalog.hf_families import FAMILIES, Config
+from crore.catalog.hf_families import FAMILIES, Config, Figures
 from crore.catalog.models import build_model
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError, nearest
@@ -32,12 +32,20 @@ def read_hf_config(path: Path) -> ModelSpec:
         raise InputError(_refusal(file, kind))
     read = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
     row = {
-        **family(Config(f"{file} ({kind})", inner)),
+        **_figures(family, Config(f"{file} ({kind})", inner)),
         "source": str(file),
         "date": f"{read:%Y-%m}",
         "verified": True,
     }
     return build_model(_name(file), row)
+
+
+def _figures(family: Callable[[Config], Figures], config: Config) -> Figures:
+    try:
+        return family(config)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as err:
+        # A value of the wrong kind fails where it is first used; the file is to blame, not us.
+        raise config.refuse(f"a value has the wrong kind ({err})") from err
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -125,9 +125,9 @@ def _merge(section: str, rows: Mapping[str, Row]) -> Table:
     base = shipped(section)
     kind, listing, build = _SECTIONS[section]
     merged: dict[str, Row] = dict(base.rows)
+    if not isinstance(rows, Mapping) or not all(isinstance(r, Mapping) for r in rows.values()):
+        raise InputError(f"{section} holds something that is no row: write [{section}.NAME] tables")
     for key, row in rows.items():
-        if not isinstance(row, Mapping):
-            raise InputError(f"[{section}] {key}: write rows as [{section}.NAME]")
         for required in ("source", "date"):
             # An inherited source would lend a published name to the user's own figures.
             if required not in row:

@@ -85,7 +85,10 @@ def make_table(kind: str, listing: str, rows: Mapping[str, Row]) -> Table:
             raise InputError(f"{kind} {key!r}: a row is a table of figures, not {row!r}"[:240])
         if key.startswith("_"):
             continue
-        for name in (key, *row.get("aliases", ())):
+        aliases = row.get("aliases", [])
+        if not isinstance(aliases, list | tuple) or not all(isinstance(a, str) for a in aliases):
+            raise InputError(f"{kind} {key!r}: aliases is a list of names, not {aliases!r}"[:240])
+        for name in (key, *aliases):
             holder = index.setdefault(name.lower(), key)
             if holder != key:
                 raise InputError(f"{kind} name {name!r} is claimed by {holder!r} and by {key!r}")
@@ -108,7 +111,10 @@ def check_keys(label: str, row: Row, valid: Collection[str]) -> None:
     for key in row:
         if key not in allowed:
             raise UnknownName(f"key in {label}", key, allowed)
-    for figure in row.get("figures", ()):
+    figures = row.get("figures", {})
+    if not isinstance(figures, Mapping):
+        raise InputError(f"{label}: figures is a table of figure = source, not {figures!r}"[:240])
+    for figure in figures:
         if figure not in valid:
             raise UnknownName(f"figure in {label}", figure, valid)
 

@@ -52,7 +52,7 @@ def _keys(loaded: "Catalog", kind: str) -> tuple[str, ...]:
     return keys[kind]()
 
 
-def _find(loaded: "Catalog", kind: str, name: str) -> Any:  # noqa: ANN401 -- one of four records
+def _find(loaded: "Catalog", kind: str, name: str) -> Any:
     find = {
         "gpus": loaded.accelerator,
         "models": loaded.model,

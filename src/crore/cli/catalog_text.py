@@ -50,7 +50,7 @@ def listing(kind: str, entries: Sequence[Any]) -> str:
     return "\n".join(lines)
 
 
-def sheet(entry: Any, aliases: Sequence[str] = ()) -> str:  # noqa: ANN401 -- one of four records
+def sheet(entry: Any, aliases: Sequence[str] = ()) -> str:
     """Return every figure of one entry, then its sources, dates and caveats."""
     names = [f.name for f in fields(entry) if f.name not in {"name", "title", "provenance"}]
     values = {name: getattr(entry, name) for name in names}
@@ -70,7 +70,7 @@ def sheet(entry: Any, aliases: Sequence[str] = ()) -> str:  # noqa: ANN401 -- on
     return "\n".join([heading, pairs([*lines, *_sources(entry.provenance)])])
 
 
-def record(entry: Any) -> dict[str, Any]:  # noqa: ANN401 -- one of four records
+def record(entry: Any) -> dict[str, Any]:
     """Return an entry as JSON holds it, SI throughout; a model with its parameters counted."""
     return asdict(entry) | (counts(entry) if isinstance(entry, ModelSpec) else {})
 
@@ -95,7 +95,7 @@ def _sources(provenance: Provenance) -> list[tuple[str, str]]:
     return lines + ([("note", provenance.note)] if provenance.note else [])
 
 
-def _show(name: str, value: Any) -> str:  # noqa: ANN401 -- any field of any record
+def _show(name: str, value: Any) -> str:
     """Return one figure with its unit; what a row leaves out is shown as such."""
     if value is None or value == "" or value == {}:
         return "none" if value is None else UNKNOWN if value == {} else "-"
@@ -119,7 +119,7 @@ def _number(name: str, value: float) -> str:
     return format_int(value)
 
 
-def _mark(entry: Any) -> str:  # noqa: ANN401 -- one of four records
+def _mark(entry: Any) -> str:
     return entry.name if entry.provenance.verified else f"{entry.name} ?"
 
 

@@ -33,7 +33,7 @@ def _usage(error: typer.TyperException) -> str:
     return f"{message.rstrip('.')} {help_hint}"
 
 
-def _options(context: Any) -> list[str]:  # noqa: ANN401 -- the parser's context type is private
+def _options(context: Any) -> list[str]:
     """Return the long options of the command the user called."""
     parameters = context.command.params if context is not None else []
     return [name for p in parameters for name in p.opts if name.startswith("--")]

@@ -30,6 +30,8 @@ class Stack:
     tp_overlap: Num
     dp_overlap: Num
     p2p_overlap: Num
+    launch_blocking: Num
+    """1 where the host waits for every kernel, so that host and device time add up."""
     p2p_scatter: Num
     """1 where tensor-parallel ranks each send their part of a stage boundary's activation."""
     accumulate_bytes: Num
@@ -73,7 +75,7 @@ def stack_of(name: str) -> Stack:
         **{
             key: float(row[key])
             for key in (
-                "tp_overlap", "dp_overlap", "p2p_overlap", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
+                "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
                 "reduce_bytes", "optimizer_bytes", "fused_cross_entropy",
             )
         },
@@ -84,6 +86,7 @@ _PATTERNS: Final = (
     ("xla", r"maxtext|pax|\bjax\b|\bxla\b"),
     ("fsdp", r"fsdp|torchtitan|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
     ("megatron-2025", r"nemo|transformer ?engine|mcore|megatron-(core|bridge)"),
+    ("bigscience-2022", r"megatron-deepspeed 2022|bigscience"),
     ("megatron-deepspeed", r"deepspeed"),
     ("megatron-2021", r"megatron-lm (2019|202[0-2])"),
     ("megatron-2025", r"megatron"),

@@ -104,9 +104,13 @@ def hide(message_s: Num, compute_s: Num, overlap: Num, c: Constants) -> Num:
     return overlap * left + (1 - overlap) * message_s
 
 
-def soft_max(a: Num, b: Num) -> Num:
-    """Fourth-power mean of two times that overlap imperfectly: at least the larger of them."""
-    return np.sqrt(np.sqrt(a**4 + b**4))
+def host_and_device(device_s: Num, host_s: Num, blocking: Num) -> Num:
+    """Time of a stage whose host prepares launches while the device works through them.
+
+    A fourth-power mean, at least the larger of the two; their sum where every launch blocks.
+    """
+    ahead = np.sqrt(np.sqrt(device_s**4 + host_s**4))
+    return blocking * (device_s + host_s) + (1 - blocking) * ahead
 
 
 def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
@@ -140,13 +144,13 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
     full = layers_per_stage(layout, shape.layers)
     left = np.clip(shape.layers - full * (layout.pp - 1), 0.0, full) / full
-    ends = total.first + total.last
+    ends, block = total.first + total.last, stack.launch_blocking
     end_host = total.end_launches * launch_s
-    layers = soft_max(device, host)
-    whole_model = soft_max(device + ends, host + end_host)
-    last = soft_max(device * left + total.last, host * left + end_host)
+    layers = host_and_device(device, host, block)
+    whole_model = host_and_device(device + ends, host + end_host, block)
+    last = host_and_device(device * left + total.last, host * left + end_host, block)
     one = np.equal(layout.pp, 1)
-    first = soft_max(device + total.first, host)
+    first = host_and_device(device + total.first, host, block)
     slowest = np.where(one, whole_model, np.maximum(first, last))
     whole = np.where(
         one, whole_model, layers * np.maximum(shape.layers / full - 1 - left, 0) + first + last

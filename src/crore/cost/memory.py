@@ -1,0 +1,143 @@
+"""Peak memory of the worst pipeline rank, from the same operation list as the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from crore.cost.arrays import Num
+from crore.cost.job import Job
+from crore.cost.layout import layers_per_stage
+from crore.cost.operations import Operation
+from crore.cost.schedules import in_flight, weight_copies
+from crore.cost.step_ends import FLOAT, expert_data_ranks, stage_weights
+from crore.cost.step_layers import HALF
+
+CONTEXT_BYTES: Final = 1.2e9
+"""CUDA context and NCCL buffers, outside the allocator (1-3 GB; NVIDIA/nccl buffer defaults)."""
+FRAGMENTATION: Final = 0.03
+"""Reserved over allocated, less one: caching-allocator blocks that fit nothing (3-8 %)."""
+USABLE: Final = 1.0
+"""Of the memory printed on the data sheet, what a process can take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes on the worst rank, a float or `[N]` each; `peak_bytes` is the sum of the parts."""
+
+    peak_bytes: Num
+    allocated_bytes: Num
+    """What the allocator has handed out at the peak; without context and fragmentation."""
+    parts: dict[str, Num]
+    capacity_bytes: Num
+
+    @property
+    def fits(self) -> Num:
+        """True where the peak is within the card's memory."""
+        return np.less_equal(self.peak_bytes, self.capacity_bytes * USABLE)
+
+
+def state_parts(job: Job) -> dict[str, Num]:
+    """Return weights, gradients and optimizer states of the fullest rank (ZeRO, arXiv 1910.02054).
+
+    Below ZeRO-3 a rank holds its whole stage; what a stage shards it shards over data and context
+    ranks, experts over the ranks that hold the same expert.
+    """
+    layout, stack = job.layout, job.stack
+    plain, experts = stage_weights(job)
+    zero = layout.zero
+    shard = layout.dp_shard * layout.cp
+    expert_shard = np.minimum(expert_data_ranks(job), shard * layout.tp)
+    full = np.equal(zero, 3)
+    own = np.where(np.less(job.grad_bytes, 0), stack.grad_bytes, job.grad_bytes)
+    states = np.where(np.less(job.optimizer_bytes, 0), stack.optimizer_bytes, job.optimizer_bytes)
+    # Master weights that are the weights themselves (fully sharded, 32 bits) are held only once;
+    # a stack that keeps 16-bit weights has its 32-bit copy among the optimizer states.
+    copies = weight_copies(layout.schedule)
+
+    def held(bytes_each: Num, stage: int) -> Num:
+        cut = np.greater_equal(zero, stage)
+        return bytes_each * (
+            plain / np.where(cut, shard, 1.0) + experts / np.where(cut, expert_shard, 1.0)
+        )
+
+    layer = (plain + experts) / layers_per_stage(layout, job.shape.layers)
+    gathered = full * layer * (HALF * (1 + layout.prefetch) + FLOAT)
+    return {
+        "weights": held(stack.weight_bytes, 3) * copies,
+        "gradients": held(own, 2),
+        "optimizer": held(states, 1) * (1 - layout.offload_optimizer),
+        "gathered layers": gathered,
+    }
+
+
+def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
+    """Return activation bytes of one micro-batch: kept by a stage's layers, one layer whole, loss.
+
+    A layer that is recomputed keeps only its input, `2·T·h` (arXiv 2205.05198 Table 2).
+    """
+    kept: Num = 0.0
+    whole: Num = 0.0
+    loss: Num = 0.0
+    for op in ops:
+        if op.phase != "forward":
+            continue
+        held = op.saved_bytes * op.count
+        if op.stage == "last":
+            loss = loss + held
+        elif op.stage == "layer":
+            redo = job.redo_layer
+            if op.redo == "core":
+                redo = np.maximum(redo, job.redo_core)
+            kept = kept + held * (1 - redo)
+            whole = whole + held
+    layers = layers_per_stage(job.layout, job.shape.layers)
+    inputs = HALF * job.narrow_tokens * job.shape.hidden * layers * job.redo_layer
+    return kept + inputs, whole / layers, loss
+
+
+def working_bytes(job: Job, layer: Num, loss: Num) -> tuple[Num, Num]:
+    """Return transient bytes of the backward pass: in a layer, and at the loss.
+
+    A recomputed layer comes back whole; otherwise the widest gradients of one layer are alive. The
+    loss holds the gradient of its logits while it is formed.
+    """
+    s, tp = job.shape, job.layout.tp
+    width = np.maximum(np.maximum(s.ffn, s.moe_ffn * s.topk) / tp * (s.matrices - 1), s.hidden)
+    gradients = 2 * HALF * job.tokens * width
+    again = np.greater(job.redo_layer, 0) * layer
+    logits = job.tokens * s.vocab / tp
+    fused = job.stack.fused_cross_entropy
+    return again + gradients, logits * (HALF * fused + FLOAT * (1 - fused))
+
+
+def memory(job: Job, ops: list[Operation]) -> Memory:
+    """Return peak bytes and their parts: the first rank holds most in flight, the last the loss."""
+    layout = job.layout
+    parts = state_parts(job)
+    kept, layer, loss = stored(job, ops)
+    held = in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)
+    in_layer, at_loss = working_bytes(job, layer, loss)
+    stay = 1 - layout.offload_activations
+    first = kept * held * stay
+    one = np.equal(layout.pp, 1)
+    last = kept * np.where(one, held, 1.0) * stay + loss
+    working = np.maximum(in_layer, at_loss)
+    last_rank = last + np.maximum(in_layer - loss, at_loss)
+    first_rank = np.where(one, 0.0, first + in_layer)
+    worst_is_last = np.greater_equal(last_rank, first_rank)
+    parts["activations"] = np.where(worst_is_last, last - loss, first)
+    parts["logits"] = np.where(worst_is_last, loss, 0.0)
+    parts["working"] = np.where(
+        worst_is_last, np.maximum(in_layer - loss, at_loss), in_layer
+    ) + 0.0 * working
+    allocated = sum(parts.values(), start=np.asarray(0.0))
+    parts["fragmentation"] = FRAGMENTATION * allocated
+    parts["context"] = CONTEXT_BYTES + 0.0 * allocated
+    peak = allocated * (1 + FRAGMENTATION) + CONTEXT_BYTES
+    return Memory(
+        peak_bytes=peak, allocated_bytes=allocated, parts=parts,
+        capacity_bytes=job.machine.memory_bytes,
+    )  # fmt: skip
