@@ -27,6 +27,7 @@ ACCELERATOR_KEYS = (
     "host_gb_per_s",
     "tdp_w",
     "price_usd",
+    "asynchronous",
 )
 
 
@@ -66,6 +67,7 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
         host_bytes_per_s=number(label, row, "host_gb_per_s") * 1e9,
         tdp_w=number(label, row, "tdp_w", 0.0),
         price_usd=number(label, row, "price_usd", 0.0),
+        asynchronous=bool(row.get("asynchronous", False)),
         provenance=provenance,
     )
 

@@ -154,6 +154,9 @@ class Accelerator:
     """Board power limit; 0 when unpublished."""
     price_usd: float
     """Rough street price; 0 when unknown."""
+    asynchronous: bool = False
+    """Matrix units fed asynchronously (NVIDIA from Hopper on: wgmma, tcgen05), which attention
+    kernels written for them need."""
     provenance: Provenance
 
 

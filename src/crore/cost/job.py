@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from crore.cost.arrays import Num
-from crore.cost.layout import Layout, layers_per_stage, micro_batches
+from crore.cost.arrays import Num, present
+from crore.cost.layout import FULL, LIGHT, SELECTIVE, Layout, layers_per_stage, micro_batches
 from crore.cost.machine import Machine
+from crore.cost.operations import Operation
 from crore.cost.shape import Shape, Weights, weights
 from crore.cost.stack import Stack
 
@@ -57,23 +58,66 @@ class Job:
         return micro_batches(self.layout, self.global_batch)
 
     @cached_property
+    def stage_layers(self) -> Num:
+        """Layers on the fullest pipeline rank."""
+        return layers_per_stage(self.layout, self.shape.layers)
+
+    @cached_property
     def stage_share(self) -> Num:
         """Share of the model's layers on the fullest pipeline rank."""
-        return layers_per_stage(self.layout, self.shape.layers) / self.shape.layers
+        return self.stage_layers / self.shape.layers
+
+    @cached_property
+    def stage_moe(self) -> Num:
+        """Expert layers on the fullest pipeline rank: all of it, behind the leading dense layers."""
+        s = self.shape
+        behind = s.moe / np.maximum(s.layers - s.leading, 1.0) * self.stage_layers
+        leads = np.greater(s.leading, 0)
+        return np.where(leads, np.minimum(behind, s.moe), s.moe * self.stage_share)
+
+    @cached_property
+    def stage_dense(self) -> Num:
+        """Dense feed-forward layers on that rank."""
+        s = self.shape
+        leads = np.greater(s.leading, 0)
+        return np.where(leads, self.stage_layers - self.stage_moe, s.dense * self.stage_share)
 
     @cached_property
     def redo_layer(self) -> Num:
         """Share of a stage's layers that are recomputed in full."""
-        full = np.equal(self.layout.recompute, 2)
+        full = np.equal(self.layout.recompute, FULL)
         first = self.layout.recompute_layers
-        stage = layers_per_stage(self.layout, self.shape.layers)
-        share = np.where(np.less(first, 0), 1.0, np.minimum(first / stage, 1.0))
+        share = np.where(np.less(first, 0), 1.0, np.minimum(first / self.stage_layers, 1.0))
         return full * share
 
-    @cached_property
-    def redo_core(self) -> Num:
-        """1 where the attention core is recomputed."""
-        return np.greater_equal(self.layout.recompute, 1) * 1.0
+    def redo_share(self, op: Operation) -> Num:
+        """Share of an operation's executions that run again before the backward pass."""
+        share = self.redo_layer
+        if op.redo == "light":
+            share = share + np.equal(self.layout.recompute, LIGHT)
+        selective = np.equal(self.layout.recompute, SELECTIVE)
+        if present(selective):
+            per_op = {"gemm": 0.5, "memory": 1.0}.get(op.kind, 0.0) * self.stack.per_operation
+            core = float(op.redo == "core") * (1 - self.stack.per_operation)
+            share = share + selective * (per_op + core)
+        return share
+
+    def kept_share(self, op: Operation) -> Num:
+        """Share of an operation's saved bytes that stays until the backward pass.
+
+        Under torch-native selective recompute inputs of products are dropped where an element-wise
+        kernel makes them again, and of the other saved tensors half (pytorch/torchtitan, policy op).
+        """
+        dropped = self.redo_layer
+        if op.drop == "light":
+            dropped = dropped + np.equal(self.layout.recompute, LIGHT)
+        selective = np.equal(self.layout.recompute, SELECTIVE)
+        if present(selective):
+            half = {"memory": 0.5, "gemm": float(op.drop == "light")}.get(op.kind, 0.0)
+            per_op = half * self.stack.per_operation
+            core = float(op.drop == "core") * (1 - self.stack.per_operation)
+            dropped = dropped + selective * (per_op + core)
+        return 1 - dropped
 
     @cached_property
     def expert_tokens(self) -> Num:

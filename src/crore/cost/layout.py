@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from crore.cost.arrays import Num
 from crore.cost.shape import Shape
 
-RECOMPUTE: Final = ("none", "selective", "full")
-"""What a layer drops and computes again: nothing, the attention core, everything."""
+RECOMPUTE: Final = ("none", "light", "selective", "full")
+"""What a layer drops and computes again.
+
+`light`: outputs of norms, activations and MLA up-projections (Megatron's modules layernorm,
+moe_act, mla_up_proj; arXiv 2412.19437 §3.2.3). `selective`: the attention core (arXiv 2205.05198),
+or in torch-native stacks everything but attention and every second product. `full`: the layer.
+"""
+FULL: Final = float(RECOMPUTE.index("full"))
+SELECTIVE: Final = float(RECOMPUTE.index("selective"))
+LIGHT: Final = float(RECOMPUTE.index("light"))
 ZERO: Final = ("none", "zero1", "zero2", "zero3")
 OPTIMIZERS: Final = ("adamw", "muon")
 

@@ -12,10 +12,6 @@ from crore.errors import InputError
 PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4")
 _FORMAT: Final = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", "mxfp8": "fp8",
                   "nvfp4": "fp4"}  # fmt: skip
-# Generations differ in how an attention kernel reaches the matrix units (mma.sync against wgmma
-# and tcgen05), so the first year of each is the boundary.
-HOPPER_YEAR: Final = 2022
-BLACKWELL_YEAR: Final = 2024
 AMPLE_POWER: Final = 1.28
 """W per dense 16-bit TFLOP/s of an A100, which holds its clock under training load."""
 
@@ -35,10 +31,8 @@ class Machine:
     """1 for 8-bit linear layers, 2 for 4-bit, else 0."""
     block_scaled: Num
     """1 for formats with one scale per block of 16-32 values (MX, NV)."""
-    hopper: Num
-    """1 from 2022 on: matrix units fed asynchronously."""
-    blackwell: Num
-    """1 from 2024 on."""
+    asynchronous: Num
+    """1 where matrix units are fed asynchronously (Hopper and later)."""
     watts_per_tflops: Num
     """Board power over dense 16-bit peak; a part with less cannot hold its short-run rate."""
     sms: Num
@@ -93,8 +87,7 @@ def machine_of(
         linear_measured=accelerator.matmul_flops.get(half if kind == "fp16" else kind, 0.0),
         narrow=float({"fp8": 1, "fp4": 2}.get(kind, 0)),
         block_scaled=float(precision in ("mxfp8", "nvfp4")),
-        hopper=float(accelerator.year >= HOPPER_YEAR),
-        blackwell=float(accelerator.year >= BLACKWELL_YEAR),
+        asynchronous=float(accelerator.asynchronous),
         watts_per_tflops=1e12 * accelerator.tdp_w / peak(accelerator, half) or AMPLE_POWER,
         sms=float(accelerator.sms or 100),
         memory_bytes=accelerator.memory_bytes,
@@ -117,5 +110,5 @@ def machine_of_cluster(
         precision,
         node_size=cluster.node_size,
         nic_bytes_per_s=cluster.nic_bytes_per_s or fabric.port_bytes_per_s * fabric.taper,
-        hop_latency_s=(2 * fabric.tiers - 1) * fabric.hop_latency_s,
+        hop_latency_s=max(2 * fabric.tiers - 1, 0) * fabric.hop_latency_s,
     )

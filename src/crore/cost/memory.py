@@ -15,9 +15,9 @@ from crore.cost.schedules import in_flight, weight_copies
 from crore.cost.step_ends import FLOAT, expert_data_ranks, stage_weights
 from crore.cost.step_layers import HALF
 
-CONTEXT_BYTES: Final = 1.2e9
+CONTEXT_BYTES: Final = 2.0e9
 """CUDA context and NCCL buffers, outside the allocator (1-3 GB; NVIDIA/nccl buffer defaults)."""
-FRAGMENTATION: Final = 0.03
+FRAGMENTATION: Final = 0.05
 """Reserved over allocated, less one: caching-allocator blocks that fit nothing (3-8 %)."""
 USABLE: Final = 1.0
 """Of the memory printed on the data sheet, what a process can take."""
@@ -88,13 +88,11 @@ def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
         if op.stage == "last":
             loss = loss + held
         elif op.stage == "layer":
-            redo = job.redo_layer
-            if op.redo == "core":
-                redo = np.maximum(redo, job.redo_core)
-            kept = kept + held * (1 - redo)
+            kept = kept + held * job.kept_share(op)
             whole = whole + held
     layers = layers_per_stage(job.layout, job.shape.layers)
-    inputs = HALF * job.narrow_tokens * job.shape.hidden * layers * job.redo_layer
+    boundary = job.stack.keeps_outputs * np.greater(job.layout.pp, 1)
+    inputs = HALF * job.narrow_tokens * job.shape.hidden * (layers * job.redo_layer + boundary)
     return kept + inputs, whole / layers, loss
 
 

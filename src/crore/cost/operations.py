@@ -21,8 +21,8 @@ Stage: TypeAlias = Literal["layer", "first", "last", "rank"]
 Phase: TypeAlias = Literal["forward", "recompute", "backward", "step"]
 Repeat: TypeAlias = Literal["micro_batch", "step", "outer_step"]
 Axis: TypeAlias = Literal["", "pp", "dp_replicate", "dp_shard", "cp", "tp", "ep"]
-Redo: TypeAlias = Literal["never", "core", "layer"]
-"""Recomputed under: no mode, selective and full, or full alone."""
+Redo: TypeAlias = Literal["never", "light", "core", "layer"]
+"""Recomputed under full recompute, and under light or selective (core) where it says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +69,8 @@ class Operation:
     scores: bool = False
     """A memory pass over the attention matrix (unfused attention only)."""
     redo: Redo = "layer"
+    drop: Redo = "layer"
+    """The mode from which on its saved bytes are dropped."""
     backward: float = 2.0
     """Backward work over forward work: 2 for a product, 2.5 for a flash kernel, 1 for a message."""
 
@@ -97,14 +99,8 @@ def backward_of(op: Operation) -> Operation:
     )
 
 
-def recompute_of(op: Operation, core: Num, layer: Num) -> Operation | None:
-    """Return the recomputed twin, its count scaled by the share of layers redone, or None.
-
-    `core` is 1 where the attention core is redone, `layer` the share of layers redone in full.
-    """
-    if op.redo == "never" or op.stage != "layer":
-        return None
-    share = np.maximum(core, layer) if op.redo == "core" else layer
-    if not np.any(share):
+def recompute_of(op: Operation, share: Num) -> Operation | None:
+    """Return the recomputed twin, its count scaled by the share of layers redone, or None."""
+    if op.redo == "never" or op.stage != "layer" or not np.any(share):
         return None
     return replace(op, phase="recompute", count=op.count * share, saved_bytes=0.0, freed_bytes=0.0)

@@ -49,8 +49,8 @@ def rates_of(job: Job, c: Constants) -> Rates:
     half = half_ceiling * power
     narrow = np.where(np.equal(m.narrow, 2), c.gemm_share_fp4, c.gemm_share_fp8)
     share = np.where(np.greater(m.narrow, 0), narrow, c.gemm_share)
-    flash2 = np.where(np.greater(m.hopper, 0), c.flash2_hopper_share, c.flash2_share)
-    native = stack.flash_native * m.hopper
+    flash2 = np.where(np.greater(m.asynchronous, 0), c.flash2_hopper_share, c.flash2_share)
+    native = stack.flash_native * m.asynchronous
     flash = c.flash3_share * native + flash2 * (1 - native)
     block = m.block_scaled * c.block_traffic + (1 - m.block_scaled)
     return Rates(

@@ -24,6 +24,10 @@ class Shape:
     vocab: Num
     tied: Num
     bias: Num
+    qkv_bias: Num
+    """1 where query, key and value projections alone have biases."""
+    query_gate: Num
+    """1 where the query projection also yields an output gate of its own width."""
     positions: Num
     """Rows of a learned position table."""
     alibi: Num
@@ -65,6 +69,8 @@ class Shape:
     delta_conv: Num
     dense: Num
     """Layers with a dense feed-forward."""
+    leading: Num
+    """Of these, the ones ahead of a mixture's first expert layer."""
     ffn: Num
     matrices: Num
     """3 for a gated feed-forward (SwiGLU), else 2."""
@@ -102,17 +108,25 @@ def _kinds(spec: ModelSpec) -> dict[str, int]:
     }
 
 
+def _windowed(spec: ModelSpec, attention: int) -> int:
+    if spec.global_every:
+        return attention - attention // spec.global_every
+    return attention // spec.window_every
+
+
 def shape_of(spec: ModelSpec) -> Shape:
     """Return the shape of one catalogue model as plain floats."""
     kinds = _kinds(spec)
     mla, mamba, delta = spec.mla, spec.mamba, spec.deltanet
-    windowed = kinds["attention"] // spec.window_every if spec.window else 0
+    windowed = _windowed(spec, kinds["attention"]) if spec.window else 0
     return Shape(
         layers=float(spec.layers),
         hidden=float(spec.hidden),
         vocab=float(spec.vocab),
         tied=float(spec.tied_embeddings),
         bias=float(spec.bias),
+        qkv_bias=float(spec.qkv_bias),
+        query_gate=float(spec.attention_gate),
         positions=float(spec.max_positions if spec.position == "learned" else 0),
         alibi=float(spec.position == "alibi"),
         norm_vectors=2.0 if spec.norm == "layer" else 1.0,
@@ -143,6 +157,7 @@ def shape_of(spec: ModelSpec) -> Shape:
         delta_heads=float(delta.value_heads if delta else 0),
         delta_conv=float(delta.conv if delta else 0),
         dense=float(kinds["dense"]),
+        leading=float(spec.first_dense if spec.experts else 0),
         ffn=float(spec.ffn),
         matrices=3.0 if spec.gated_mlp else 2.0,
         moe=float(kinds["moe"]),
@@ -179,7 +194,8 @@ class Weights:
 def _attention(s: Shape) -> Num:
     """One attention layer: GQA `h·a·d + 2h·kv·d + a·d·h`, or the five MLA projections."""
     q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
-    gqa = s.hidden * (2 * q + 2 * kv) + s.bias * (q + 2 * kv + s.hidden)
+    gqa = s.hidden * ((2 + s.query_gate) * q + 2 * kv) + s.bias * s.hidden
+    gqa = gqa + np.maximum(s.bias, s.qkv_bias) * (q + 2 * kv)
     gqa = gqa + s.qk_norm * 2 * s.head_dim
     per_head = s.qk_nope + s.qk_rope
     direct = s.hidden * s.heads * per_head

@@ -45,6 +45,10 @@ class Stack:
     """Bytes per element of a gradient message."""
     optimizer_bytes: Num
     fused_cross_entropy: Num
+    per_operation: Num
+    """1 where selective recompute keeps attention and every second product (torch-native)."""
+    keeps_outputs: Num
+    """1 where a pipeline rank also holds its output for each micro-batch in flight."""
     expert_tp: Num
     """1 where experts are tensor parallel like the rest unless told otherwise."""
 
@@ -76,16 +80,19 @@ def stack_of(name: str) -> Stack:
             key: float(row[key])
             for key in (
                 "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
-                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy",
+                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy", "per_operation",
+                "keeps_outputs",
             )
         },
     )  # fmt: skip
 
 
 _PATTERNS: Final = (
+    ("torchtitan", r"torchtitan"),
     ("xla", r"maxtext|pax|\bjax\b|\bxla\b"),
-    ("fsdp", r"fsdp|torchtitan|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
-    ("megatron-2025", r"nemo|transformer ?engine|mcore|megatron-(core|bridge)"),
+    ("fsdp", r"fsdp|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
+    ("nemo", r"nemo|megatron-bridge"),
+    ("megatron-2025", r"transformer ?engine|mcore|megatron-core"),
     ("bigscience-2022", r"megatron-deepspeed 2022|bigscience"),
     ("megatron-deepspeed", r"deepspeed"),
     ("megatron-2021", r"megatron-lm (2019|202[0-2])"),

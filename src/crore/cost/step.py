@@ -31,7 +31,7 @@ def operations(job: Job) -> list[Operation]:
         ops.append(op)
         if op.phase != "forward":
             continue
-        again = recompute_of(op, job.redo_core, job.redo_layer)
+        again = recompute_of(op, job.redo_share(op))
         if again is not None:
             ops.append(again)
         if op.backward:

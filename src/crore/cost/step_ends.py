@@ -41,9 +41,10 @@ def local_weights(job: Job) -> tuple[Num, Num, Num]:
     """
     s, w, layout = job.shape, job.weights, job.layout
     mixers = s.attention * w.attention + s.mamba * w.mamba + s.deltanet * w.deltanet
-    plain = (mixers + s.dense * w.dense + s.moe * w.shared) / layout.tp + w.norms
-    experts = s.moe * s.experts * w.expert / (layout.ep * layout.etp)
-    return plain * job.stage_share, experts * job.stage_share, w.embedding / layout.tp
+    feed = job.stage_dense * w.dense + job.stage_moe * w.shared
+    plain = (mixers * job.stage_share + feed) / layout.tp + w.norms * job.stage_share
+    experts = job.stage_moe * s.experts * w.expert / (layout.ep * layout.etp)
+    return plain, experts, w.embedding / layout.tp
 
 
 def stage_weights(job: Job) -> tuple[Num, Num]:

@@ -38,7 +38,7 @@ def saved_input_bytes(job: Job) -> Num:
 
 def _norm(job: Job, name: str, count: Num) -> Operation:
     size = HALF * job.narrow_tokens * job.shape.hidden
-    return memory_pass(name, 2 * size, count, saved_bytes=size)
+    return memory_pass(name, 2 * size, count, saved_bytes=size, redo="light")
 
 
 def _residual(job: Job, name: str, count: Num) -> Operation:
@@ -83,7 +83,7 @@ def _gqa_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     query, key = s.heads * s.head_dim / tp, s.kv_heads * s.head_dim / np.minimum(tp, s.kv_heads)
     yield matmul(
         "qkv", Gemm(m=tokens, n=query + 2 * key, k=s.hidden),
-        kept * job.narrow_tokens * s.hidden, count=count,
+        kept * job.narrow_tokens * s.hidden, count=count, drop="light",
     )  # fmt: skip
     heads = tokens * (query + 2 * key)
     yield memory_pass(
@@ -96,20 +96,22 @@ def _mla_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     per_head = s.qk_nope + s.qk_rope
     latent = s.q_lora + s.kv_lora + s.qk_rope
     down = kept * job.narrow_tokens * s.hidden
-    yield matmul("mla down", Gemm(m=job.narrow_tokens, n=latent, k=s.hidden), down, count=count)
+    yield matmul(
+        "mla down", Gemm(m=job.narrow_tokens, n=latent, k=s.hidden), down, count=count, drop="light"
+    )
     yield matmul(
         "mla query up", Gemm(m=tokens, n=s.heads * per_head / tp, k=s.q_lora),
-        kept * job.narrow_tokens * s.q_lora, count=count,
+        kept * job.narrow_tokens * s.q_lora, count=count, redo="light",
     )  # fmt: skip
     up = s.heads * (s.qk_nope + s.v_dim) / tp
     yield matmul(
         "mla key-value up", Gemm(m=tokens, n=up, k=s.kv_lora),
-        kept * job.narrow_tokens * s.kv_lora, count=count,
+        kept * job.narrow_tokens * s.kv_lora, count=count, redo="light",
     )  # fmt: skip
     heads = tokens * s.heads / tp * (2 * per_head + s.v_dim)
     yield memory_pass(
         "mla norms and rotary", 2 * HALF * (heads + job.narrow_tokens * latent), count,
-        saved_bytes=HALF * heads, backward=1.2, launches=6.0,
+        saved_bytes=HALF * heads, backward=1.2, launches=6.0, redo="light", drop="light",
     )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def attention_core(job: Job, count: Num) -> Iterator[Operation]:
         per_token = 2 * core_width(s) / job.layout.tp * mean_context(s, job.seq_len)
         yield Operation(
             name="flash attention", kind="attention", count=count * flash, launches=1.0,
-            flops=per_token * job.tokens, redo="core", backward=2.5,
+            flops=per_token * job.tokens, redo="core", drop="core", backward=2.5,
             saved_bytes=4.0 * job.tokens * heads,
         )  # fmt: skip
     if present(1 - flash):
@@ -144,8 +146,8 @@ def _unfused_core(job: Job, count: Num, heads: Num) -> Iterator[Operation]:
     kept = (HALF + job.stack.dropout * (1 + HALF)) * scores
     moved = (2 * HALF + job.stack.dropout * (2 * HALF + 1)) * scores
     yield memory_pass(
-        "softmax and dropout", moved, count, saved_bytes=kept, redo="core", launches=3.0,
-        backward=1.2, scores=True,
+        "softmax and dropout", moved, count, saved_bytes=kept, redo="core", drop="core",
+        launches=3.0, backward=1.2, scores=True,
     )  # fmt: skip
     yield matmul("attention context", context, count=count, redo="core")
 
@@ -153,7 +155,7 @@ def _unfused_core(job: Job, count: Num, heads: Num) -> Iterator[Operation]:
 def dense_layer(job: Job) -> Iterator[Operation]:
     """Yield the dense feed-forward sub-layer."""
     s = job.shape
-    count = s.dense * job.stage_share
+    count = job.stage_dense
     if not present(count):
         return
     yield _norm(job, "feed-forward norm", count)
@@ -167,27 +169,29 @@ def _mlp(job: Job, name: str, width: Num, count: Num) -> Iterator[Operation]:
     inner = tokens * width
     yield matmul(
         f"{name} up", Gemm(m=tokens, n=width * (s.matrices - 1), k=s.hidden),
-        kept * job.narrow_tokens * s.hidden, count=count,
+        kept * job.narrow_tokens * s.hidden, count=count, drop="light",
     )  # fmt: skip
     yield memory_pass(
         f"{name} activation", HALF * s.matrices * inner, count,
-        saved_bytes=HALF * (s.matrices - 1) * inner, backward=1.7,
+        saved_bytes=HALF * (s.matrices - 1) * inner, backward=1.7, redo="light",
     )  # fmt: skip
     yield from _quantize(job, name, inner, count)
-    yield matmul(f"{name} down", Gemm(m=tokens, n=s.hidden, k=width), kept * inner, count=count)
+    yield matmul(
+        f"{name} down", Gemm(m=tokens, n=s.hidden, k=width), kept * inner, count=count, drop="light"
+    )
 
 
 def moe_layer(job: Job) -> Iterator[Operation]:
     """Yield the mixture-of-experts sub-layer: router, permutation, grouped products, shared part."""
     s, layout = job.shape, job.layout
-    count = s.moe * job.stage_share
+    count = job.stage_moe
     if not present(count):
         return
     tokens, kept = job.narrow_tokens, saved_input_bytes(job)
     yield _norm(job, "expert norm", count)
     router = Gemm(m=tokens, n=s.experts, k=s.hidden, half=True)
     size = HALF * tokens * s.hidden
-    yield matmul("router", router, size, count=count, launches=8.0)
+    yield matmul("router", router, size, count=count, launches=8.0, drop="light")
     sent = HALF * tokens * s.topk * s.hidden
     yield memory_pass("dispatch permutation", 2 * sent, count, backward=1.0, launches=6.0)
     routed, local = job.expert_tokens, s.experts / layout.ep
@@ -200,10 +204,10 @@ def moe_layer(job: Job) -> Iterator[Operation]:
     yield matmul("experts up", up, kept * routed * s.hidden, count=count, launches=2.0)
     yield memory_pass(
         "experts activation", HALF * s.matrices * inner, count,
-        saved_bytes=HALF * (s.matrices - 1) * inner, backward=1.7,
+        saved_bytes=HALF * (s.matrices - 1) * inner, backward=1.7, redo="light",
     )  # fmt: skip
     yield from _quantize(job, "experts", inner, count)
-    yield matmul("experts down", down, kept * inner, count=count, launches=2.0)
+    yield matmul("experts down", down, kept * inner, count=count, launches=2.0, drop="light")
     yield memory_pass("combine permutation", 2 * sent, count, backward=1.0, launches=6.0)
     if present(s.shared_ffn):
         shared = count * np.greater(s.shared_ffn, 0)

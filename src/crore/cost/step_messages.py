@@ -29,9 +29,8 @@ def layer_messages(job: Job) -> Iterator[Operation]:
         # A dense or mixer sub-layer gathers its input and reduces its output; experts with their
         # own parallelism do neither, except for a shared expert.
         mixers = s.attention + s.mamba + s.deltanet
-        shared = s.moe * np.greater(s.shared_ffn, 0)
-        spread = s.moe * np.equal(layout.etp, layout.tp) * (1 - np.greater(s.shared_ffn, 0))
-        blocks = (mixers + s.dense + shared + spread) * job.stage_share
+        alone = np.equal(s.shared_ffn, 0) & np.not_equal(layout.etp, layout.tp)
+        blocks = mixers * job.stage_share + job.stage_dense + job.stage_moe * (1 - alone)
         count = blocks * np.greater(layout.tp, 1)
         sequence = layout.sequence_parallel
         yield _message("tp gather", "tp", "all_gather", activations, count * sequence)
@@ -41,7 +40,7 @@ def layer_messages(job: Job) -> Iterator[Operation]:
         yield from _context_messages(job)
     if present(np.greater(layout.ep, 1)):
         routed = HALF * job.expert_tokens / layout.etp * s.hidden
-        count = s.moe * job.stage_share * np.greater(layout.ep, 1)
+        count = job.stage_moe * np.greater(layout.ep, 1)
         yield _message("expert dispatch", "ep", "all_to_all", routed, count)
         yield _message("expert combine", "ep", "all_to_all", routed, count)
 

@@ -9,7 +9,7 @@ import numpy as np
 from crore.cost.arrays import Num, present
 from crore.cost.constants import Constants
 from crore.cost.job import Job
-from crore.cost.layout import layers_per_stage
+from crore.cost.layout import SELECTIVE, layers_per_stage
 from crore.cost.operations import Operation
 from crore.cost.price import Pricer
 from crore.cost.schedules import bubble_s
@@ -210,8 +210,9 @@ def step_flops(job: Job) -> tuple[Num, Num]:
     forward = forward_flops_per_token(s, job.seq_len, job.mtp)
     core = s.attention * 2 * core_width(s) * mean_context(s, job.seq_len)
     head = 2 * s.vocab * s.hidden * (1 + job.mtp)
-    full = job.redo_layer
-    again = full * (forward - head) + (1 - full) * job.redo_core * core
+    selective = np.equal(job.layout.recompute, SELECTIVE) * (1 - job.stack.per_operation)
+    half = np.equal(job.layout.recompute, SELECTIVE) * job.stack.per_operation * 0.5
+    again = job.redo_layer * (forward - head) + selective * core + half * (forward - head - core)
     extra = again + 0.5 * core * job.stack.flash
     gpus = job.layout.gpus
     return 3 * forward * tokens / gpus, (3 * forward + extra) * tokens / gpus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from crore.catalog import Catalog, ModelSpec, PublishedRun
@@ -32,9 +33,24 @@ def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
         dp_shard=shard, dp_replicate=dp / shard, micro_batch=float(run.micro_batch),
         schedule=float(schedule_code("interleaved" if (run.vpp or 1) > 1 else "1f1b")),
         sequence_parallel=float(bool(run.sequence_parallel)),
-        recompute=float(RECOMPUTE.index(run.recompute or "none")),
+        recompute=_recompute(run),
         zero=float(zero), tp_overlap=float(bool(run.tp_overlap)),
+        offload_activations=_offloaded(run, model),
     )  # fmt: skip
+
+
+def _recompute(run: PublishedRun) -> float:
+    """Selective by named modules is `light` unless the attention core is among them."""
+    mode = run.recompute or "none"
+    if mode == "selective" and run.recompute_modules and "core_attn" not in run.recompute_modules:
+        mode = "light"
+    return float(RECOMPUTE.index(mode))
+
+
+def _offloaded(run: PublishedRun, model: ModelSpec) -> float:
+    """Share of layers whose activations go to the host, from "activations of N layers to CPU"."""
+    found = re.search(r"activations of (\d+) layers", run.offload or "")
+    return min(int(found[1]) / model.layers, 1.0) if found else 0.0
 
 
 def job_of(run: PublishedRun, catalog: Catalog) -> Job:
