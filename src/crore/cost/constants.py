@@ -30,16 +30,19 @@ class Constants:
     gemm_share_fp4: float
     unmeasured_share: float
     """Of the peak, the matmul rate of a part nobody has measured."""
-    power_exponent: float
-    """Rate against power limit, for parts sold at a lower limit."""
+    ample_power: float
+    """W per dense 16-bit TFLOP/s from which a part holds its short-run rate; below, the rate falls
+    with the square root (frequency against power between P and P^(1/3))."""
+    grouped_share: float
+    """Of the product rate, what products of many experts sustain."""
+    expert_launches: float
+    """Host launches of an expert layer over those listed."""
     wave_weight: float
     """How much of the last, partly filled wave of tiles is paid (0 none, 1 all)."""
     small_tile_share: float
     """Of a 256 x 128 tile's rate, what a 128 x 128 tile sustains."""
     tile_prologue_s: float
     """Start-up of one tile."""
-    misaligned: float
-    """Slow-down of a product with a dimension that is no multiple of 8."""
     kernel_gap_s: float
     """Device time between two dependent kernels: drain, launch, fill."""
     batched_share: float
@@ -57,8 +60,6 @@ class Constants:
     """By stack: element-wise bytes over those of perfectly fused kernels."""
     score_traffic: float
     """The same for passes over the attention matrix."""
-    score_fallback: float
-    """Slow-down of the softmax where the fused kernel does not apply."""
     quantize_traffic: float
     """Cast bytes over those of one fused cast."""
     block_traffic: float
@@ -85,8 +86,6 @@ class Constants:
     """Seconds lost per second of hidden message: it takes processors and bandwidth."""
     scan_share: float
     """Of the matmul rate, what state-space scans sustain."""
-    moe_launches: float
-    """Host launches of an expert layer over those listed."""
 
     def by_stack(self, name: str, code: Num) -> NDArray[np.float64]:
         """Return the column of a per-stack constant."""

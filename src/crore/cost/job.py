@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from crore.cost.arrays import Num, present
+from crore.cost.arrays import Bool, Num, present
 from crore.cost.layout import FULL, LIGHT, SELECTIVE, Layout, layers_per_stage, micro_batches
 from crore.cost.machine import Machine
 from crore.cost.operations import Operation
@@ -90,6 +90,11 @@ class Job:
         share = np.where(np.less(first, 0), 1.0, np.minimum(first / self.stage_layers, 1.0))
         return full * share
 
+    @cached_property
+    def by_operation(self) -> Bool:
+        """True where selective recompute keeps attention and redoes every second product."""
+        return np.less(self.stack.selective_kept, 1)
+
     def redo_share(self, op: Operation) -> Num:
         """Share of an operation's executions that run again before the backward pass."""
         share = self.redo_layer
@@ -97,26 +102,27 @@ class Job:
             share = share + np.equal(self.layout.recompute, LIGHT)
         selective = np.equal(self.layout.recompute, SELECTIVE)
         if present(selective):
-            per_op = {"gemm": 0.5, "memory": 1.0}.get(op.kind, 0.0) * self.stack.per_operation
-            core = float(op.redo == "core") * (1 - self.stack.per_operation)
-            share = share + selective * (per_op + core)
+            per_op = {"gemm": 0.5, "memory": 1.0}.get(op.kind, 0.0)
+            core = float(op.redo == "core")
+            share = share + selective * np.where(self.by_operation, per_op, core)
         return share
 
     def kept_share(self, op: Operation) -> Num:
         """Share of an operation's saved bytes that stays until the backward pass.
 
-        Under torch-native selective recompute inputs of products are dropped where an element-wise
-        kernel makes them again, and of the other saved tensors half (pytorch/torchtitan, policy op).
+        Selective recompute by operation drops inputs of products where an element-wise kernel makes
+        them again, and part of the other saved tensors (pytorch/torchtitan policy op; MaxText
+        save_dot_except_mlp).
         """
         dropped = self.redo_layer
         if op.drop == "light":
             dropped = dropped + np.equal(self.layout.recompute, LIGHT)
         selective = np.equal(self.layout.recompute, SELECTIVE)
         if present(selective):
-            half = {"memory": 0.5, "gemm": float(op.drop == "light")}.get(op.kind, 0.0)
-            per_op = half * self.stack.per_operation
-            core = float(op.drop == "core") * (1 - self.stack.per_operation)
-            dropped = dropped + selective * (per_op + core)
+            light = float(op.drop == "light") if op.kind == "gemm" else 0.0
+            per_op = 1 - self.stack.selective_kept if op.kind == "memory" else light
+            core = float(op.drop == "core")
+            dropped = dropped + selective * np.where(self.by_operation, per_op, core)
         return 1 - dropped
 
     @cached_property

@@ -13,7 +13,7 @@ PRECISIONS: Final = ("fp32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4")
 _FORMAT: Final = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", "mxfp8": "fp8",
                   "nvfp4": "fp4"}  # fmt: skip
 AMPLE_POWER: Final = 1.28
-"""W per dense 16-bit TFLOP/s of an A100, which holds its clock under training load."""
+"""W per dense 16-bit TFLOP/s of an A100: taken where a part's board power is not published."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,7 @@ def state_parts(job: Job) -> dict[str, Num]:
     # Master weights that are the weights themselves (fully sharded, 32 bits) are held only once;
     # a stack that keeps 16-bit weights has its 32-bit copy among the optimizer states.
     copies = weight_copies(layout.schedule)
+    sharded = np.greater_equal(zero, 1)
 
     def held(bytes_each: Num, stage: int) -> Num:
         cut = np.greater_equal(zero, stage)
@@ -67,7 +68,7 @@ def state_parts(job: Job) -> dict[str, Num]:
     gathered = full * layer * (HALF * (1 + layout.prefetch) + FLOAT)
     return {
         "weights": held(stack.weight_bytes, 3) * copies,
-        "gradients": held(own, 2),
+        "gradients": held(own, 2) + stack.gradient_copy_bytes * sharded * (plain + experts),
         "optimizer": held(states, 1) * (1 - layout.offload_optimizer),
         "gathered layers": gathered,
     }

@@ -33,6 +33,8 @@ class Gemm:
     n: Num
     k: Num
     groups: Num = 1.0
+    experts: bool = False
+    """One product per expert, launched as a group."""
     half: bool = False
     """Kept in 16 bits whatever the linear layers' format."""
 
@@ -68,6 +70,8 @@ class Operation:
     """How many products of `gemm`'s shape it runs."""
     scores: bool = False
     """A memory pass over the attention matrix (unfused attention only)."""
+    expert: bool = False
+    """Part of an expert layer."""
     redo: Redo = "layer"
     drop: Redo = "layer"
     """The mode from which on its saved bytes are dropped."""

@@ -10,7 +10,7 @@ from crore.cost.arrays import Num, present
 from crore.cost.collectives import COLLECTIVES, all_to_all_s
 from crore.cost.constants import Constants
 from crore.cost.job import Job
-from crore.cost.machine import AMPLE_POWER, Machine
+from crore.cost.machine import Machine
 from crore.cost.operations import Gemm, Operation
 from crore.cost.step_messages import group_of
 
@@ -18,6 +18,11 @@ TILE = 128
 """Edge of an output tile; 128 x 128 is what the vendor libraries fall back to on all generations."""
 ALIGNMENT = 8
 """Elements of 16 bits in the 16-byte units that matrix units load."""
+MISALIGNED = 3.0
+"""Slow-down of a product whose rows are no multiple of 16 bytes (NVIDIA deep-learning performance
+guide, matrix multiplication: without alignment the A100 loads 2 bytes at a time)."""
+SCORE_FALLBACK = 2.0
+"""Passes of the unfused softmax (scale, mask, softmax) over those of the fused kernel."""
 PROGRESS = 0.9
 """Share of memory bandwidth a product's operands stream at when it is memory bound."""
 
@@ -39,7 +44,7 @@ class Rates:
 def rates_of(job: Job, c: Constants) -> Rates:
     """Return sustained rates of the job's machine and stack."""
     m, stack = job.machine, job.stack
-    power = np.minimum(m.watts_per_tflops / AMPLE_POWER, 1.0) ** c.power_exponent
+    power = np.sqrt(np.minimum(m.watts_per_tflops / c.ample_power, 1.0))
     half_ceiling = np.where(
         np.greater(m.half_measured, 0), m.half_measured, m.half_peak * c.unmeasured_share
     )
@@ -73,7 +78,7 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     Left out: split-k, tile shapes chosen by shape, cache reuse between products.
     """
     batched = present(np.greater(gemm.groups, 1)) and gemm.half
-    rate = rates.linear_flops_per_s
+    rate = rates.linear_flops_per_s * (c.grouped_share if gemm.experts else 1.0)
     if gemm.half:
         rate = rates.batched_flops_per_s if batched else rates.half_flops_per_s
     columns = np.ceil(gemm.n / TILE)
@@ -86,7 +91,7 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     elements = gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n
     streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
     odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
-    slow = 1 + (c.misaligned - 1) * np.greater(odd, 0)
+    slow = 1 + (MISALIGNED - 1) * np.greater(odd, 0)
     return np.maximum(busy * slow, streaming) + c.kernel_gap_s
 
 
@@ -98,7 +103,7 @@ def score_slowdown(job: Job, c: Constants) -> Num:
     """
     batch = job.shape.heads / job.layout.tp * job.layout.micro_batch
     falls = np.not_equal(np.mod(batch, 4), 0) | np.greater(job.seq_len, 4096)
-    return c.score_traffic * np.where(falls, c.score_fallback, 1.0)
+    return c.score_traffic * np.where(falls, SCORE_FALLBACK, 1.0)
 
 
 class Pricer:

@@ -45,8 +45,11 @@ class Stack:
     """Bytes per element of a gradient message."""
     optimizer_bytes: Num
     fused_cross_entropy: Num
-    per_operation: Num
-    """1 where selective recompute keeps attention and every second product (torch-native)."""
+    selective_kept: Num
+    """Share of element-wise saved bytes that selective recompute keeps, where it works operation by
+    operation (torch-native 0.5, XLA 0.15); 1 where it redoes the attention core alone."""
+    gradient_copy_bytes: Num
+    """Bytes per parameter of a flattened gradient copy beside the buffers (DeepSpeed ZeRO-1)."""
     keeps_outputs: Num
     """1 where a pipeline rank also holds its output for each micro-batch in flight."""
     expert_tp: Num
@@ -80,8 +83,8 @@ def stack_of(name: str) -> Stack:
             key: float(row[key])
             for key in (
                 "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
-                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy", "per_operation",
-                "keeps_outputs",
+                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy", "selective_kept",
+                "gradient_copy_bytes", "keeps_outputs",
             )
         },
     )  # fmt: skip

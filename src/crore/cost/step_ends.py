@@ -28,7 +28,7 @@ def end_operations(job: Job) -> Iterator[Operation]:
     fused = job.stack.fused_cross_entropy
     # Unfused: a 32-bit copy, its log-softmax and the gradient, each written and read once.
     moved = (2 * HALF * fused + (HALF + 4 * FLOAT) * (1 - fused)) * logits
-    kept = (HALF * fused + (HALF + FLOAT) * (1 - fused)) * logits
+    kept = (HALF * fused + (HALF + 2 * FLOAT) * (1 - fused)) * logits
     yield memory_pass(
         "cross-entropy", moved, passes, stage="last", saved_bytes=kept, backward=1.0, launches=8.0
     )

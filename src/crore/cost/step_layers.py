@@ -197,8 +197,8 @@ def moe_layer(job: Job) -> Iterator[Operation]:
     routed, local = job.expert_tokens, s.experts / layout.ep
     width = s.moe_ffn / layout.etp
     share = routed / np.maximum(local, 1.0)
-    up = Gemm(m=share, n=width * (s.matrices - 1), k=s.hidden, groups=local)
-    down = Gemm(m=share, n=s.hidden, k=width, groups=local)
+    up = Gemm(m=share, n=width * (s.matrices - 1), k=s.hidden, groups=local, experts=True)
+    down = Gemm(m=share, n=s.hidden, k=width, groups=local, experts=True)
     inner = routed * width
     yield from _quantize(job, "expert input", routed * s.hidden, count)
     yield matmul("experts up", up, kept * routed * s.hidden, count=count, launches=2.0)

@@ -77,12 +77,13 @@ def tally(job: Job, ops: list[Operation], pricer: Pricer) -> Tally:
             total.last = total.last + seconds
             total.end_launches = total.end_launches + op.launches * op.count
         else:
-            _add_layer(total, op, seconds)
+            _add_layer(total, op, seconds, pricer.constants)
     return total
 
 
-def _add_layer(total: Tally, op: Operation, seconds: Num) -> None:
-    total.launches = total.launches + op.launches * op.count
+def _add_layer(total: Tally, op: Operation, seconds: Num, c: Constants) -> None:
+    more = c.expert_launches if op.expert else 1.0
+    total.launches = total.launches + op.launches * op.count * more
     if op.phase == "recompute":
         total.recompute = total.recompute + seconds
         return
@@ -210,9 +211,9 @@ def step_flops(job: Job) -> tuple[Num, Num]:
     forward = forward_flops_per_token(s, job.seq_len, job.mtp)
     core = s.attention * 2 * core_width(s) * mean_context(s, job.seq_len)
     head = 2 * s.vocab * s.hidden * (1 + job.mtp)
-    selective = np.equal(job.layout.recompute, SELECTIVE) * (1 - job.stack.per_operation)
-    half = np.equal(job.layout.recompute, SELECTIVE) * job.stack.per_operation * 0.5
-    again = job.redo_layer * (forward - head) + selective * core + half * (forward - head - core)
+    selective = np.equal(job.layout.recompute, SELECTIVE)
+    some = np.where(job.by_operation, 0.5 * (forward - head - core), core)
+    again = job.redo_layer * (forward - head) + selective * some
     extra = again + 0.5 * core * job.stack.flash
     gpus = job.layout.gpus
     return 3 * forward * tokens / gpus, (3 * forward + extra) * tokens / gpus

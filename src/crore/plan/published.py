@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crore.catalog import Catalog, ModelSpec, PublishedRun
 from crore.cost.arrays import stack_columns
 from crore.cost.job import Job
-from crore.cost.layout import RECOMPUTE, ZERO, Layout
+from crore.cost.layout import FULL, RECOMPUTE, ZERO, Layout
 from crore.cost.machine import machine_of
+from crore.cost.memory import memory
 from crore.cost.schedules import schedule_code
 from crore.cost.shape import shape_of
+from crore.cost.step import operations
 from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
 
 GBIT = 1e9 / 8
@@ -32,7 +38,7 @@ def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
         ep=float(run.ep or 1), etp=float(etp if model.experts else run.tp),
         dp_shard=shard, dp_replicate=dp / shard, micro_batch=float(run.micro_batch),
         schedule=float(schedule_code("interleaved" if (run.vpp or 1) > 1 else "1f1b")),
-        sequence_parallel=float(bool(run.sequence_parallel)),
+        sequence_parallel=float(run.tp > 1 if run.sequence_parallel is None else run.sequence_parallel),
         recompute=_recompute(run),
         zero=float(zero), tp_overlap=float(bool(run.tp_overlap)),
         offload_activations=_offloaded(run, model),
@@ -80,5 +86,22 @@ def job_of(run: PublishedRun, catalog: Catalog) -> Job:
 
 
 def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
-    """Return N runs as one job of `[N]` columns."""
-    return stack_columns([job_of(run, catalog) for run in runs])
+    """Return N runs as one job of `[N]` columns, unknown recompute resolved by memory."""
+    job = stack_columns([job_of(run, catalog) for run in runs])
+    return with_known_recompute(job, np.array([run.recompute is None for run in runs]))
+
+
+def with_known_recompute(job: Job, unknown: NDArray[np.bool_]) -> Job:
+    """Set unknown recompute to the cheapest mode that fits, or the leanest when none does.
+
+    Each mode costs more time and less memory than the one before it, so the first that fits is the
+    cheapest.
+    """
+    chosen = np.where(unknown, FULL, job.layout.recompute)
+    open_rows = unknown.copy()
+    for mode in range(int(FULL)):
+        trial = replace(job, layout=replace(job.layout, recompute=np.where(open_rows, mode, chosen)))
+        fits = memory(trial, operations(trial)).fits & open_rows
+        chosen = np.where(fits, float(mode), chosen)
+        open_rows &= ~fits
+    return replace(job, layout=replace(job.layout, recompute=chosen))
