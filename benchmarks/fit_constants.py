@@ -28,7 +28,7 @@ START = {
     "quantize_traffic": (1.2, 0.7, 5.0),
     "block_traffic": (1.2, 0.8, 4.0),
     "host_launch_s": ((30e-6, 8e-6, 8e-6, 2e-6), 0.5e-6, 60e-6),
-    "host_message_s": (40e-6, 1e-6, 400e-6), "host_step_s": (5e-3, 1e-4, 0.1),
+    "host_message_s": (40e-6, 1e-6, 400e-6), "blocking_launch_s": (2e-5, 1e-6, 1.2e-4), "host_step_s": (5e-3, 1e-4, 0.1),
     "domain_share": (0.75, 0.4, 0.95), "nic_share": (0.8, 0.3, 1.0),
     "domain_latency_s": (4e-6, 1e-6, 15e-6), "nic_latency_s": (15e-6, 5e-6, 100e-6),
     "tp_hidden": (0.5, 0.01, 1.0), "ep_hidden": (0.5, 0.01, 1.0),

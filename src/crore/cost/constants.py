@@ -66,6 +66,8 @@ class Constants:
     """The same with one scale per block."""
     host_launch_s: tuple[float, ...]
     """By stack: host time per kernel launch."""
+    blocking_launch_s: float
+    """Further host time of a launch that waits for its kernel (CUDA_LAUNCH_BLOCKING=1)."""
     host_message_s: float
     """Host time per collective, beyond a launch."""
     host_step_s: float

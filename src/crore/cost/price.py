@@ -81,11 +81,11 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     rate = rates.linear_flops_per_s * (c.grouped_share if gemm.experts else 1.0)
     if gemm.half:
         rate = rates.batched_flops_per_s if batched else rates.half_flops_per_s
-    columns = np.ceil(gemm.n / TILE)
-    large = np.ceil(gemm.m / (2 * TILE)) * columns * (gemm.groups / machine.sms)
-    small = np.ceil(gemm.m / TILE) * columns * (gemm.groups / machine.sms)
+    each = gemm.groups / machine.sms
+    large = np.ceil(gemm.m / (2 * TILE)) * np.ceil(gemm.n / TILE) * each
+    small = np.ceil(gemm.m / TILE) * np.ceil(2 * gemm.n / TILE) * each
     large = 2.0 * (large + c.wave_weight * (np.ceil(large) - large))
-    small = (small + c.wave_weight * (np.ceil(small) - small)) / c.small_tile_share
+    small = 0.5 * (small + c.wave_weight * (np.ceil(small) - small)) / c.small_tile_share
     waves = np.minimum(large, small)
     busy = waves * (2.0 * TILE * TILE * machine.sms * gemm.k / rate + c.tile_prologue_s)
     elements = gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n

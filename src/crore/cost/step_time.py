@@ -142,6 +142,7 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     exposed = exposed_messages(job, total, c)
     device = total.compute + sum(exposed.values())
     launch_s = c.by_stack("host_launch_s", stack.code)
+    launch_s = launch_s + stack.launch_blocking * c.blocking_launch_s
     host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
     full = layers_per_stage(layout, shape.layers)
     left = np.clip(shape.layers - full * (layout.pp - 1), 0.0, full) / full
