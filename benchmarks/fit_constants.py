@@ -20,15 +20,13 @@ START = {
     "ample_power": (0.75, 0.4, 1.3), "grouped_share": (0.8, 0.2, 1.0),
     "expert_launches": (1.5, 0.5, 10.0), "wave_weight": (0.7, 0.05, 1.0),
     "small_tile_share": (0.88, 0.6, 1.0), "tile_prologue_s": (0.6e-6, 0.1e-6, 2e-6),
-    "kernel_gap_s": (2e-6, 0.5e-6, 15e-6),
     "batched_share": (0.5, 0.1, 0.9), "flash2_share": (0.7, 0.3, 1.0),
-    "flash2_hopper_share": (0.45, 0.2, 0.9), "flash3_share": (0.7, 0.3, 1.0),
+    "flash2_hopper_share": (0.45, 0.2, 0.9), "flash3_share": (0.75, 0.3, 1.0),
     "flash_backward": (1.2, 0.9, 2.0), "memory_share": (0.8, 0.6, 0.92),
-    "traffic": ((1.5, 1.3, 1.8, 1.3), 1.0, 3.0), "score_traffic": (1.2, 1.0, 4.0),
+    "traffic": ((1.5, 1.3, 1.8, 1.3), 1.0, 3.0),
     "quantize_traffic": (1.2, 0.7, 5.0),
-    "block_traffic": (1.2, 0.8, 4.0),
-    "host_launch_s": ((30e-6, 8e-6, 8e-6, 2e-6), 0.5e-6, 60e-6),
-    "host_message_s": (40e-6, 1e-6, 400e-6), "blocking_launch_s": (2e-5, 1e-6, 1.2e-4), "host_step_s": (5e-3, 1e-4, 0.1),
+    "host_launch_s": ((25e-6, 10e-6), 2e-6, 60e-6),
+    "host_message_s": (40e-6, 5e-6, 100e-6), "blocking_launch_s": (2e-5, 1e-6, 1.2e-4), "host_step_s": (5e-3, 1e-4, 0.1),
     "domain_share": (0.75, 0.4, 0.95), "nic_share": (0.8, 0.3, 1.0),
     "domain_latency_s": (4e-6, 1e-6, 15e-6), "nic_latency_s": (15e-6, 5e-6, 100e-6),
     "tp_hidden": (0.5, 0.01, 1.0), "ep_hidden": (0.5, 0.01, 1.0),
@@ -48,7 +46,8 @@ def pack(start):
 
 
 X0, LO, HI, INDEX = pack(START)
-PRIOR = 0.1
+PRIOR = 3.0
+BIAS = 10.0
 
 
 def unpack(x) -> Constants:
@@ -70,11 +69,14 @@ def family_weights(families):
 
 def fit(job, measured, families, x0=X0, keep=None, max_nfev=40):
     w = family_weights(families) if keep is None else family_weights(families) * keep
+    masks = [(families == f) & (w > 1e-4) for f in np.unique(families)]
+    masks = [m for m in masks if m.sum() >= 10]
     def residual(x):
         t = step_time(job, unpack(x)).step_s
         r = np.log(t / measured) * 10
         prior = PRIOR * (x - X0)
-        return np.concatenate([np.sqrt(2 * (np.sqrt(1 + r * r) - 1)) * np.sign(r) * w * 10, prior])
+        bias = [BIAS * np.mean(np.clip(r[m], -1.5, 1.5)) for m in masks]
+        return np.concatenate([np.sqrt(2 * (np.sqrt(1 + r * r) - 1)) * np.sign(r) * w * 10, prior, bias])
     out = least_squares(residual, x0, bounds=(LO, HI), max_nfev=max_nfev, x_scale=0.3, diff_step=1e-3)
     return out.x
 

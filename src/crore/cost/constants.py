@@ -43,8 +43,6 @@ class Constants:
     """Of a 256 x 128 tile's rate, what a 128 x 128 tile sustains."""
     tile_prologue_s: float
     """Start-up of one tile."""
-    kernel_gap_s: float
-    """Device time between two dependent kernels: drain, launch, fill."""
     batched_share: float
     """Of the product rate, what batched attention products sustain."""
     flash2_share: float
@@ -58,12 +56,8 @@ class Constants:
     """Of the memory bandwidth, what element-wise kernels sustain."""
     traffic: tuple[float, ...]
     """By stack: element-wise bytes over those of perfectly fused kernels."""
-    score_traffic: float
-    """The same for passes over the attention matrix."""
     quantize_traffic: float
     """Cast bytes over those of one fused cast."""
-    block_traffic: float
-    """The same with one scale per block."""
     host_launch_s: tuple[float, ...]
     """By stack: host time per kernel launch."""
     blocking_launch_s: float
@@ -91,7 +85,9 @@ class Constants:
 
     def by_stack(self, name: str, code: Num) -> NDArray[np.float64]:
         """Return the column of a per-stack constant."""
-        return np.asarray(getattr(self, name))[np.asarray(code, dtype=np.intp)]
+        values = getattr(self, name)
+        table = np.asarray([values[min(row, len(values) - 1)] for row in range(len(FITTED))])
+        return table[np.asarray(code, dtype=np.intp)]
 
 
 COUNT_PER_STACK = len(FITTED)

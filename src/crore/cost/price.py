@@ -18,6 +18,8 @@ TILE = 128
 """Edge of an output tile; 128 x 128 is what the vendor libraries fall back to on all generations."""
 ALIGNMENT = 8
 """Elements of 16 bits in the 16-byte units that matrix units load."""
+KERNEL_GAP_S = 2.5e-6
+"""Device time between two dependent kernels: drain, launch, fill (2-5 us on CUDA streams)."""
 MISALIGNED = 3.0
 """Slow-down of a product whose rows are no multiple of 16 bytes (NVIDIA deep-learning performance
 guide, matrix multiplication: without alignment the A100 loads 2 bytes at a time)."""
@@ -57,7 +59,6 @@ def rates_of(job: Job, c: Constants) -> Rates:
     flash2 = np.where(np.greater(m.asynchronous, 0), c.flash2_hopper_share, c.flash2_share)
     native = stack.flash_native * m.asynchronous
     flash = c.flash3_share * native + flash2 * (1 - native)
-    block = m.block_scaled * c.block_traffic + (1 - m.block_scaled)
     return Rates(
         half_flops_per_s=half * c.gemm_share,
         linear_flops_per_s=linear_ceiling * power * share,
@@ -66,7 +67,7 @@ def rates_of(job: Job, c: Constants) -> Rates:
         scan_flops_per_s=half * c.scan_share,
         memory_bytes_per_s=m.memory_bytes_per_s * c.memory_share,
         traffic=c.by_stack("traffic", stack.code),
-        quantize=c.quantize_traffic * block,
+        quantize=c.quantize_traffic,
     )
 
 
@@ -92,10 +93,10 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
     odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
     slow = 1 + (MISALIGNED - 1) * np.greater(odd, 0)
-    return np.maximum(busy * slow, streaming) + c.kernel_gap_s
+    return np.maximum(busy * slow, streaming) + KERNEL_GAP_S
 
 
-def score_slowdown(job: Job, c: Constants) -> Num:
+def score_slowdown(job: Job) -> Num:
     """Slow-down of the softmax where Megatron's fused kernel does not apply.
 
     It needs heads x micro-batch on a rank in multiples of 4 and at most 4,096 keys
@@ -103,7 +104,7 @@ def score_slowdown(job: Job, c: Constants) -> Num:
     """
     batch = job.shape.heads / job.layout.tp * job.layout.micro_batch
     falls = np.not_equal(np.mod(batch, 4), 0) | np.greater(job.seq_len, 4096)
-    return c.score_traffic * np.where(falls, SCORE_FALLBACK, 1.0)
+    return np.where(falls, SCORE_FALLBACK, 1.0)
 
 
 class Pricer:
@@ -122,9 +123,9 @@ class Pricer:
             return self._gemm(op.gemm) * op.passes
         if op.kind == "attention":
             slow = c.flash_backward if op.phase == "backward" else 1.0
-            return op.flops / rates.flash_flops_per_s * slow + c.kernel_gap_s
+            return op.flops / rates.flash_flops_per_s * slow + KERNEL_GAP_S
         if op.kind == "scan":
-            return op.flops / rates.scan_flops_per_s + op.launches * c.kernel_gap_s
+            return op.flops / rates.scan_flops_per_s + op.launches * KERNEL_GAP_S
         if op.kind == "collective":
             return self._collective(op)
         if op.kind == "transfer":
@@ -141,12 +142,12 @@ class Pricer:
         if op.kind == "optimizer" or op.name == "gradient accumulation":
             factor: Num = 1.0
         elif op.scores:
-            factor = score_slowdown(self.job, self.constants)
+            factor = score_slowdown(self.job)
         elif op.name.endswith("cast"):
             factor = self.rates.quantize
         else:
             factor = self.rates.traffic
-        gap = op.launches * self.constants.kernel_gap_s
+        gap = op.launches * KERNEL_GAP_S
         return op.bytes_moved * factor / self.rates.memory_bytes_per_s + gap
 
     def _collective(self, op: Operation) -> Num:
