@@ -16,9 +16,9 @@ from crore.cost.step_ends import FLOAT, expert_data_ranks, stage_weights
 from crore.cost.step_layers import HALF
 
 CONTEXT_BYTES: Final = 2.0e9
-"""CUDA context and NCCL buffers, outside the allocator (1-3 GB; NVIDIA/nccl buffer defaults)."""
+"""CUDA context and NCCL buffers, outside the allocator: the middle of the usual 1-3 GB."""
 FRAGMENTATION: Final = 0.05
-"""Reserved over allocated, less one: caching-allocator blocks that fit nothing (3-8 %)."""
+"""Reserved over allocated, less one: the middle of the 3-8 % that caching allocators lose."""
 USABLE: Final = 1.0
 """Of the memory printed on the data sheet, what a process can take."""
 

@@ -7,7 +7,10 @@ import numpy as np
 from crore.cost.arrays import Num
 
 STEP_NOISE = 0.004
-"""Standard deviation of one rank's step over its mean, independent between ranks."""
+"""Standard deviation of one rank's step over its mean, independent between ranks.
+
+Not fitted. Published weak scaling from 8 to 512 H100 is flat within 2 % (calibration rows of NVIDIA's
+DGX Cloud), and the slowest of 512 is 3 deviations out; persistent stragglers are left out."""
 EULER = 0.5772
 
 
