@@ -105,7 +105,9 @@ def load_problem(path: Path = RUNS) -> tuple[list[PublishedRun], Problem]:
 
 def _vectors() -> tuple[Floats, Floats, Floats]:
     """Prior, lowest and highest values as log vectors, in the order of PRIORS."""
-    rows = [(v if isinstance(v, tuple) else (v,), low, high) for v, low, high, *_ in PRIORS.values()]
+    rows = [
+        (v if isinstance(v, tuple) else (v,), low, high) for v, low, high, *_ in PRIORS.values()
+    ]
     flat = [(value, low, high) for values, low, high in rows for value in values]
     table = np.log(np.array(flat))
     return table[:, 0], table[:, 1], table[:, 2]
@@ -192,7 +194,7 @@ def write_fitted(problem: Problem, runs: Sequence[PublishedRun], x: Floats) -> N
     """Write the data file that the package ships."""
     constants = constants_of(x)
     lines = [
-        "# Fitted constants of the cost model. Written by benchmarks/fit_constants.py; do not edit.",
+        "# Fitted constants of the cost model. Written by benchmarks/fit_constants.py: do not edit",
         "",
         "[calibration]",
         f'fitted_on = "step times of {len(runs)} published runs, tests/published/runs.jsonl"',

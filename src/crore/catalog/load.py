@@ -27,6 +27,14 @@ _SECTIONS: Mapping[str, tuple[str, str, Callable[[str, Row], Any]]] = {
 }
 
 
+def _exists(path: Path) -> bool:
+    """False also for text that no file system takes as a name (too long, a null byte)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything crore knows to exist; rows are built when they are asked for."""
@@ -44,7 +52,7 @@ class Catalog:
         if key is not None:
             return build_model(key, table.merged(key))
         path = Path(name).expanduser()
-        if path.exists():
+        if _exists(path):
             return read_hf_config(path)
         if name.endswith(".json") or name.startswith((".", "~", os.sep)):
             raise InputError(f"no file or folder {name[:160]!r}: give a config.json or a model")

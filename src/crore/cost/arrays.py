@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Num: TypeAlias = float | NDArray[np.float64]
+Num: TypeAlias = float | NDArray[Any]
 Bool: TypeAlias = bool | NDArray[np.bool_]
 Record = TypeVar("Record")
 

@@ -9,13 +9,14 @@ hierarchical composition RS inside, AR across, AG inside. Contention outside the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from crore.cost.arrays import Num
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """A process group on two tiers; every field a float or `[N]`."""
 
@@ -28,7 +29,7 @@ class Group:
     inner_latency_s: Num
     outer_latency_s: Num
 
-    @property
+    @cached_property
     def outer(self) -> Num:
         """Domains the group spans."""
         return np.maximum(self.ranks / self.inner, 1.0)
@@ -67,7 +68,8 @@ def gather_s(group: Group, buffer_bytes: Num) -> Num:
     inside = (group.inner - 1) * group.inner_latency_s
     steps = group.outer - 1
     across_s = np.minimum(steps, 2 * np.log2(group.outer)) * group.outer_latency_s
-    return volume + inside + across_s
+    total_s: Num = volume + inside + across_s
+    return total_s
 
 
 def all_reduce_s(group: Group, buffer_bytes: Num) -> Num:
@@ -88,7 +90,9 @@ def all_to_all_s(group: Group, buffer_bytes: Num, copies: Num = 1.0) -> Num:
     inside = (group.inner - 1) / group.inner * buffer_bytes / group.inner_bytes_per_s
     outside = remote * buffer_bytes / group.outer_bytes_per_s
     latency = np.where(np.greater(domains, 1), group.outer_latency_s, group.inner_latency_s)
-    return np.maximum(inside, outside) + latency * np.log2(np.maximum(group.ranks, 1.0))
+    steps = np.log2(np.maximum(group.ranks, 1.0))
+    total_s: Num = np.maximum(inside, outside) + latency * steps
+    return total_s
 
 
 def point_to_point_s(group: Group, message_bytes: Num) -> Num:

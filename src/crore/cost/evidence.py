@@ -60,7 +60,10 @@ def evidence_of(accelerator: str, gpus: float) -> Evidence:
 
 
 def interval(
-    job: Job, time: StepTime, seen_part: bool | Num = True, widths: Mapping[str, float] | None = None
+    job: Job,
+    time: StepTime,
+    seen_part: bool | Num = True,
+    widths: Mapping[str, float] | None = None,
 ) -> tuple[Num, Num]:
     """Return (low, high) seconds of the 80 % interval, wider beyond the calibrated range."""
     inside = half_width(job, time, fitted_widths() if widths is None else widths)

@@ -69,7 +69,7 @@ class Job:
 
     @cached_property
     def stage_moe(self) -> Num:
-        """Expert layers on the fullest pipeline rank: all of it, behind the leading dense layers."""
+        """Expert layers on the fullest pipeline rank: all of it behind leading dense layers."""
         s = self.shape
         behind = s.moe / np.maximum(s.layers - s.leading, 1.0) * self.stage_layers
         leads = np.greater(s.leading, 0)

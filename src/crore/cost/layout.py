@@ -98,8 +98,9 @@ def rules(
     yield "pp x dp x cp x tp is not the GPU count", np.not_equal(layout.gpus, gpus)
     yield "tp does not divide the attention heads", _indivisible(shape.heads, layout.tp)
     yield "tp does not divide the feed-forward width", _indivisible(shape.ffn, layout.tp)
-    yield "cp does not cut the sequence into even halves", np.greater(layout.cp, 1) & _indivisible(
-        seq_len, 2 * layout.cp
+    yield (
+        "cp does not cut the sequence into even halves",
+        np.greater(layout.cp, 1) & _indivisible(seq_len, 2 * layout.cp),
     )
     yield "more pipeline chunks than layers", np.greater(chunks, np.maximum(shape.layers, 1))
     yield (
@@ -108,8 +109,7 @@ def rules(
     )
     yield (
         "interleaving needs micro-batches in multiples of pp",
-        np.greater(layout.vpp, 1)
-        & _indivisible(micro_batches(layout, global_batch), layout.pp),
+        np.greater(layout.vpp, 1) & _indivisible(micro_batches(layout, global_batch), layout.pp),
     )
     yield "ep does not divide the experts", _indivisible(shape.experts, layout.ep)
     yield "ep without experts", np.greater(layout.ep, 1) & np.equal(shape.experts, 0)

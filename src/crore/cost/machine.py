@@ -14,6 +14,10 @@ _FORMAT: Final = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8", 
                   "nvfp4": "fp4"}  # fmt: skip
 AMPLE_POWER: Final = 1.28
 """W per dense 16-bit TFLOP/s of an A100: taken where a part's board power is not published."""
+BOX: Final = 8
+"""Cards without a network are assumed to sit up to eight in a box, joined by PCIe alone."""
+HOME_NETWORK: Final = 1.25e9
+"""Bytes/s per card between such boxes: 10 Gbit/s Ethernet, an assumption the planner prints."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +77,18 @@ def machine_of(
     """Return the columns of one accelerator at one precision, as plain floats.
 
     `node_size` and `nic_bytes_per_s` override the part's own when positive.
-    Raises InputError when the part lacks the format.
+    A part without a scale-up network talks inside its server over PCIe; a card without any network
+    is assumed in boxes of eight on 10 Gbit/s Ethernet. Raises InputError when the part lacks the
+    format.
     """
     half = "bf16" if accelerator.peak_flops.get("bf16") else "fp16"
     half = half if precision != "fp32" and accelerator.peak_flops.get(half) else "fp32"
     kind = _FORMAT.get(precision, precision)
-    domain = accelerator.domain_size
-    size = node_size or accelerator.node_size
+    loose = not accelerator.nic_bytes_per_s and not nic_bytes_per_s
+    size = node_size or (max(accelerator.node_size, BOX) if loose else accelerator.node_size)
+    domain, inside = accelerator.domain_size, accelerator.domain_bytes_per_s
+    if domain == 1:
+        domain, inside = size, accelerator.host_bytes_per_s
     return Machine(
         half_peak=peak(accelerator, half),
         half_measured=accelerator.matmul_flops.get(half, 0.0),
@@ -94,8 +103,8 @@ def machine_of(
         memory_bytes_per_s=accelerator.memory_bytes_per_s,
         node_size=float(size),
         domain_size=float(domain if domain > accelerator.node_size else min(domain, size)),
-        domain_bytes_per_s=accelerator.domain_bytes_per_s or accelerator.host_bytes_per_s,
-        nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s,
+        domain_bytes_per_s=inside,
+        nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s or HOME_NETWORK,
         host_bytes_per_s=accelerator.host_bytes_per_s,
         hop_latency_s=hop_latency_s,
     )

@@ -97,7 +97,7 @@ def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
     return kept + inputs, whole / layers, loss
 
 
-def working_bytes(job: Job, layer: Num, loss: Num) -> tuple[Num, Num]:
+def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
     """Return transient bytes of the backward pass: in a layer, and at the loss.
 
     A recomputed layer comes back whole; otherwise the widest gradients of one layer are alive. The
@@ -118,20 +118,17 @@ def memory(job: Job, ops: list[Operation]) -> Memory:
     parts = state_parts(job)
     kept, layer, loss = stored(job, ops)
     held = in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)
-    in_layer, at_loss = working_bytes(job, layer, loss)
+    in_layer, at_loss = working_bytes(job, layer)
     stay = 1 - layout.offload_activations
     first = kept * held * stay
     one = np.equal(layout.pp, 1)
     last = kept * np.where(one, held, 1.0) * stay + loss
-    working = np.maximum(in_layer, at_loss)
     last_rank = last + np.maximum(in_layer - loss, at_loss)
     first_rank = np.where(one, 0.0, first + in_layer)
     worst_is_last = np.greater_equal(last_rank, first_rank)
     parts["activations"] = np.where(worst_is_last, last - loss, first)
     parts["logits"] = np.where(worst_is_last, loss, 0.0)
-    parts["working"] = np.where(
-        worst_is_last, np.maximum(in_layer - loss, at_loss), in_layer
-    ) + 0.0 * working
+    parts["working"] = np.where(worst_is_last, np.maximum(in_layer - loss, at_loss), in_layer)
     allocated = sum(parts.values(), start=np.asarray(0.0))
     parts["fragmentation"] = FRAGMENTATION * allocated
     parts["context"] = CONTEXT_BYTES + 0.0 * allocated

@@ -1,4 +1,4 @@
-"""One training step as a list of operations: the description planner, simulator and rehearsal share.
+"""One training step as a list of operations, shared by planner, simulator and rehearsal.
 
 Every numeric field is a float or `[N]`, zero where absent, and speaks of one execution on one rank.
 `count` says how often a rank of that stage class executes it per repeat.

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from crore.cost.arrays import Num, present
-from crore.cost.collectives import COLLECTIVES, all_to_all_s
+from crore.cost.collectives import COLLECTIVES, Group, all_to_all_s
 from crore.cost.constants import Constants
 from crore.cost.job import Job
 from crore.cost.machine import Machine
-from crore.cost.operations import Gemm, Operation
+from crore.cost.operations import Axis, Gemm, Operation
 from crore.cost.step_messages import group_of
 
 TILE = 128
-"""Edge of an output tile; 128 x 128 is what the vendor libraries fall back to on all generations."""
+"""Edge of an output tile; 128 x 128 is what vendor libraries fall back to on every generation."""
 ALIGNMENT = 8
 """Elements of 16 bits in the 16-byte units that matrix units load."""
 KERNEL_GAP_S = 2.5e-6
@@ -93,7 +93,8 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
     odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
     slow = 1 + (MISALIGNED - 1) * np.greater(odd, 0)
-    return np.maximum(busy * slow, streaming) + KERNEL_GAP_S
+    seconds: Num = np.maximum(busy * slow, streaming) + KERNEL_GAP_S
+    return seconds
 
 
 def score_slowdown(job: Job) -> Num:
@@ -115,6 +116,7 @@ class Pricer:
         self.constants = constants
         self.rates = rates_of(job, constants)
         self._gemms: dict[int, Num] = {}
+        self._groups: dict[tuple[Axis, bool], Group] = {}
 
     def seconds(self, op: Operation) -> Num:
         """Return seconds of one execution of `op`, a float or `[N]`."""
@@ -138,6 +140,12 @@ class Pricer:
             self._gemms[key] = gemm_s(gemm, self.job.machine, self.rates, self.constants)
         return self._gemms[key]
 
+    def _group(self, axis: Axis, expert: bool) -> Group:
+        key = (axis, expert)
+        if key not in self._groups:
+            self._groups[key] = group_of(self.job, axis, self.constants, expert_step=expert)
+        return self._groups[key]
+
     def _pass(self, op: Operation) -> Num:
         if op.kind == "optimizer" or op.name == "gradient accumulation":
             factor: Num = 1.0
@@ -152,7 +160,7 @@ class Pricer:
 
     def _collective(self, op: Operation) -> Num:
         expert = op.repeat == "step" and op.axis == "ep"
-        group = group_of(self.job, op.axis, self.constants, expert_step=expert)
+        group = self._group(op.axis, expert)
         if op.collective == "all_to_all":
             return all_to_all_s(group, op.message_bytes, self.job.shape.topk)
         return COLLECTIVES[op.collective](group, op.message_bytes)

@@ -33,7 +33,7 @@ class Schedule:
     in_flight_all: bool
     """GPipe holds every micro-batch."""
     in_flight_stages: float
-    """Otherwise micro-batches held on the first stage are `in_flight_stages·p + in_flight_extra`."""
+    """Otherwise the first stage holds `in_flight_stages·p + in_flight_extra` micro-batches."""
     in_flight_extra: float
     weight_copies: float
     """Copies of the stage's weights on a rank (DualPipe 2)."""
@@ -44,9 +44,17 @@ class Schedule:
     source: str
 
 
-def _row(name: str, bubble: tuple[float, float, float], chunks: int, flight: tuple[float, float],
-         runs_on: tuple[str, ...], source: str, *, copies: float = 1.0,
-         transfers: float = 1.0) -> Schedule:
+def _row(
+    name: str,
+    bubble: tuple[float, float, float],
+    chunks: int,
+    flight: tuple[float, float],
+    runs_on: tuple[str, ...],
+    source: str,
+    *,
+    copies: float = 1.0,
+    transfers: float = 1.0,
+) -> Schedule:
     return Schedule(
         name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
         virtual_chunks=chunks, in_flight_all=name == "gpipe", in_flight_stages=flight[0],
@@ -60,7 +68,8 @@ _ZB = "arXiv 2401.10241"
 SCHEDULES: Final[tuple[Schedule, ...]] = (
     _row("gpipe", (1, 1, 1), 1, (1, 0), (_TORCH,), "arXiv 1811.06965"),
     _row("1f1b", (1, 1, 1), 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473"),
-    _row("interleaved", (1, 1, 1), 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473", transfers=0),
+    _row("interleaved", (1, 1, 1), 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473",
+         transfers=0),
     _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB),
     _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB),
     _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB, transfers=2),

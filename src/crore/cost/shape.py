@@ -283,7 +283,8 @@ def mean_context(s: Shape, seq_len: Num) -> Num:
     window = np.minimum(np.where(np.greater(s.window, 0), s.window, seq_len), seq_len)
     inside = window - window * (window - 1) / (2 * seq_len)
     share = s.windowed / np.maximum(s.attention, 1.0)
-    return share * inside + (1 - share) * full
+    mean: Num = share * inside + (1 - share) * full
+    return mean
 
 
 def core_width(s: Shape) -> Num:

@@ -56,6 +56,15 @@ class Stack:
     """1 where experts are tensor parallel like the rest unless told otherwise."""
 
 
+_NUMBERS: Final = (
+    "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter",
+    "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes", "reduce_bytes",
+    "optimizer_bytes", "fused_cross_entropy", "selective_kept", "gradient_copy_bytes",
+    "keeps_outputs",
+)  # fmt: skip
+"""Traits that the data file names as the record does."""
+
+
 @cache
 def stack_rows() -> Mapping[str, Mapping[str, Any]]:
     """Return the shipped rows by name."""
@@ -81,11 +90,7 @@ def stack_of(name: str) -> Stack:
         expert_tp=float(row["expert_tp_default"]),
         **{
             key: float(row[key])
-            for key in (
-                "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter", "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes",
-                "reduce_bytes", "optimizer_bytes", "fused_cross_entropy", "selective_kept",
-                "gradient_copy_bytes", "keeps_outputs",
-            )
+            for key in _NUMBERS
         },
     )  # fmt: skip
 

@@ -29,7 +29,12 @@ def operations(job: Job) -> list[Operation]:
     ops: list[Operation] = []
     forward = [op for build in LAYERS for op in build(job)]
     forward += [replace(op, expert=True) for op in moe_layer(job)]
-    forward += [*end_operations(job), *pipeline_messages(job), *sharded_messages(job), *accumulation(job)]
+    forward += [
+        *end_operations(job),
+        *pipeline_messages(job),
+        *sharded_messages(job),
+        *accumulation(job),
+    ]
     for op in forward:
         ops.append(op)
         if op.phase != "forward":
@@ -39,4 +44,4 @@ def operations(job: Job) -> list[Operation]:
             ops.append(again)
         if op.backward:
             ops.append(backward_of(op))
-    return ops + [*step_messages(job), *optimizer_operations(job)]
+    return [*ops, *step_messages(job), *optimizer_operations(job)]

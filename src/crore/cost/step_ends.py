@@ -16,7 +16,7 @@ FLOAT = 4.0
 
 
 def end_operations(job: Job) -> Iterator[Operation]:
-    """Yield embedding, head and loss of one micro-batch, and prediction modules on the last rank."""
+    """Yield embedding, head and loss of one micro-batch, prediction modules included."""
     s, tokens, tp = job.shape, job.tokens, job.layout.tp
     yield memory_pass("embedding", 2 * HALF * tokens * s.hidden, 1.0, stage="first", launches=3.0)
     passes = 1 + job.mtp

@@ -182,7 +182,7 @@ def _mlp(job: Job, name: str, width: Num, count: Num) -> Iterator[Operation]:
 
 
 def moe_layer(job: Job) -> Iterator[Operation]:
-    """Yield the mixture-of-experts sub-layer: router, permutation, grouped products, shared part."""
+    """Yield the expert sub-layer: router, permutation, grouped products, shared part."""
     s, layout = job.shape, job.layout
     count = job.stage_moe
     if not present(count):

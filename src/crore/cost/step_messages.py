@@ -81,9 +81,7 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
     gradients = buffer / HALF * job.stack.reduce_bytes
     count = layers * sharded
     yield _message("shard gather", "dp_shard", "all_gather", buffer, count, backward=0.0)
-    yield _message(
-        "shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward"
-    )
+    yield _message("shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward")
     yield _message(
         "gradient scatter", "dp_shard", "reduce_scatter", gradients, count, phase="backward"
     )

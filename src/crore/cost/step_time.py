@@ -57,14 +57,12 @@ class StepTime:
     """The same with recompute and the flash backward's extra product."""
 
 
-def tally(job: Job, ops: list[Operation], pricer: Pricer) -> Tally:
+def tally(ops: list[Operation], pricer: Pricer) -> Tally:
     """Sum priced operations by where they run and what they are."""
     total = Tally()
     for op in ops:
         seconds = pricer.seconds(op) * op.count
-        if op.kind == "optimizer":
-            total.optimizer = total.optimizer + seconds
-        elif op.kind == "transfer":
+        if op.kind == "optimizer" or op.kind == "transfer":
             total.optimizer = total.optimizer + seconds
         elif op.kind == "collective":
             into = total.step if op.repeat == "step" else total.axis
@@ -129,10 +127,13 @@ def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
     return exposed
 
 
-def step_time(job: Job, c: Constants) -> StepTime:
-    """Return the seconds of one optimizer step and its parts, each a float or `[N]`."""
+def step_time(job: Job, c: Constants, ops: list[Operation] | None = None) -> StepTime:
+    """Return the seconds of one optimizer step and its parts, each a float or `[N]`.
+
+    `ops` is the job's operation list, where the caller has it already.
+    """
     pricer = Pricer(job, c)
-    total = tally(job, operations(job), pricer)
+    total = tally(operations(job) if ops is None else ops, pricer)
     return combine(job, total, c)
 
 

@@ -9,15 +9,15 @@ from crore.cost.arrays import Num
 STEP_NOISE = 0.004
 """Standard deviation of one rank's step over its mean, independent between ranks.
 
-Not fitted. Published weak scaling from 8 to 512 H100 is flat within 2 % (calibration rows of NVIDIA's
-DGX Cloud), and the slowest of 512 is 3 deviations out; persistent stragglers are left out."""
+Not fitted. Published weak scaling from 8 to 512 H100 is flat within 2 % (NVIDIA DGX Cloud,
+calibration rows), and the slowest of 512 is 3 deviations out; persistent stragglers are left out."""
 EULER = 0.5772
 
 
 def expected_maximum(ranks: Num) -> Num:
-    """Expected maximum of N standard normals: `b - (ln ln N + ln 4pi)/(2b) + 0.577/b`, b = √(2 ln N).
+    """Expected maximum of N standard normals, `b - (ln ln N + ln 4π)/2b + 0.577/b`, b = √(2 ln N).
 
-    3.99 at 16,384, 4.88 at a million, 5.31 at ten million; 0 for one rank (the formula needs N > 2).
+    3.99 at 16,384, 4.88 at a million, 5.31 at ten million; 0 for one rank or two.
     """
     log = np.log(np.maximum(ranks, 3.0))
     b = np.sqrt(2 * log)

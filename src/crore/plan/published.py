@@ -17,31 +17,77 @@ from crore.cost.machine import machine_of
 from crore.cost.memory import memory
 from crore.cost.schedules import schedule_code
 from crore.cost.shape import shape_of
-from crore.cost.step import operations
 from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
+from crore.cost.step import operations
+from crore.errors import InputError
+from crore.plan.plan import layout_record
+from crore.plan.request import PlanRequest, resolve
+from crore.plan.search import search
 
 GBIT = 1e9 / 8
+NEEDED = ("seq_len", "global_batch", "precision")
+"""Without these a run cannot be predicted at all."""
+LAYOUT = ("micro_batch", "tp", "pp", "cp", "dp")
+"""Without these the fastest layout that fits is taken."""
 _DTYPE_BYTES = {"fp16": 2.0, "bf16": 2.0, "fp32": 4.0}
 
 
-def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
-    """Return the layout of one run as plain floats; unknown recompute and sharding are guesses.
+def predictable(run: PublishedRun) -> bool:
+    """True when the run says what one step computes."""
+    return all(getattr(run, name) is not None for name in NEEDED)
 
-    An absent `vpp` or `ep` means 1; absent expert tensor parallelism follows the stack.
+
+def with_layout(run: PublishedRun, catalog: Catalog) -> PublishedRun:
+    """Fill missing layout fields with the fastest layout that fits, the known ones pinned.
+
+    Raises InputError when no layout agrees with what the run states.
     """
-    dp = float(run.dp)
-    zero = ZERO.index(run.sharding) if run.sharding in ZERO else 1
-    shard = float(run.sharding_group or run.dp) if zero else 1.0
-    etp = run.etp or (run.tp if expert_tp else 1)
+    if all(getattr(run, name) is not None for name in LAYOUT):
+        return run
+    known = {
+        name: value
+        for name in ("micro_batch", "tp", "pp", "cp", "ep", "vpp")
+        if (value := getattr(run, name)) is not None
+    }
+    request = PlanRequest(
+        model=run.model, gpu=run.gpu, gpus=run.gpus, seq_len=run.seq_len, tokens=1,
+        global_batch=run.global_batch, precision=run.precision, fix=known,
+        stack=stack_for_software(run.software or "", run.year),
+    )  # fmt: skip
+    found = search(resolve(request, catalog))
+    if not found.priced:
+        raise InputError(
+            f"run {run.id}: no layout agrees with what it states; check gpus and batch"
+        )
+    chosen = layout_record(found.layout)
+    names = ("micro_batch", "tp", "pp", "cp", "dp", "vpp", "ep", "sequence_parallel")
+    return replace(run, **{name: chosen[name] for name in names if getattr(run, name) is None})
+
+
+def _count(value: int | None) -> float:
+    """A whole number of a run that `with_layout` has completed; 1 when it is still open."""
+    return float(value or 1)
+
+
+def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
+    """Return the layout of one completed run as plain floats.
+
+    An absent `vpp` or `ep` means 1; absent expert tensor parallelism follows the stack; absent
+    sharding means a distributed optimizer.
+    """
+    dp, tp = _count(run.dp), _count(run.tp)
+    zero = ZERO.index(run.sharding) if run.sharding in ZERO else ZERO.index("zero1")
+    shard = float(run.sharding_group or dp) if zero else 1.0
+    etp = run.etp or (tp if expert_tp or not model.experts else 1)
+    interleaved = _count(run.vpp) > 1
+    spread = tp > 1 if run.sequence_parallel is None else run.sequence_parallel
     return Layout(
-        pp=float(run.pp), vpp=float(run.vpp or 1), cp=float(run.cp), tp=float(run.tp),
-        ep=float(run.ep or 1), etp=float(etp if model.experts else run.tp),
-        dp_shard=shard, dp_replicate=dp / shard, micro_batch=float(run.micro_batch),
-        schedule=float(schedule_code("interleaved" if (run.vpp or 1) > 1 else "1f1b")),
-        sequence_parallel=float(run.tp > 1 if run.sequence_parallel is None else run.sequence_parallel),
-        recompute=_recompute(run),
-        zero=float(zero), tp_overlap=float(bool(run.tp_overlap)),
-        offload_activations=_offloaded(run, model),
+        pp=_count(run.pp), vpp=_count(run.vpp), cp=_count(run.cp), tp=tp, ep=_count(run.ep),
+        etp=float(etp), dp_shard=shard, dp_replicate=dp / shard,
+        micro_batch=_count(run.micro_batch),
+        schedule=float(schedule_code("interleaved" if interleaved else "1f1b")),
+        sequence_parallel=float(spread), recompute=_recompute(run), zero=float(zero),
+        tp_overlap=float(bool(run.tp_overlap)), offload_activations=_offloaded(run, model),
     )  # fmt: skip
 
 
@@ -60,34 +106,36 @@ def _offloaded(run: PublishedRun, model: ModelSpec) -> float:
 
 
 def job_of(run: PublishedRun, catalog: Catalog) -> Job:
-    """Return one run as a job of plain floats.
+    """Return one completed run as a job of plain floats.
 
     Raises UnknownName for a model or GPU that the catalogue does not hold.
     """
     model = catalog.model(run.model)
-    stack = stack_of(stack_for_software(run.software or "", run.year))
-    if not overlaps_messages(run.software or ""):
+    software = run.software or ""
+    stack = stack_of(stack_for_software(software, run.year))
+    if not overlaps_messages(software):
         stack = without_overlap(stack)
-    gpu = catalog.accelerator(run.gpu)
-    nic = run.network_gbit_per_node * GBIT / run.gpus_per_node if run.network_gbit_per_node else 0
+    node = run.gpus_per_node or 0
+    network = run.network_gbit_per_node or 0.0
     machine = machine_of(
-        gpu, run.precision, node_size=run.gpus_per_node, nic_bytes_per_s=nic
-    )
+        catalog.accelerator(run.gpu), run.precision or "bf16", node_size=node,
+        nic_bytes_per_s=network * GBIT / node if node else 0.0,
+    )  # fmt: skip
     return Job(
         shape=shape_of(model),
         layout=layout_of(run, model, bool(stack.expert_tp)),
         machine=machine,
         stack=stack,
-        seq_len=float(run.seq_len),
-        global_batch=float(run.global_batch),
+        seq_len=_count(run.seq_len),
+        global_batch=_count(run.global_batch),
         mtp=float(model.mtp_layers if run.mtp else 0),
         grad_bytes=_DTYPE_BYTES.get(run.grad_accum_dtype or "", -1.0),
     )
 
 
 def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
-    """Return N runs as one job of `[N]` columns, unknown recompute resolved by memory."""
-    job = stack_columns([job_of(run, catalog) for run in runs])
+    """Return N predictable runs as one job of `[N]` columns, every unknown resolved."""
+    job = stack_columns([job_of(with_layout(run, catalog), catalog) for run in runs])
     return with_known_recompute(job, np.array([run.recompute is None for run in runs]))
 
 
@@ -100,8 +148,10 @@ def with_known_recompute(job: Job, unknown: NDArray[np.bool_]) -> Job:
     chosen = np.where(unknown, FULL, job.layout.recompute)
     open_rows = unknown.copy()
     for mode in range(int(FULL)):
-        trial = replace(job, layout=replace(job.layout, recompute=np.where(open_rows, mode, chosen)))
-        fits = memory(trial, operations(trial)).fits & open_rows
+        trial = replace(
+            job, layout=replace(job.layout, recompute=np.where(open_rows, mode, chosen))
+        )
+        fits = np.asarray(memory(trial, operations(trial)).fits, dtype=bool) & open_rows
         chosen = np.where(fits, float(mode), chosen)
         open_rows &= ~fits
     return replace(job, layout=replace(job.layout, recompute=chosen))

@@ -1,0 +1,178 @@
+"""From a request to a plan: resolve, search, price the winner, say how sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from crore.cost import Layout, Shape, active_parameters, evidence_of, interval, parameters
+from crore.cost.evidence import Evidence, calibrated_part
+from crore.cost.goodput import DISK, PEER_MEMORY, mean_time_between_failures_s, restart_goodput
+from crore.cost.layout import RECOMPUTE, ZERO
+from crore.cost.schedules import SCHEDULE_NAMES, SCHEDULES
+from crore.errors import Infeasible
+from crore.plan.request import PlanRequest, Question, resolve
+from crore.plan.search import Found, price, search
+from crore.units import format_bytes
+
+SCHEMA_VERSION = 1
+BYTES_PER_PARAMETER = 16
+"""Least state of mixed-precision Adam, for the hint how many GPUs the states alone need."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One layout of one question with everything it takes; plain numbers, SI units."""
+
+    question: Question
+    layout: dict[str, Any]
+    runs_on: tuple[str, ...]
+    """Who can execute the pipeline schedule."""
+    evidence: Evidence
+    step_time_s: float
+    step_time_low_s: float
+    step_time_high_s: float
+    step_parts_s: dict[str, float]
+    memory_bytes: float
+    memory_capacity_bytes: float
+    memory_parts_bytes: dict[str, float]
+    model_flops_per_s: float
+    """Per GPU, recompute left out."""
+    mfu: float
+    """Model FLOP/s over the dense peak of the linear layers' format."""
+    mfu_half: float
+    """The same over the 16-bit peak, as most papers print it."""
+    hfu: float
+    tokens_per_s: float
+    run_s: float
+    """Seconds to train on all tokens, without failures."""
+    mtbf_s: float
+    goodput_disk: float
+    goodput_peer: float
+    parameters: float
+    active_parameters: float
+    candidates: int
+    priced: int
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+def make_plan(request: PlanRequest) -> Plan:
+    """Return the fastest plan that fits.
+
+    Raises UnknownName and InputError for bad input; Infeasible when nothing fits, with the nearest
+    miss and what would make it fit.
+    """
+    question = resolve(request)
+    found = search(question)
+    if not found.priced:
+        raise Infeasible(_no_layout(question, found))
+    plan = _describe(question, found)
+    if not found.fits:
+        raise Infeasible(_nearest_miss(plan))
+    return plan
+
+
+def _describe(q: Question, found: Found) -> Plan:
+    job, time, held = price(q, found.layout)
+    low, high = interval(job, time, calibrated_part(q.accelerator.name))
+    step_s = float(time.step_s)
+    tokens_per_s = q.global_batch * q.seq_len / step_s
+    model_rate = float(time.model_flops) / step_s
+    linear = float(job.machine.linear_peak)
+    schedule = SCHEDULES[int(found.layout.schedule)]
+    return Plan(
+        question=q,
+        layout=layout_record(found.layout),
+        runs_on=schedule.runs_on,
+        evidence=evidence_of(q.accelerator.name, q.gpus),
+        step_time_s=step_s,
+        step_time_low_s=float(low),
+        step_time_high_s=float(high),
+        step_parts_s={k: float(v) for k, v in time.parts.items()},
+        memory_bytes=float(held.peak_bytes),
+        memory_capacity_bytes=q.accelerator.memory_bytes,
+        memory_parts_bytes={k: float(v) for k, v in held.parts.items()},
+        model_flops_per_s=model_rate,
+        mfu=model_rate / linear,
+        mfu_half=model_rate / float(job.machine.half_peak),
+        hfu=float(time.hardware_flops) / step_s / linear,
+        tokens_per_s=tokens_per_s,
+        run_s=q.tokens / tokens_per_s,
+        mtbf_s=float(mean_time_between_failures_s(q.gpus)),
+        goodput_disk=float(restart_goodput(q.gpus, *DISK)),
+        goodput_peer=float(restart_goodput(q.gpus, *PEER_MEMORY)),
+        parameters=float(parameters(q.shape)),
+        active_parameters=float(active_parameters(q.shape)),
+        candidates=found.candidates,
+        priced=found.priced,
+        rejected=found.rejected,
+    )
+
+
+def layout_record(layout: Layout) -> dict[str, Any]:
+    """Return a single layout with whole numbers and words."""
+    record: dict[str, Any] = {}
+    for item in fields(layout):
+        value = float(np.asarray(getattr(layout, item.name)))
+        record[item.name] = int(value) if value.is_integer() else value
+    record["schedule"] = SCHEDULE_NAMES[record["schedule"]]
+    record["recompute"] = RECOMPUTE[record["recompute"]]
+    record["zero"] = ZERO[record["zero"]]
+    record["sequence_parallel"] = bool(record["sequence_parallel"])
+    record["dp"] = record["dp_replicate"] * record["dp_shard"]
+    return record
+
+
+def _no_layout(q: Question, found: Found) -> str:
+    reason, count = max(found.rejected.items(), key=lambda item: item[1])
+    return (
+        f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name} obeys the rules: "
+        f"{count:,} of {found.candidates:,} fell to '{reason}'; change --gpus, --global-batch "
+        f"({q.global_batch:,}) or --fix"
+    )
+
+
+def _nearest_miss(plan: Plan) -> str:
+    q, layout = plan.question, plan.layout
+    least = _least_gpus(q.shape, plan.memory_capacity_bytes)
+    short = plan.memory_bytes - plan.memory_capacity_bytes
+    return (
+        f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
+        f"{format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)} per GPU "
+        f"({format_bytes(short)} over, tp={layout['tp']},pp={layout['pp']},"
+        f"recompute={layout['recompute']}); the states alone need {least:,} GPUs"
+    )
+
+
+def _least_gpus(shape: Shape, capacity: float) -> int:
+    return max(1, int(np.ceil(float(parameters(shape)) * BYTES_PER_PARAMETER / capacity)))
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """Return the plan as the JSON file's body."""
+    q = plan.question
+    skip = {"question", "runs_on"}
+    body = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in skip}
+    return {
+        "title": q.request.title,
+        "model": q.model.name,
+        "gpu": q.accelerator.name,
+        "gpus": q.gpus,
+        "precision": q.precision,
+        "stack": q.request.stack,
+        "seq_len": q.seq_len,
+        "global_batch": q.global_batch,
+        "tokens": q.tokens,
+        "fixed": dict(q.request.fix),
+        "derived": list(q.derived),
+        "fits": True,
+        "schedule_runs_on": list(plan.runs_on),
+        **body,
+        "sources": {
+            "model": q.model.provenance.source,
+            "gpu": q.accelerator.provenance.source,
+            "constants": "fitted on 1,062 published runs (docs/guide/accuracy.md)",
+        },
+    }

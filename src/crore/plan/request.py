@@ -1,0 +1,138 @@
+"""What is asked, and what follows from it when the user leaves it open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crore.catalog import Accelerator, Catalog, ModelSpec, load_catalog
+from crore.cost import Shape, parameters, shape_of
+from crore.cost.machine import BOX, PRECISIONS
+from crore.cost.stack import Stack, stack_of
+from crore.errors import InputError, UnknownName
+from crore.units import format_count
+
+DEFAULT_STACK = "megatron-2025"
+DEFAULT_SEQ_LEN = 8192
+TOKENS_PER_PARAMETER = 20
+"""Compute-optimal data, rounded (arXiv 2203.15556)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRequest:
+    """The user's words: flags or a mission's keys."""
+
+    model: str
+    gpu: str
+    gpus: int
+    tokens: int | None = None
+    """Tokens to train on."""
+    seq_len: int | None = None
+    """Tokens per sequence."""
+    global_batch: int | None = None
+    """Sequences per optimizer step."""
+    global_batch_tokens: int | None = None
+    """The same in tokens."""
+    precision: str | None = None
+    stack: str = DEFAULT_STACK
+    fix: Mapping[str, int | str] = field(default_factory=dict)
+    """Layout keys that are pinned."""
+    catalog_file: Path | None = None
+    title: str = ""
+    note: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """The request with every name looked up and every open number derived."""
+
+    request: PlanRequest
+    model: ModelSpec
+    shape: Shape
+    accelerator: Accelerator
+    stack: Stack
+    gpus: int
+    seq_len: int
+    global_batch: int
+    tokens: int
+    precision: str
+    derived: tuple[str, ...]
+    """One sentence per derived number, for the user to check."""
+
+
+def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
+    """Look names up, in `catalog` or the shipped one with the request's file; derive the rest.
+
+    Raises UnknownName for a name the catalogue does not hold, InputError for a number out of range.
+    """
+    catalog = catalog or load_catalog(request.catalog_file)
+    model = catalog.model(request.model)
+    accelerator = catalog.accelerator(request.gpu)
+    shape = shape_of(model)
+    derived: list[str] = []
+    precision = _precision(request, accelerator, derived)
+    seq_len = _pinned(request, "seq_len") or request.seq_len
+    if seq_len is None:
+        seq_len = DEFAULT_SEQ_LEN
+        derived.append(f"sequence length {seq_len:,} (default)")
+    tokens = request.tokens
+    if tokens is None:
+        tokens = round(TOKENS_PER_PARAMETER * float(parameters(shape)))
+        derived.append(f"{format_count(tokens)} tokens = 20 per parameter (arXiv 2203.15556)")
+    batch = _global_batch(request, seq_len, tokens, derived)
+    if not accelerator.nic_bytes_per_s and request.gpus > 1:
+        derived.append(f"{BOX} cards a box on PCIe, boxes on 10 Gbit/s Ethernet")
+    for name, value in (("gpus", request.gpus), ("seq_len", seq_len), ("tokens", tokens)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    return Question(
+        request=request, model=model, shape=shape, accelerator=accelerator,
+        stack=stack_of(request.stack), gpus=request.gpus, seq_len=seq_len, global_batch=batch,
+        tokens=tokens, precision=precision, derived=tuple(derived),
+    )  # fmt: skip
+
+
+def _pinned(request: PlanRequest, key: str) -> int | None:
+    value = request.fix.get(key)
+    return int(value) if value is not None else None
+
+
+def _precision(request: PlanRequest, accelerator: Accelerator, derived: list[str]) -> str:
+    chosen = str(request.fix.get("precision") or request.precision or "")
+    if chosen:
+        if chosen not in PRECISIONS:
+            raise UnknownName("precision", chosen, PRECISIONS)
+        return chosen
+    for precision in ("bf16", "fp16", "fp32"):
+        if accelerator.peak_flops.get(precision):
+            derived.append(f"precision {precision} (the widest 16-bit format of the part)")
+            return precision
+    raise InputError(f"{accelerator.name} has no training format in the catalogue")
+
+
+def _global_batch(request: PlanRequest, seq_len: int, tokens: int, derived: list[str]) -> int:
+    """Sequences per step: as given, or the power of two nearest to a batch law.
+
+    The law is StepLaw's optimum `0.58·D^0.571` tokens (arXiv 2503.04715): fitted below 1e11 tokens
+    per step and far below this planner's largest questions, so an extrapolation there.
+    """
+    given = _pinned(request, "global_batch") or request.global_batch
+    if given is not None:
+        return int(given)
+    if request.global_batch_tokens is not None:
+        if request.global_batch_tokens % seq_len:
+            raise InputError(
+                f"global_batch_tokens {request.global_batch_tokens:,} is no multiple of the "
+                f"sequence length {seq_len:,}"
+            )
+        return request.global_batch_tokens // seq_len
+    wanted = 0.58 * tokens**0.571 / seq_len
+    batch = 1 << max(0, round(math.log2(max(wanted, 1.0))))
+    derived.append(
+        f"global batch {batch:,} sequences = {format_count(batch * seq_len)} tokens, near the "
+        f"batch law 0.58·D^0.571 (arXiv 2503.04715)"
+    )
+    return batch

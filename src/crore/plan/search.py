@@ -1,0 +1,94 @@
+"""Price every layout that obeys the rules; keep the fastest that fits, and why the rest fell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost import (
+    Job,
+    Layout,
+    Memory,
+    StepTime,
+    fitted_constants,
+    memory,
+    operations,
+    step_time,
+)
+from crore.cost.machine import machine_of
+from crore.plan.request import Question
+from crore.plan.space import broken_rules, enumerate_layouts, take
+
+BLOCK = 32_768
+"""Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The outcome of a search."""
+
+    layout: Layout
+    """The chosen candidate: the fastest that fits, else the one nearest to fitting."""
+    fits: bool
+    candidates: int
+    """Combinations enumerated."""
+    priced: int
+    """Of these, the ones that obey every rule: each got a full time and memory."""
+    rejected: dict[str, int]
+    """Reason -> how many candidates fell to it first."""
+
+
+def job_for(q: Question, layout: Layout) -> Job:
+    """Return the job of one or N layouts of a question.
+
+    Raises InputError when the accelerator lacks the precision.
+    """
+    return Job(
+        shape=q.shape, layout=layout, machine=machine_of(q.accelerator, q.precision),
+        stack=q.stack, seq_len=float(q.seq_len), global_batch=float(q.global_batch),
+    )  # fmt: skip
+
+
+def price(q: Question, layout: Layout) -> tuple[Job, StepTime, Memory]:
+    """Return job, time and memory of one or N layouts."""
+    job = job_for(q, layout)
+    ops = operations(job)
+    return job, step_time(job, fitted_constants(), ops), memory(job, ops)
+
+
+def _price_blocks(q: Question, layout: Layout, count: int) -> tuple[Floats, Floats]:
+    """Return (step seconds, peak bytes) of `count` candidates, block by block."""
+    seconds, peak = np.empty(count), np.empty(count)
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        _, time, held = price(q, take(layout, part))
+        seconds[part], peak[part] = time.step_s, held.peak_bytes
+    return seconds, peak
+
+
+def search(q: Question) -> Found:
+    """Return the best layout and why the others fell; `priced` is 0 when none obeys the rules."""
+    everything = enumerate_layouts(q)
+    total = int(np.size(everything.tp))
+    alive = np.ones(total, dtype=bool)
+    rejected: dict[str, int] = {}
+    for reason, broken in broken_rules(q, everything):
+        fallen = alive & broken
+        if count := int(np.count_nonzero(fallen)):
+            rejected[reason] = count
+            alive &= ~broken
+    priced = int(np.count_nonzero(alive))
+    if not priced:
+        return Found(layout=take(everything, 0), fits=False, candidates=total, priced=0,
+                     rejected=rejected)  # fmt: skip
+    obeying = take(everything, alive)
+    seconds, peak = _price_blocks(q, obeying, priced)
+    fits = peak <= q.accelerator.memory_bytes
+    if over := int(np.count_nonzero(~fits)):
+        rejected["does not fit in memory"] = over
+    best = int(np.argmin(np.where(fits, seconds, np.inf)) if fits.any() else np.argmin(peak))
+    return Found(layout=take(obeying, best), fits=bool(fits.any()), candidates=total,
+                 priced=priced, rejected=rejected)  # fmt: skip

@@ -1,0 +1,132 @@
+"""The space of layouts: every combination of the common axes, as columns, and what rules it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost.layout import RECOMPUTE, ZERO, Layout, layers_per_stage, rules
+from crore.cost.machine import BOX
+from crore.cost.schedules import SCHEDULE_NAMES, schedule_code
+from crore.errors import InputError, UnknownName
+from crore.plan.request import Question
+
+MICRO_BATCHES = (1, 2, 4, 8, 16)
+CHUNKS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
+LONGEST_UNSPLIT = 4096
+"""Context parallelism is tried only where every rank keeps at least half of this many tokens."""
+LARGEST_PIPELINE = 256
+OFFLOADS = ("none", "optimizer", "activations")
+
+
+def divisors(number: int, largest: int) -> list[int]:
+    """Return the divisors of `number` up to `largest`, rising."""
+    return [d for d in range(1, min(number, largest) + 1) if number % d == 0]
+
+
+def _axes(q: Question) -> dict[str, list[int]]:
+    """Values each axis may take, before any rule is applied."""
+    gpu, model, gpus = q.accelerator, q.model, q.gpus
+    reach = gpu.domain_size if gpu.domain_size > 1 else max(gpu.node_size, BOX)
+    contexts = [c for c in (1, 2, 4, 8, 16, 32) if gpus % c == 0]
+    local = [c for c in contexts if c == 1 or q.seq_len // c >= LONGEST_UNSPLIT // 2]
+    return {
+        "tp": divisors(gpus, max(reach, 1)),
+        "pp": divisors(gpus, min(model.layers, LARGEST_PIPELINE)),
+        "cp": local,
+        "ep": divisors(model.experts, gpus) if model.experts else [1],
+        "micro_batch": [b for b in MICRO_BATCHES if b <= q.global_batch],
+        "vpp": list(CHUNKS),
+        "recompute": list(range(len(RECOMPUTE))),
+        "zero": [1, 3],
+    }
+
+
+def _pins(q: Question) -> dict[str, int]:
+    """Pinned axes as numbers; words are looked up in their tables."""
+    words: Mapping[str, tuple[str, ...]] = {
+        "recompute": RECOMPUTE, "schedule": SCHEDULE_NAMES, "offload": OFFLOADS,
+    }  # fmt: skip
+    pins: dict[str, int] = {}
+    for key, value in q.request.fix.items():
+        if key in words:
+            if value not in words[key]:
+                raise UnknownName(f"{key} in --fix", str(value), words[key])
+            pins[key] = words[key].index(str(value))
+        elif key not in ("precision", "global_batch", "seq_len"):
+            pins[key] = int(value)
+    if not 0 <= pins.get("zero", 0) < len(ZERO):
+        raise InputError(f"--fix zero={pins['zero']}: ZeRO stages are 0, 1, 2 and 3")
+    return pins
+
+
+def enumerate_layouts(q: Question) -> Layout:
+    """Return all combinations of the axes as one layout of `[N]` columns.
+
+    Axes without a search of their own follow: sequence parallelism wherever there is tensor
+    parallelism, interleaving wherever there are several chunks, all data-parallel ranks sharding.
+    """
+    pins = _pins(q)
+    axes = {name: [pins[name]] if name in pins else values for name, values in _axes(q).items()}
+    grids = np.meshgrid(*(np.array(values, dtype=float) for values in axes.values()))
+    column = {name: grid.ravel() for name, grid in zip(axes, grids, strict=True)}
+    ranks = column["tp"] * column["pp"] * column["cp"]
+    dp = np.floor(q.gpus / ranks)
+    shard = np.full_like(dp, pins["dp_shard"]) if "dp_shard" in pins else dp
+    replicate = pins.get("dp_replicate", None)
+    if replicate is not None and "dp_shard" not in pins:
+        shard = np.floor(dp / replicate)
+    copies = np.maximum(np.floor(dp / np.maximum(shard, 1)), 1) if replicate is None else replicate
+    interleaved = float(schedule_code("interleaved"))
+    plain = float(schedule_code("1f1b"))
+    schedule = np.where(column["vpp"] > 1, interleaved, plain)
+    expert_tp = column["tp"] if q.stack.expert_tp or not q.model.experts else 1.0
+    offload = OFFLOADS[pins.get("offload", 0)]
+    return Layout(
+        **column,
+        dp_shard=np.maximum(shard, 1), dp_replicate=copies,
+        sequence_parallel=(column["tp"] > 1) * 1.0,
+        schedule=np.full_like(dp, pins["schedule"]) if "schedule" in pins else schedule,
+        etp=np.full_like(dp, pins["etp"]) if "etp" in pins else expert_tp + 0 * dp,
+        offload_optimizer=float(offload == "optimizer"),
+        offload_activations=float(offload == "activations"),
+    )  # fmt: skip
+
+
+def take(layout: Layout, index: NDArray[np.intp] | NDArray[np.bool_] | slice | int) -> Layout:
+    """Select candidates of a layout; plain numbers stay as they are."""
+    picked = {
+        f.name: value[index] if isinstance(value := getattr(layout, f.name), np.ndarray) else value
+        for f in fields(layout)
+    }
+    return replace(layout, **picked)
+
+
+def broken_rules(q: Question, layout: Layout) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield (reason, mask) for every rule a candidate may break, the cost room's rules first."""
+    yield from rules(layout, q.shape, q.global_batch, q.gpus, q.seq_len)
+    stage = layers_per_stage(layout, q.shape.layers)
+    chunks = np.greater(layout.vpp, 1)
+    scheduled = np.equal(layout.schedule, schedule_code("interleaved"))
+    pinned = q.request.fix
+    yield "virtual stages without a pipeline", chunks & np.equal(layout.pp, 1)
+    yield (
+        "vpp does not divide a stage's layers",
+        chunks & np.not_equal(np.mod(stage, layout.vpp), 0),
+    )
+    yield "several chunks need the interleaved schedule", chunks & ~scheduled
+    if "zero" not in pinned:
+        yield (
+            "fully sharded weights inside a pipeline",
+            np.equal(layout.zero, 3) & np.greater(layout.pp, 1),
+        )
+    if "recompute" not in pinned:
+        flash = bool(q.stack.flash)
+        yield (
+            "selective recompute saves nothing beside a flash kernel",
+            np.equal(layout.recompute, RECOMPUTE.index("selective"))
+            & (flash and float(q.stack.selective_kept) == 1.0),
+        )
