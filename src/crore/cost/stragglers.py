@@ -9,8 +9,8 @@ from crore.cost.arrays import Num
 STEP_NOISE = 0.004
 """Standard deviation of one rank's step over its mean, independent between ranks.
 
-Not fitted. Published weak scaling from 8 to 512 H100 is flat within 2 % (NVIDIA DGX Cloud,
-calibration rows), and the slowest of 512 is 3 deviations out; persistent stragglers are left out."""
+Not fitted. Published weak scaling from 8 to 512 H100 is flat within 2 % (NVIDIA DGX Cloud
+rows), and the slowest of 512 is 3 deviations out; persistent stragglers are left out."""
 EULER = 0.5772
 
 
