@@ -57,7 +57,7 @@ PRIORS: dict[str, tuple[Any, float, float, str, str]] = {
     "memory_share": (0.8, 0.6, 0.92, "share", "stream benchmarks"),
     "traffic": ((1.5, 1.3, 1.8, 1.3), 1.0, 3.0, "ratio", ENGINEERING),
     "quantize_traffic": (1.2, 0.7, 5.0, "ratio", ENGINEERING),
-    "host_launch_s": ((25e-6, 10e-6), 2e-6, 60e-6, "s", "eager PyTorch and Megatron profiles"),
+    "host_launch_s": ((25e-6, 10e-6), 2e-6, 50e-6, "s", "eager PyTorch and Megatron profiles"),
     "host_message_s": (40e-6, 5e-6, 100e-6, "s", ENGINEERING),
     "blocking_launch_s": (20e-6, 1e-6, 250e-6, "s", "a stream synchronisation"),
     "host_step_s": (5e-3, 1e-4, 0.1, "s", ENGINEERING),

@@ -22,7 +22,7 @@ FIX_COUNTS = (
     "seq_len",
 )
 """Keys of `--fix` that take a whole number of at least one."""
-FIX_WORDS = ("schedule", "recompute", "offload", "precision")
+FIX_WORDS = ("schedule", "recompute", "offload", "optimizer", "precision")
 """Keys of `--fix` that take a word; the planner knows the words."""
 FIX_KEYS = (*FIX_COUNTS, "zero", *FIX_WORDS)
 """All keys of `--fix`; `zero` takes a stage from 0 to 3."""

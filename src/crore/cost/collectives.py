@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from crore.cost.arrays import Num
+from crore.cost.arrays import Bool, Num, present
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,19 @@ class Group:
     inner_latency_s: Num
     outer_latency_s: Num
 
+    multicast: Bool = False
+    """True where the scale-up switches reduce and multicast (NVLink SHARP)."""
+
     @cached_property
     def outer(self) -> Num:
         """Domains the group spans."""
         return np.maximum(self.ranks / self.inner, 1.0)
+
+    @cached_property
+    def rate(self) -> Num:
+        """Bytes/s per rank of a hierarchical collective: the slower of its tiers."""
+        across = np.minimum(self.inner * self.outer_bytes_per_s, self.inner_bytes_per_s)
+        return np.where(np.greater(self.outer, 1), across, self.inner_bytes_per_s)
 
 
 def ring(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
@@ -57,24 +66,33 @@ def in_switch(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -
 
 
 def gather_s(group: Group, buffer_bytes: Num) -> Num:
-    """All-gather or reduce-scatter: the ring over all ranks, or doubling across domains.
+    """All-gather or reduce-scatter on two tiers, pipelined: the slower tier sets the rate.
 
-    Inside a domain every rank has its link; across, the `inner` ranks of a domain drive their NICs
-    together, so the tier's rate is `inner·B_nic`, never above the scale-up rate.
+    Inside a domain every rank has its link and a ring of latencies; across, the `inner` ranks of a
+    domain drive their NICs together (`inner·B_nic`, never above the scale-up rate) in a ring or by
+    recursive doubling, whichever starts sooner.
     """
-    across = np.minimum(group.inner * group.outer_bytes_per_s, group.inner_bytes_per_s)
-    rate = np.where(np.greater(group.outer, 1), across, group.inner_bytes_per_s)
-    volume = (group.ranks - 1) / group.ranks * buffer_bytes / rate
-    inside = (group.inner - 1) * group.inner_latency_s
-    steps = group.outer - 1
-    across_s = np.minimum(steps, 2 * np.log2(group.outer)) * group.outer_latency_s
-    total_s: Num = volume + inside + across_s
-    return total_s
+    inside_s = ring(0.0, group.inner, 1.0, group.inner_latency_s)
+    across_s = np.minimum(
+        ring(0.0, group.outer, 1.0, group.outer_latency_s),
+        recursive_doubling(0.0, group.outer, 1.0, group.outer_latency_s),
+    )
+    return ring(buffer_bytes, group.ranks, group.rate, 0.0) + inside_s + across_s
 
 
 def all_reduce_s(group: Group, buffer_bytes: Num) -> Num:
-    """All-reduce: reduce-scatter and all-gather, the best published algorithm on each tier."""
-    return 2 * gather_s(group, buffer_bytes)
+    """All-reduce by the fastest of: scatter and gather, a double tree, the switch of one domain.
+
+    The library chooses by message size as this minimum does (NVIDIA/nccl src/graph/tuning.cc).
+    """
+    inside_s = double_tree(0.0, group.inner, 1.0, group.inner_latency_s)
+    tree = double_tree(buffer_bytes, group.outer, group.rate, group.outer_latency_s) + inside_s
+    best = np.minimum(2 * gather_s(group, buffer_bytes), tree)
+    if not present(group.multicast):
+        return best
+    switch = in_switch(buffer_bytes, group.ranks, group.rate, group.inner_latency_s)
+    usable = group.multicast & np.equal(group.outer, 1)
+    return np.where(usable, np.minimum(best, switch), best)
 
 
 def all_to_all_s(group: Group, buffer_bytes: Num, copies: Num = 1.0) -> Num:

@@ -27,6 +27,9 @@ class Job:
     """Tokens per sequence."""
     global_batch: Num
     """Sequences per optimizer step."""
+    document_len: Num = 0.0
+    """`E[len^2]/E[len]` of documents packed into a sequence that do not see each other, in tokens;
+    0 when attention reaches over the whole sequence."""
     mtp: Num = 0.0
     """Multi-token-prediction modules trained."""
     imbalance: Num = 1.0
@@ -40,6 +43,12 @@ class Job:
     def weights(self) -> Weights:
         """Weight elements by kind of layer."""
         return weights(self.shape)
+
+    @cached_property
+    def context_len(self) -> Num:
+        """Tokens of the sequence that attention reaches over."""
+        whole = np.equal(self.document_len, 0)
+        return np.where(whole, self.seq_len, np.minimum(self.document_len, self.seq_len))
 
     @cached_property
     def tokens(self) -> Num:

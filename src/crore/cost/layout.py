@@ -29,6 +29,9 @@ SELECTIVE: Final = float(RECOMPUTE.index("selective"))
 LIGHT: Final = float(RECOMPUTE.index("light"))
 ZERO: Final = ("none", "zero1", "zero2", "zero3")
 OPTIMIZERS: Final = ("adamw", "muon")
+"""AdamW keeps two moments per weight; Muon one for matrices (its rare AdamW weights left out)."""
+MOMENT_BYTES: Final = 4.0
+"""One 32-bit moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,7 +36,7 @@ class Machine:
     block_scaled: Num
     """1 for formats with one scale per block of 16-32 values (MX, NV)."""
     asynchronous: Num
-    """1 where matrix units are fed asynchronously (Hopper and later)."""
+    """1 where matrix units are fed asynchronously (Hopper and on; their switches reduce too)."""
     watts_per_tflops: Num
     """Board power over dense 16-bit peak; a part with less cannot hold its short-run rate."""
     sms: Num

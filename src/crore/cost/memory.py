@@ -60,9 +60,9 @@ def state_parts(job: Job) -> dict[str, Num]:
 
     def held(bytes_each: Num, stage: int) -> Num:
         cut = np.greater_equal(zero, stage)
-        return bytes_each * (
-            plain / np.where(cut, shard, 1.0) + experts / np.where(cut, expert_shard, 1.0)
-        )
+        # Shards are padded to equal whole elements.
+        rows = np.ceil(plain / np.where(cut, shard, 1.0))
+        return bytes_each * (rows + np.ceil(experts / np.where(cut, expert_shard, 1.0)))
 
     layer = (plain + experts) / layers_per_stage(layout, job.shape.layers)
     gathered = full * layer * (HALF * (1 + layout.prefetch) + FLOAT)
@@ -106,6 +106,8 @@ def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
     s, tp = job.shape, job.layout.tp
     width = np.maximum(np.maximum(s.ffn, s.moe_ffn * s.topk) / tp * (s.matrices - 1), s.hidden)
     gradients = 2 * HALF * job.tokens * width
+    # Dispatch and combine each hold what is sent and what has arrived.
+    gradients = gradients + 4 * HALF * job.expert_tokens / job.layout.etp * s.hidden
     again = np.greater(job.redo_layer, 0) * layer
     logits = job.tokens * s.vocab / tp
     fused = job.stack.fused_cross_entropy

@@ -276,7 +276,11 @@ def active_parameters(s: Shape) -> Num:
 
 
 def mean_context(s: Shape, seq_len: Num) -> Num:
-    """Mean keys a query of causal attention sees: (s+1)/2, less in windowed layers."""
+    """Mean keys a query of causal attention sees: (s+1)/2, less in windowed layers.
+
+    With packed documents that do not see each other, `seq_len` is `E[len^2]/E[len]` of their
+    lengths.
+    """
     full = (seq_len + 1) / 2
     if not np.any(s.windowed):
         return full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from crore.cost.arrays import Num, present
 from crore.cost.job import Job
 from crore.cost.operations import Operation, backward_of, recompute_of
 from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
@@ -44,4 +45,23 @@ def operations(job: Job) -> list[Operation]:
             ops.append(again)
         if op.backward:
             ops.append(backward_of(op))
-    return [*ops, *step_messages(job), *optimizer_operations(job)]
+    offloaded = activation_transfer(job, forward)
+    return [*ops, *offloaded, *step_messages(job), *optimizer_operations(job)]
+
+
+def activation_transfer(job: Job, forward: list[Operation]) -> list[Operation]:
+    """Return the copy of stored activations to the host and back, where a share is offloaded."""
+    share = job.layout.offload_activations
+    if not present(share):
+        return []
+    kept: Num = 0.0
+    for op in forward:
+        if op.stage == "layer" and op.phase == "forward":
+            kept = kept + op.saved_bytes * op.count * job.kept_share(op)
+    moved = 2 * share * kept
+    return [
+        Operation(
+            name="activations to host and back", kind="transfer", stage="rank",
+            message_bytes=moved, redo="never",
+        )
+    ]  # fmt: skip

@@ -87,7 +87,12 @@ def _gqa_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     )  # fmt: skip
     heads = tokens * (query + 2 * key)
     yield memory_pass(
-        "rotary", 2 * HALF * heads, count, saved_bytes=HALF * heads, backward=1.0, launches=2.0
+        "head layout and rotary",
+        2 * HALF * heads,
+        count,
+        saved_bytes=HALF * heads,
+        backward=1.0,
+        launches=2.0,
     )
 
 
@@ -120,7 +125,7 @@ def attention_core(job: Job, count: Num) -> Iterator[Operation]:
     s, flash = job.shape, job.stack.flash
     heads = s.heads / job.layout.tp
     if present(flash):
-        per_token = 2 * core_width(s) / job.layout.tp * mean_context(s, job.seq_len)
+        per_token = 2 * core_width(s) / job.layout.tp * mean_context(s, job.context_len)
         yield Operation(
             name="flash attention", kind="attention", count=count * flash, launches=1.0,
             flops=per_token * job.tokens, redo="core", drop="core", backward=2.5,

@@ -167,4 +167,5 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = Fal
         outer_bytes_per_s=machine.nic_bytes_per_s * constants.nic_share,
         inner_latency_s=constants.domain_latency_s,
         outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
+        multicast=np.greater(machine.asynchronous, 0),
     )

@@ -62,8 +62,10 @@ def tally(ops: list[Operation], pricer: Pricer) -> Tally:
     total = Tally()
     for op in ops:
         seconds = pricer.seconds(op) * op.count
-        if op.kind == "optimizer" or op.kind == "transfer":
+        if op.kind == "optimizer":
             total.optimizer = total.optimizer + seconds
+        elif op.kind == "transfer":
+            _add_transfer(total, op, seconds)
         elif op.kind == "collective":
             into = total.step if op.repeat == "step" else total.axis
             into[op.axis] = into.get(op.axis, 0.0) + seconds
@@ -77,6 +79,13 @@ def tally(ops: list[Operation], pricer: Pricer) -> Tally:
         else:
             _add_layer(total, op, seconds, pricer.constants)
     return total
+
+
+def _add_transfer(total: Tally, op: Operation, seconds: Num) -> None:
+    if op.repeat == "step":
+        total.optimizer = total.optimizer + seconds
+    else:
+        total.axis["host"] = total.axis.get("host", 0.0) + seconds
 
 
 def _add_layer(total: Tally, op: Operation, seconds: Num, c: Constants) -> None:
@@ -124,6 +133,8 @@ def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
     }
     shard = axis.get("dp_shard", 0.0)
     exposed["dp"] = hide(shard, total.compute, stack.dp_overlap, c) if present(shard) else 0.0
+    copied = axis.get("host", 0.0)
+    exposed["offload"] = hide(copied, total.compute, 1.0, c) if present(copied) else 0.0
     return exposed
 
 
@@ -199,6 +210,7 @@ def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str,
         "cp": m * exposed["cp"],
         "ep": m * exposed["ep"],
         "pp": m * exposed["pp"],
+        "offload": m * exposed["offload"],
     }
 
 
@@ -210,8 +222,8 @@ def step_flops(job: Job) -> tuple[Num, Num]:
     """
     s = job.shape
     tokens = job.global_batch * job.seq_len
-    forward = forward_flops_per_token(s, job.seq_len, job.mtp)
-    core = s.attention * 2 * core_width(s) * mean_context(s, job.seq_len)
+    forward = forward_flops_per_token(s, job.context_len, job.mtp)
+    core = s.attention * 2 * core_width(s) * mean_context(s, job.context_len)
     head = 2 * s.vocab * s.hidden * (1 + job.mtp)
     selective = np.equal(job.layout.recompute, SELECTIVE)
     some = np.where(job.by_operation, 0.5 * (forward - head - core), core)

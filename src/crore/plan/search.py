@@ -17,6 +17,7 @@ from crore.cost import (
     operations,
     step_time,
 )
+from crore.cost.layout import MOMENT_BYTES
 from crore.cost.machine import machine_of
 from crore.plan.request import Question
 from crore.plan.space import broken_rules, enumerate_layouts, take
@@ -46,9 +47,11 @@ def job_for(q: Question, layout: Layout) -> Job:
 
     Raises InputError when the accelerator lacks the precision.
     """
+    muon = q.request.fix.get("optimizer") == "muon"
     return Job(
         shape=q.shape, layout=layout, machine=machine_of(q.accelerator, q.precision),
         stack=q.stack, seq_len=float(q.seq_len), global_batch=float(q.global_batch),
+        optimizer_bytes=float(q.stack.optimizer_bytes) - MOMENT_BYTES if muon else -1.0,
     )  # fmt: skip
 
 

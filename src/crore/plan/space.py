@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from crore.cost.layout import RECOMPUTE, ZERO, Layout, layers_per_stage, rules
+from crore.cost.layout import OPTIMIZERS, RECOMPUTE, ZERO, Layout, layers_per_stage, rules
 from crore.cost.machine import BOX
 from crore.cost.schedules import SCHEDULE_NAMES, schedule_code
 from crore.errors import InputError, UnknownName
@@ -48,8 +48,11 @@ def _axes(q: Question) -> dict[str, list[int]]:
 def _pins(q: Question) -> dict[str, int]:
     """Pinned axes as numbers; words are looked up in their tables."""
     words: Mapping[str, tuple[str, ...]] = {
-        "recompute": RECOMPUTE, "schedule": SCHEDULE_NAMES, "offload": OFFLOADS,
-    }  # fmt: skip
+        "recompute": RECOMPUTE,
+        "schedule": SCHEDULE_NAMES,
+        "offload": OFFLOADS,
+        "optimizer": OPTIMIZERS,
+    }
     pins: dict[str, int] = {}
     for key, value in q.request.fix.items():
         if key in words:
