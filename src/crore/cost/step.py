@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+
+import numpy as np
 
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
-from crore.cost.operations import Operation, backward_of, recompute_of
+from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of
 from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
 from crore.cost.step_layers import (
+    HALF,
     attention_layer,
     deltanet_layer,
     dense_layer,
@@ -32,6 +36,7 @@ def operations(job: Job) -> list[Operation]:
     forward += [replace(op, expert=True) for op in moe_layer(job)]
     forward += [
         *end_operations(job),
+        *prediction_modules(job),
         *pipeline_messages(job),
         *sharded_messages(job),
         *accumulation(job),
@@ -47,6 +52,31 @@ def operations(job: Job) -> list[Operation]:
             ops.append(backward_of(op))
     offloaded = activation_transfer(job, forward)
     return [*ops, *offloaded, *step_messages(job), *optimizer_operations(job)]
+
+
+def prediction_modules(job: Job) -> Iterator[Operation]:
+    """Yield the layers of multi-token prediction on the last rank (arXiv 2412.19437 §2.2).
+
+    A module joins two hidden states by one product and runs one layer of the model's last kind;
+    its pass through the head is among the ends. Its messages are left out: one layer of many.
+    """
+    if not present(job.mtp):
+        return
+    h = job.shape.hidden
+    yield matmul(
+        "mtp projection", Gemm(m=job.tokens, n=h / job.layout.tp, k=2 * h),
+        HALF * job.narrow_tokens * 2 * h, count=job.mtp, stage="last",
+    )  # fmt: skip
+    sparse = np.greater(job.shape.experts, 0)
+    kinds = (
+        (attention_layer(job), job.shape.attention * job.stage_share, False, 1.0),
+        (dense_layer(job), job.stage_dense, False, 1.0 - sparse),
+        (moe_layer(job), job.stage_moe, True, 1.0 * sparse),
+    )
+    for ops, layers, expert, here in kinds:
+        each = job.mtp * here / np.where(np.greater(layers, 0), layers, 1.0)
+        for op in ops:
+            yield replace(op, stage="last", count=op.count * each, expert=expert)
 
 
 def activation_transfer(job: Job, forward: list[Operation]) -> list[Operation]:

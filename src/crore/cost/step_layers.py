@@ -82,7 +82,7 @@ def _gqa_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     s, tp, tokens = job.shape, job.layout.tp, job.tokens
     query, key = s.heads * s.head_dim / tp, s.kv_heads * s.head_dim / np.minimum(tp, s.kv_heads)
     yield matmul(
-        "qkv", Gemm(m=tokens, n=query + 2 * key, k=s.hidden),
+        "qkv", Gemm(m=tokens, n=(1 + s.query_gate) * query + 2 * key, k=s.hidden),
         kept * job.narrow_tokens * s.hidden, count=count, drop="light",
     )  # fmt: skip
     heads = tokens * (query + 2 * key)
@@ -104,8 +104,10 @@ def _mla_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     yield matmul(
         "mla down", Gemm(m=job.narrow_tokens, n=latent, k=s.hidden), down, count=count, drop="light"
     )
+    # Without a query rank the queries come straight from the layer's input, kept above.
+    rank = np.where(np.greater(s.q_lora, 0), s.q_lora, s.hidden)
     yield matmul(
-        "mla query up", Gemm(m=tokens, n=s.heads * per_head / tp, k=s.q_lora),
+        "mla query up", Gemm(m=tokens, n=s.heads * per_head / tp, k=rank),
         kept * job.narrow_tokens * s.q_lora, count=count, redo="light",
     )  # fmt: skip
     up = s.heads * (s.qk_nope + s.v_dim) / tp

@@ -98,7 +98,7 @@ def step_messages(job: Job) -> Iterator[Operation]:
     for name, elements, ranks in (("", plain, dp), ("expert ", experts, expert_dp)):
         if not present(elements):
             continue
-        count = np.greater(ranks, 1) * whole * 1.0
+        count = np.greater(ranks, 1) * whole * np.greater(elements, 0) * 1.0
         axis: Axis = "dp_replicate" if name == "" else "ep"
         gradients, weights = elements * reduce_bytes, elements * HALF
         yield _step(

@@ -7,10 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from crore.errors import InputError
 from crore.io import check_keys, read_toml
 from crore.plan.request import PlanRequest
 
 KEYS = tuple(f.name for f in fields(PlanRequest) if f.name not in ("fix", "catalog_file"))
+NUMBERS = ("gpus", "tokens", "seq_len", "global_batch", "global_batch_tokens")
 
 
 def mission_names() -> tuple[str, ...]:
@@ -34,4 +36,15 @@ def read_mission(name: str) -> dict[str, Any] | None:
         return None
     record = read_toml(path)
     check_keys(record, KEYS, path.name, required=("model", "gpu", "gpus"))
+    for key, value in record.items():
+        _check_value(path.name, key, value)
     return record
+
+
+def _check_value(where: str, key: str, value: object) -> None:
+    """Raise InputError for a value of the wrong kind: whole numbers for counts, text for names."""
+    if key in NUMBERS:
+        if type(value) is not int or value < 1:
+            raise InputError(f"{where}: {key} must be a whole number above 0, not {value!r}"[:240])
+    elif not isinstance(value, str):
+        raise InputError(f"{where}: {key} must be text, not {value!r}"[:240])

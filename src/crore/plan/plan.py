@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Plan:
     goodput_peer: float
     parameters: float
     active_parameters: float
+    tight: bool
+    """It fits, but with less to spare than predicted peaks usually miss by."""
     candidates: int
     priced: int
     rejected: dict[str, int] = field(default_factory=dict)
@@ -66,12 +68,23 @@ def make_plan(request: PlanRequest) -> Plan:
     """
     question = resolve(request)
     found = search(question)
+    if found.priced and not found.fits and "offload" not in request.fix:
+        question, found = _with_offload(request, question, found)
     if not found.priced:
         raise Infeasible(_no_layout(question, found))
     plan = _describe(question, found)
     if not found.fits:
         raise Infeasible(_nearest_miss(plan))
     return plan
+
+
+def _with_offload(request: PlanRequest, question: Question, found: Found) -> tuple[Question, Found]:
+    """Try again with optimizer states in host memory; keep the first answer if that fails too."""
+    note = "optimizer states in host memory: nothing fits otherwise"
+    again = resolve(replace(request, fix={**request.fix, "offload": "optimizer"}))
+    again = replace(again, derived=(*again.derived, note))
+    retried = search(again)
+    return (again, retried) if retried.fits else (question, found)
 
 
 def _describe(q: Question, found: Found) -> Plan:
@@ -105,6 +118,7 @@ def _describe(q: Question, found: Found) -> Plan:
         goodput_peer=float(restart_goodput(q.gpus, *PEER_MEMORY)),
         parameters=float(parameters(q.shape)),
         active_parameters=float(active_parameters(q.shape)),
+        tight=found.tight,
         candidates=found.candidates,
         priced=found.priced,
         rejected=found.rejected,

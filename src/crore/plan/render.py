@@ -30,9 +30,10 @@ def render(plan: Plan) -> str:
 def _verdict(plan: Plan) -> list[str]:
     q = plan.question
     memory = f"{format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)}"
+    tight = " (tight)" if plan.tight else ""
     low, high = three_digits(plan.step_time_low_s), three_digits(plan.step_time_high_s)
     head = (
-        f"FITS  {memory} per GPU; step {three_digits(plan.step_time_s)} s "
+        f"FITS  {memory} per GPU{tight}; step {three_digits(plan.step_time_s)} s "
         f"({low} to {high}, 80 %); {plan.evidence}"
     )
     size = format_count(plan.parameters)

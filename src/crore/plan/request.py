@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crore.catalog import Accelerator, Catalog, ModelSpec, load_catalog
 from crore.cost import Shape, parameters, shape_of
-from crore.cost.machine import BOX, PRECISIONS
+from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import Stack, stack_of
 from crore.errors import InputError, UnknownName
 from crore.units import format_count
@@ -74,6 +74,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     shape = shape_of(model)
     derived: list[str] = []
     precision = _precision(request, accelerator, derived)
+    peak(accelerator, precision)
     seq_len = _pinned(request, "seq_len") or request.seq_len
     if seq_len is None:
         seq_len = DEFAULT_SEQ_LEN

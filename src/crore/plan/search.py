@@ -24,6 +24,8 @@ from crore.plan.space import broken_rules, enumerate_layouts, take
 
 BLOCK = 32_768
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
+MARGIN = 0.04
+"""Share of a predicted peak kept free where possible: most measured peaks lie this close."""
 Floats = NDArray[np.float64]
 
 
@@ -34,6 +36,8 @@ class Found:
     layout: Layout
     """The chosen candidate: the fastest that fits, else the one nearest to fitting."""
     fits: bool
+    tight: bool
+    """It fits only without MARGIN."""
     candidates: int
     """Combinations enumerated."""
     priced: int
@@ -85,13 +89,23 @@ def search(q: Question) -> Found:
             alive &= ~broken
     priced = int(np.count_nonzero(alive))
     if not priced:
-        return Found(layout=take(everything, 0), fits=False, candidates=total, priced=0,
-                     rejected=rejected)  # fmt: skip
+        nothing = take(everything, 0)
+        return Found(
+            layout=nothing, fits=False, tight=False, candidates=total, priced=0, rejected=rejected
+        )
     obeying = take(everything, alive)
     seconds, peak = _price_blocks(q, obeying, priced)
-    fits = peak <= q.accelerator.memory_bytes
+    capacity = q.accelerator.memory_bytes
+    fits = peak <= capacity
+    safe = peak * (1 + MARGIN) <= capacity
     if over := int(np.count_nonzero(~fits)):
         rejected["does not fit in memory"] = over
-    best = int(np.argmin(np.where(fits, seconds, np.inf)) if fits.any() else np.argmin(peak))
-    return Found(layout=take(obeying, best), fits=bool(fits.any()), candidates=total,
-                 priced=priced, rejected=rejected)  # fmt: skip
+    if tight := int(np.count_nonzero(fits & ~safe)):
+        rejected[f"fits with less than {MARGIN:.0%} to spare"] = tight
+    among = safe if safe.any() else fits
+    best = int(np.argmin(np.where(among, seconds, np.inf)) if among.any() else np.argmin(peak))
+    return Found(
+        layout=take(obeying, best), fits=bool(fits.any()),
+        tight=bool(fits.any() and not safe.any()), candidates=total, priced=priced,
+        rejected=rejected,
+    )  # fmt: skip

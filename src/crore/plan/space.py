@@ -123,6 +123,10 @@ def broken_rules(q: Question, layout: Layout) -> Iterator[tuple[str, NDArray[np.
     yield "several chunks need the interleaved schedule", chunks & ~scheduled
     if "zero" not in pinned:
         yield (
+            "weights sharded over one rank",
+            np.equal(layout.zero, 3) & np.equal(layout.dp_shard, 1),
+        )
+        yield (
             "fully sharded weights inside a pipeline",
             np.equal(layout.zero, 3) & np.greater(layout.pp, 1),
         )

@@ -1,0 +1,117 @@
+"""Validation: every run predicted, errors scored by group, unknown fields filled in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crore.catalog import load_catalog, read_runs
+from crore.errors import InputError, UnknownName
+from crore.plan import render_validation, validate_runs, validation_record
+from crore.plan.published import job_of, jobs_of, with_layout
+
+RUNS = Path(__file__).parent.parent / "published/runs.jsonl"
+CATALOG = load_catalog()
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return read_runs(RUNS)
+
+
+@pytest.fixture(scope="module")
+def made(runs):
+    return validate_runs(runs, CATALOG)
+
+
+def test_no_scorable_run_is_refused(runs, made):
+    predicted = {row["id"] for row in made.predictions}
+    assert {run.id for run in runs if run.scorable} <= predicted
+    assert made.measured == 1062
+
+
+def test_predictions_carry_the_schema_of_a_prediction_file(made):
+    keys = {
+        "id", "step_time_s", "step_time_low_s", "step_time_high_s", "memory_bytes_per_gpu", "fits",
+    }  # fmt: skip
+    for row in made.predictions:
+        assert set(row) == keys
+        assert 0 < row["step_time_low_s"] < row["step_time_s"] < row["step_time_high_s"]
+        assert np.isfinite(row["memory_bytes_per_gpu"])
+
+
+def test_the_targets_of_the_calibration_rows_are_met(made):
+    """The project's own bar: medians, worst family, tail and bias."""
+    rows = [s for s in made.scores["family"] if s.runs >= 10 and s.group != "all"]
+    total = made.scores["family"][-1]
+    assert np.mean([s.median_abs_error for s in rows]) <= 0.07
+    assert max(s.median_abs_error for s in rows) <= 0.15
+    assert total.p90_abs_error <= 0.25
+    assert max(abs(s.bias) for s in rows) <= 0.04
+    assert max(abs(s.mean_error) for s in rows) <= 0.04
+    assert made.memory.runs == 37
+    assert made.memory.median_abs_error <= 0.06
+    assert made.ran_and_fit >= 0.97
+
+
+def test_groups_partition_the_runs(made):
+    for rows in made.scores.values():
+        assert sum(s.runs for s in rows if s.group != "all") == made.measured
+
+
+def test_a_measurement_does_not_leak_into_its_prediction(runs, made):
+    """Doubling every measured value leaves the predictions as they were."""
+    doubled = [replace(r, step_time_s=2 * r.step_time_s) if r.step_time_s else r for r in runs]
+    again = validate_runs(doubled, CATALOG)
+    assert again.predictions == made.predictions
+
+
+def test_a_run_alone_is_predicted_as_in_company(runs, made):
+    by_id = {row["id"]: row for row in made.predictions}
+    for run in runs[::97]:
+        if run.id in by_id:
+            (alone,) = validate_runs([run], CATALOG).predictions
+            assert alone["step_time_s"] == pytest.approx(by_id[run.id]["step_time_s"])
+
+
+def test_a_missing_layout_is_filled_with_one_that_agrees(runs):
+    run = next(r for r in runs if r.id == "dg017")
+    bare = replace(run, tp=None, pp=None, micro_batch=None, dp=None, cp=None, vpp=None)
+    filled = with_layout(bare, CATALOG)
+    assert filled.tp * filled.pp * filled.cp * filled.dp == run.gpus
+    assert run.global_batch % (filled.dp * filled.micro_batch) == 0
+
+
+def test_unknown_recompute_takes_the_cheapest_that_fits(runs):
+    """175B on 128 GPUs keeps too much without recompute; 5B on 16 does not."""
+    big = next(r for r in runs if r.id == "dg099")
+    small = next(r for r in runs if r.id == "dg104")
+    job = jobs_of([big, small], CATALOG)
+    assert job.layout.recompute[0] > 0
+    assert job.layout.recompute[1] == 0
+
+
+def test_a_network_stated_in_the_notes_is_used(runs):
+    run = next(r for r in runs if r.network_gbit_per_node == 800)
+    assert job_of(run, CATALOG).machine.nic_bytes_per_s == pytest.approx(12.5e9)
+
+
+def test_names_that_the_catalogue_lacks_are_errors(runs):
+    with pytest.raises(UnknownName, match="h100-sxm"):
+        validate_runs([replace(runs[0], gpu="h100-smx")], CATALOG)
+
+
+def test_runs_that_say_nothing_of_their_step_are_an_error_when_alone(runs):
+    with pytest.raises(InputError, match="nothing to predict"):
+        validate_runs([replace(runs[0], seq_len=None)], CATALOG)
+
+
+def test_the_tables_show_every_family_and_the_misses(made):
+    text = render_validation(made)
+    for score in made.scores["family"]:
+        assert score.group in text
+    assert "% of them predicted to fit" in text
+    assert validation_record(made)["measured"] == 1062
