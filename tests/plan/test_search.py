@@ -20,7 +20,7 @@ def test_the_answer_is_the_fastest_of_all_candidates_priced_one_by_one():
     question = resolve(LLAMA)
     found = search(question)
     everything = enumerate_layouts(question)
-    alive = np.ones(everything.tp.size, dtype=bool)
+    alive = np.ones(np.size(everything.tp), dtype=bool)
     for _, broken in broken_rules(question, everything):
         alive &= ~broken
     best = np.inf
@@ -48,7 +48,7 @@ def test_blocks_do_not_change_the_prices(monkeypatch):
 
 
 def test_pins_are_obeyed():
-    pins = {"tp": 4, "pp": 2, "recompute": "full", "zero": 1, "micro_batch": 2, "vpp": 1}
+    pins: dict[str, int | str] = {"tp": 4, "pp": 2, "recompute": "full", "zero": 1, "micro_batch": 2, "vpp": 1}
     plan = make_plan(replace(LLAMA, fix=pins))
     shown = {key: plan.layout[key] for key in pins}
     assert shown == {**pins, "zero": "zero1"}

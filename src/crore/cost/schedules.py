@@ -23,11 +23,13 @@ class Schedule:
 
     name: str
     bubble_forward: float
-    """Coefficient of F in the bubble, per (p - 1) stages."""
+    """Coefficient of F in the bubble, per stage that waits."""
     bubble_backward: float
     """Coefficient of B."""
     bubble_weight: float
     """Coefficient of W (negative: weight gradients fill the bubble)."""
+    busy_stages: float
+    """Stages that do not wait: `p - busy_stages` do."""
     virtual_chunks: int
     """Model chunks per rank: 1, 2 (V shapes), or 0 for the layout's own vpp."""
     in_flight_all: bool
@@ -52,14 +54,15 @@ def _row(
     runs_on: tuple[str, ...],
     source: str,
     *,
+    busy: float = 1.0,
     copies: float = 1.0,
     transfers: float = 1.0,
 ) -> Schedule:
     return Schedule(
         name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
-        virtual_chunks=chunks, in_flight_all=name == "gpipe", in_flight_stages=flight[0],
-        in_flight_extra=flight[1], weight_copies=copies, transfers=transfers, runs_on=runs_on,
-        source=source,
+        busy_stages=busy, virtual_chunks=chunks, in_flight_all=name == "gpipe",
+        in_flight_stages=flight[0], in_flight_extra=flight[1], weight_copies=copies,
+        transfers=transfers, runs_on=runs_on, source=source,
     )  # fmt: skip
 
 
@@ -73,9 +76,11 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB),
     _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB),
     _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB, transfers=2),
-    _row("dualpipe", (0.5, 1, -1.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
-         copies=2.0, transfers=2),
-    _row("dualpipe-v", (0.5, 1, -1.5), 2, (1, 1), (_TORCH, "deepseek-ai/DualPipe"),
+    # Their B is the whole backward and F&B, two passes overlapped, lasts as long as both:
+    # (p/2 - 1)(F&B + B - 3W) = (p - 2)(F/2 + B - W/2) in our B. DualPipeV cuts 2p half stages.
+    _row("dualpipe", (0.5, 1, -0.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
+         busy=2.0, copies=2.0, transfers=2),
+    _row("dualpipe-v", (0.5, 1, -0.5), 2, (1, 0.5), (_TORCH, "deepseek-ai/DualPipe"),
          "github deepseek-ai/DualPipe README", transfers=2),
 )  # fmt: skip
 SCHEDULE_NAMES: Final = tuple(schedule.name for schedule in SCHEDULES)
@@ -101,7 +106,7 @@ def bubble_s(code: Num, pp: Num, vpp: Num, forward_s: Num, backward_s: Num, weig
         + _pick("bubble_backward", code) * backward_s
         + _pick("bubble_weight", code) * weight_s
     )
-    return np.maximum(idle, 0.0) * (pp - 1) / vpp
+    return np.maximum(idle, 0.0) * np.maximum(pp - _pick("busy_stages", code), 0.0) / vpp
 
 
 def in_flight(code: Num, pp: Num, vpp: Num, micro_batches: Num) -> Num:
