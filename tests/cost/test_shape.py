@@ -138,9 +138,7 @@ def test_six_times_the_parameters_is_low_for_llama_3_by_four_percent(shapes):
     assert training / (6 * in_products) == pytest.approx(1.042, abs=0.001)
 
 
-@given(
-    name=st.sampled_from(NAMES), seq_len=st.integers(1, 200_000), more=st.integers(1, 100_000)
-)
+@given(name=st.sampled_from(NAMES), seq_len=st.integers(1, 200_000), more=st.integers(1, 100_000))
 def test_flops_grow_with_the_sequence(name, seq_len, more):
     shape = shape_of(CATALOG.model(name))
     longer = forward_flops_per_token(shape, float(seq_len + more))

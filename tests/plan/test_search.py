@@ -48,7 +48,14 @@ def test_blocks_do_not_change_the_prices(monkeypatch):
 
 
 def test_pins_are_obeyed():
-    pins: dict[str, int | str] = {"tp": 4, "pp": 2, "recompute": "full", "zero": 1, "micro_batch": 2, "vpp": 1}
+    pins: dict[str, int | str] = {
+        "tp": 4,
+        "pp": 2,
+        "recompute": "full",
+        "zero": 1,
+        "micro_batch": 2,
+        "vpp": 1,
+    }
     plan = make_plan(replace(LLAMA, fix=pins))
     shown = {key: plan.layout[key] for key in pins}
     assert shown == {**pins, "zero": "zero1"}

@@ -112,16 +112,15 @@ def _failures(plan: Plan) -> list[str]:
     mtbf, step = plan.mtbf_s, plan.step_time_s
     head = f"failures    one every {format_duration(mtbf)} somewhere (Llama-3's rate, 2407.21783)"
     rate = (
-        f"            restarting as one: goodput {plan.goodput_disk:.2f} from disk, "
+        f"            restarting as one, goodput is {plan.goodput_disk:.2f} from disk, "
         f"{plan.goodput_peer:.2f} from peers' memory"
     )
     if plan.goodput_disk >= LOW_GOODPUT:
         days = format_duration(plan.run_s / plan.goodput_disk)
-        return [head, rate + f"; the run takes {days} from disk"]
-    steps = f"{mtbf / step:.1f} steps between failures"
+        return [head, rate, f"            the run then takes {days} from disk"]
     return [
-        head,
-        rate + f"; {steps}",
+        head + f", {mtbf / step:.1f} steps apart",
+        rate,
         "            one synchronous world does not work at this size: plan islands of worlds",
     ]
 
