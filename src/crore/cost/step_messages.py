@@ -70,9 +70,13 @@ def pipeline_messages(job: Job) -> Iterator[Operation]:
 
 
 def sharded_messages(job: Job) -> Iterator[Operation]:
-    """Yield fully sharded gathers (each pass) and gradient scatters (each micro-batch)."""
+    """Yield fully sharded gathers (each pass) and gradient scatters (each micro-batch).
+
+    A layer gathered for its backward pass is recomputed from the same weights (arXiv 1910.02054
+    §7.2.2: three volumes a step). Context ranks hold shards like data ranks.
+    """
     layout = job.layout
-    sharded = np.equal(layout.zero, 3) & np.greater(layout.dp_shard, 1)
+    sharded = np.equal(layout.zero, 3) & np.greater(layout.dp_shard * layout.cp, 1)
     if not present(sharded):
         return
     plain, experts = stage_weights(job)
@@ -80,7 +84,9 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
     buffer = HALF * (plain + experts) / layers
     gradients = buffer / HALF * job.stack.reduce_bytes
     count = layers * sharded
-    yield _message("shard gather", "dp_shard", "all_gather", buffer, count, backward=0.0)
+    yield _message(
+        "shard gather", "dp_shard", "all_gather", buffer, count, backward=0.0, redo="never"
+    )
     yield _message("shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward")
     yield _message(
         "gradient scatter", "dp_shard", "reduce_scatter", gradients, count, phase="backward"
@@ -148,7 +154,7 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = Fal
         "tp": (tp, 1.0),
         "cp": (cp, tp),
         "ep": (layout.ep, layout.etp),
-        "dp_shard": (layout.dp_shard, tp * cp),
+        "dp_shard": (layout.dp_shard * cp, tp),
         "dp_replicate": (layout.dp * cp, tp),
         "pp": (layout.pp, tp * cp * layout.dp),
     }

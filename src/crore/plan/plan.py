@@ -68,11 +68,11 @@ def make_plan(request: PlanRequest) -> Plan:
     """
     question = resolve(request)
     found = search(question)
-    if found.priced and not found.fits and "offload" not in request.fix:
+    if found.layout is not None and not found.fits and "offload" not in request.fix:
         question, found = _with_offload(request, question, found)
-    if not found.priced:
+    if found.layout is None:
         raise Infeasible(_no_layout(question, found))
-    plan = _describe(question, found)
+    plan = _describe(question, found, found.layout)
     if not found.fits:
         raise Infeasible(_nearest_miss(plan))
     return plan
@@ -87,17 +87,17 @@ def _with_offload(request: PlanRequest, question: Question, found: Found) -> tup
     return (again, retried) if retried.fits else (question, found)
 
 
-def _describe(q: Question, found: Found) -> Plan:
-    job, time, held = price(q, found.layout)
+def _describe(q: Question, found: Found, layout: Layout) -> Plan:
+    job, time, held = price(q, layout)
     low, high = interval(job, time, calibrated_part(q.accelerator.name))
     step_s = float(time.step_s)
     tokens_per_s = q.global_batch * q.seq_len / step_s
     model_rate = float(time.model_flops) / step_s
     linear = float(job.machine.linear_peak)
-    schedule = SCHEDULES[int(found.layout.schedule)]
+    schedule = SCHEDULES[int(layout.schedule)]
     return Plan(
         question=q,
-        layout=layout_record(found.layout),
+        layout=layout_record(layout),
         runs_on=schedule.runs_on,
         evidence=evidence_of(q.accelerator.name, q.gpus),
         step_time_s=step_s,

@@ -55,7 +55,7 @@ def with_layout(run: PublishedRun, catalog: Catalog) -> PublishedRun:
         stack=stack_for_software(run.software or "", run.year),
     )  # fmt: skip
     found = search(resolve(request, catalog))
-    if not found.priced:
+    if found.layout is None:
         raise InputError(
             f"run {run.id}: no layout agrees with what it states; check gpus and batch"
         )

@@ -20,7 +20,7 @@ from crore.cost import (
 from crore.cost.layout import MOMENT_BYTES
 from crore.cost.machine import machine_of
 from crore.plan.request import Question
-from crore.plan.space import broken_rules, enumerate_layouts, take
+from crore.plan.space import apply_rules, enumerate_layouts, take
 
 BLOCK = 32_768
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
@@ -33,8 +33,9 @@ Floats = NDArray[np.float64]
 class Found:
     """The outcome of a search."""
 
-    layout: Layout
-    """The chosen candidate: the fastest that fits, else the one nearest to fitting."""
+    layout: Layout | None
+    """The chosen candidate: the fastest that fits, else the one nearest to fitting; None when no
+    candidate obeys the rules."""
     fits: bool
     tight: bool
     """It fits only without MARGIN."""
@@ -78,22 +79,18 @@ def _price_blocks(q: Question, layout: Layout, count: int) -> tuple[Floats, Floa
 
 def search(q: Question) -> Found:
     """Return the best layout and why the others fell; `priced` is 0 when none obeys the rules."""
-    everything = enumerate_layouts(q)
-    total = int(np.size(everything.tp))
-    alive = np.ones(total, dtype=bool)
-    rejected: dict[str, int] = {}
-    for reason, broken in broken_rules(q, everything):
-        fallen = alive & broken
-        if count := int(np.count_nonzero(fallen)):
-            rejected[reason] = count
-            alive &= ~broken
+    space = enumerate_layouts(q)
+    alive, fallen = apply_rules(q, space.layout)
+    rejected = dict(space.rejected)
+    for reason, count in fallen.items():
+        rejected[reason] = rejected.get(reason, 0) + count
     priced = int(np.count_nonzero(alive))
     if not priced:
-        nothing = take(everything, 0)
         return Found(
-            layout=nothing, fits=False, tight=False, candidates=total, priced=0, rejected=rejected
-        )
-    obeying = take(everything, alive)
+            layout=None, fits=False, tight=False, candidates=space.total, priced=0,
+            rejected=rejected,
+        )  # fmt: skip
+    obeying = take(space.layout, alive)
     seconds, peak = _price_blocks(q, obeying, priced)
     capacity = q.accelerator.memory_bytes
     fits = peak <= capacity
@@ -106,6 +103,6 @@ def search(q: Question) -> Found:
     best = int(np.argmin(np.where(among, seconds, np.inf)) if among.any() else np.argmin(peak))
     return Found(
         layout=take(obeying, best), fits=bool(fits.any()),
-        tight=bool(fits.any() and not safe.any()), candidates=total, priced=priced,
+        tight=bool(fits.any() and not safe.any()), candidates=space.total, priced=priced,
         rejected=rejected,
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from crore.cost.schedules import SCHEDULE_NAMES, schedule_code
 from crore.errors import InputError, UnknownName
 from crore.plan.request import Question
 
+OUTER = ("tp", "pp", "cp", "ep")
 MICRO_BATCHES = (1, 2, 4, 8, 16)
 CHUNKS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 LONGEST_UNSPLIT = 4096
@@ -66,37 +68,96 @@ def _pins(q: Question) -> dict[str, int]:
     return pins
 
 
-def enumerate_layouts(q: Question) -> Layout:
-    """Return all combinations of the axes as one layout of `[N]` columns.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Space:
+    """All combinations of the axes: those whose outer axes obey the rules, the rest as counts."""
 
-    Axes without a search of their own follow: sequence parallelism wherever there is tensor
-    parallelism, interleaving wherever there are several chunks, all data-parallel ranks sharding.
+    layout: Layout
+    """`[N]` columns of what is left after the outer axes; N may be 0."""
+    total: int
+    """Combinations before any rule."""
+    rejected: dict[str, int]
+    """Reason -> combinations that fell with their outer axes."""
+
+
+def enumerate_layouts(q: Question) -> Space:
+    """Return the space of a question's layouts.
+
+    The outer axes are tried first with every inner axis at its most lenient value: a rule broken
+    there is broken for all inner values, so none of them need be written out.
     """
     pins = _pins(q)
     axes = {name: [pins[name]] if name in pins else values for name, values in _axes(q).items()}
-    grids = np.meshgrid(*(np.array(values, dtype=float) for values in axes.values()))
-    column = {name: grid.ravel() for name, grid in zip(axes, grids, strict=True)}
-    ranks = column["tp"] * column["pp"] * column["cp"]
-    dp = np.floor(q.gpus / ranks)
-    shard = np.full_like(dp, pins["dp_shard"]) if "dp_shard" in pins else dp
-    replicate = pins.get("dp_replicate", None)
-    if replicate is not None and "dp_shard" not in pins:
-        shard = np.floor(dp / replicate)
-    copies = np.maximum(np.floor(dp / np.maximum(shard, 1)), 1) if replicate is None else replicate
-    interleaved = float(schedule_code("interleaved"))
-    plain = float(schedule_code("1f1b"))
+    inner = {name: values for name, values in axes.items() if name not in OUTER}
+    lenient = {name: values[:1] for name, values in inner.items()}
+    outer = _columns({name: axes[name] for name in OUTER} | lenient)
+    layout = _layout(q, pins, outer)
+    each = math.prod(len(values) for values in inner.values())
+    alive, rejected = apply_rules(q, layout)
+    kept = {name: column[alive] for name, column in outer.items() if name in OUTER}
+    crossed = _columns(inner)
+    count = int(np.count_nonzero(alive))
+    columns = {name: np.repeat(column, each) for name, column in kept.items()}
+    columns |= {name: np.tile(column, count) for name, column in crossed.items()}
+    return Space(
+        layout=_layout(q, pins, columns),
+        total=each * alive.size,
+        rejected={reason: each * fallen for reason, fallen in rejected.items()},
+    )
+
+
+def _columns(axes: Mapping[str, list[int]]) -> dict[str, NDArray[np.float64]]:
+    grids = np.meshgrid(*(np.array(v, dtype=float) for v in axes.values()), indexing="ij")
+    return {name: grid.ravel() for name, grid in zip(axes, grids, strict=True)}
+
+
+def apply_rules(q: Question, layout: Layout) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Return the mask of candidates that obey every rule, and how many fell to which first."""
+    alive = np.ones(np.size(layout.tp), dtype=bool)
+    rejected: dict[str, int] = {}
+    for reason, broken in broken_rules(q, layout):
+        if count := int(np.count_nonzero(alive & broken)):
+            rejected[reason] = count
+            alive &= ~broken
+    return alive, rejected
+
+
+def _layout(
+    q: Question, pins: Mapping[str, int], column: Mapping[str, NDArray[np.float64]]
+) -> Layout:
+    """Complete the searched columns: axes without a search of their own follow.
+
+    Sequence parallelism wherever there is tensor parallelism, interleaving wherever there are
+    several chunks, all data-parallel ranks sharding unless pinned.
+    """
+    dp = np.floor(q.gpus / (column["tp"] * column["pp"] * column["cp"]))
+    shard, replicate = _data_ranks(dp, pins)
+    interleaved, plain = float(schedule_code("interleaved")), float(schedule_code("1f1b"))
     schedule = np.where(column["vpp"] > 1, interleaved, plain)
-    expert_tp = column["tp"] if q.stack.expert_tp or not q.model.experts else 1.0
+    expert_tp = column["tp"] if q.stack.expert_tp or not q.model.experts else np.ones_like(dp)
     offload = OFFLOADS[pins.get("offload", 0)]
     return Layout(
         **column,
-        dp_shard=np.maximum(shard, 1), dp_replicate=copies,
+        dp_shard=shard,
+        dp_replicate=replicate,
         sequence_parallel=(column["tp"] > 1) * 1.0,
         schedule=np.full_like(dp, pins["schedule"]) if "schedule" in pins else schedule,
-        etp=np.full_like(dp, pins["etp"]) if "etp" in pins else expert_tp + 0 * dp,
+        etp=np.full_like(dp, pins["etp"]) if "etp" in pins else expert_tp,
         offload_optimizer=float(offload == "optimizer"),
         offload_activations=float(offload == "activations"),
-    )  # fmt: skip
+    )
+
+
+def _data_ranks(
+    dp: NDArray[np.float64], pins: Mapping[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split data-parallel ranks into (shard, replicate); a rule catches what does not multiply."""
+    if "dp_shard" in pins:
+        shard = np.full_like(dp, pins["dp_shard"])
+        rest = np.maximum(np.floor(dp / shard), 1)
+        return shard, np.full_like(dp, pins["dp_replicate"]) if "dp_replicate" in pins else rest
+    replicate = np.full_like(dp, pins.get("dp_replicate", 1))
+    return np.maximum(np.floor(dp / replicate), 1), replicate
 
 
 def take(layout: Layout, index: NDArray[np.intp] | NDArray[np.bool_] | slice | int) -> Layout:
