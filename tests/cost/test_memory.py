@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crore.cost import Layout, memory, operations
+from crore.cost import Layout, operations
 from crore.cost.layout import RECOMPUTE, ZERO
 from crore.cost.memory import FRAGMENTATION, state_parts, stored
 from crore.cost.schedules import SCHEDULE_NAMES, in_flight
@@ -16,8 +16,9 @@ from crore.cost.step_ends import local_weights
 GIB = 2.0**30
 SELECTIVE, FULL = RECOMPUTE.index("selective"), RECOMPUTE.index("full")
 
-# arXiv 2205.05198 Figure 1: tensor, pipeline, interleaved stages, micro-batch; then GiB of the first
-# stage: weights with optimizer, activations without and with (sequence parallel, selective).
+# arXiv 2205.05198 Figure 1: tensor, pipeline, interleaved stages, micro-batch; then GiB of the
+# first stage: weights with optimizer, activations with no measure taken, and with both
+# (sequence parallel, selective).
 KORTHIKANTI = {
     "gpt-22b": ((8, 1, 1, 4), (45.5625, 59.25, 9.5625)),
     "gpt-175b": ((8, 8, 3, 1), (45.5625, 66.84375, 12.3515625)),

@@ -189,7 +189,7 @@ def test_no_row_gains_time_or_holds_more_than_there_is(code, p, m, v, times):
 
 def test_a_rank_sends_once_per_chunk():
     codes = np.array([schedule_code(name) for name in ("1f1b", "interleaved", "zb-v")])
-    assert list(transfers(codes, np.array([1.0, 4.0, 1.0]))) == [1, 4, 2]
+    assert np.array_equal(transfers(codes, np.array([1.0, 4.0, 1.0])), [1, 4, 2])
 
 
 def test_every_row_says_who_runs_it_and_where_it_is_from():
@@ -210,4 +210,4 @@ def test_schedules_are_picked_per_candidate():
     codes = np.arange(len(SCHEDULES), dtype=float)
     together = bubble_s(codes, P, 1.0, F, B, W)
     alone = [float(bubble_s(code, P, 1.0, F, B, W)) for code in codes]
-    assert together.tolist() == alone
+    assert np.array_equal(together, alone)

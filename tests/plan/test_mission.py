@@ -27,7 +27,7 @@ def test_a_users_file_is_read(tmp_path):
     ("text", "error", "words"),
     [
         ('modle = "x"\ngpu = "y"\ngpus = 1\n', UnknownName, "did you mean model"),
-        ('model = "x"\n', InputError, "lacks gpu"),
+        ('gpu = "y"\ngpus = 1\n', InputError, "lacks model"),
         ('model = "x"\ngpu = "y"\ngpus = "many"\n', InputError, "gpus"),
         ('model = "x"\ngpu = "y"\ngpus = 8.5\n', InputError, "gpus"),
         ("model = 3\ngpu = 'y'\ngpus = 8\n", InputError, "model"),

@@ -112,3 +112,30 @@ def test_a_precision_the_part_lacks_is_refused():
 @pytest.mark.parametrize(("number", "expected"), [(12, [1, 2, 3, 4, 6, 12]), (7, [1, 7])])
 def test_divisors_are_all_and_rising(number, expected):
     assert divisors(number, 100) == expected
+
+
+def test_a_cluster_brings_gpu_count_and_network():
+    question = resolve(PlanRequest(model="llama3-8b", cluster="deepseek-2k"))
+    assert (question.gpus, question.accelerator.name) == (2048, "h800-sxm")
+    assert question.fabric is not None
+    assert question.fabric.name == "rail-400g"
+
+
+def test_a_longer_way_through_the_network_costs_time():
+    near, far = (
+        replace(LLAMA, fabric=name, fix={"tp": 1}) for name in ("rail-400g", "fat-tree-400g")
+    )
+    assert make_plan(far).step_time_s > make_plan(near).step_time_s
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cluster": "colossus", "gpu": "b200-sxm"}, "has h100-sxm, not b200-sxm"),
+        ({"gpu": "h100-sxm", "gpus": 100_000, "fabric": "fat-tree-400g"}, "reaches 65,536"),
+        ({"gpu": "h100-sxm"}, "how many"),
+    ],
+)
+def test_machines_that_contradict_are_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        make_plan(PlanRequest(model="llama3-8b", **fields))

@@ -31,6 +31,13 @@ def plan(
         ),
     ] = None,
     gpus: Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of GPU and count: crore catalog clusters."),
+    ] = None,
+    fabric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Network: crore catalog fabrics.")
+    ] = None,
     tokens: Annotated[
         str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")
     ] = None,
@@ -62,6 +69,8 @@ def plan(
     flags: dict[str, Any] = {
         "gpu": gpu,
         "gpus": optional_count(gpus, "--gpus"),
+        "cluster": cluster,
+        "fabric": fabric,
         "tokens": optional_count(tokens, "--tokens"),
         "seq_len": optional_count(seq_len, "--seq-len"),
         "global_batch": optional_count(global_batch, "--global-batch"),
@@ -82,7 +91,7 @@ def _request(target: str, flags: dict[str, Any]) -> "PlanRequest":
     if "global_batch" in given:
         fields.pop("global_batch_tokens", None)
     fields |= given
-    missing = [f"--{key}" for key in ("gpu", "gpus") if key not in fields]
+    missing = [f"--{key}" for key in ("gpu", "gpus") if not {key, "cluster"} & fields.keys()]
     if missing:
         raise InputError(
             f"crore plan {target[:60]} needs {' and '.join(missing)}, "

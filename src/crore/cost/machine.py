@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from crore.catalog.types import Accelerator, Cluster, Fabric
+from crore.catalog.types import Accelerator, Fabric
 from crore.cost.arrays import Num
 from crore.errors import InputError
 
@@ -110,14 +110,23 @@ def machine_of(
     )
 
 
-def machine_of_cluster(
-    cluster: Cluster, accelerator: Accelerator, fabric: Fabric, precision: str
+def machine_on_fabric(
+    accelerator: Accelerator,
+    fabric: Fabric,
+    precision: str,
+    *,
+    node_size: int = 0,
+    nic_bytes_per_s: float = 0.0,
 ) -> Machine:
-    """Return the columns of a named cluster: its nodes, its network and its hops."""
+    """Return the columns of an accelerator on a network: its port and its hops.
+
+    A message crosses `2·tiers - 1` switches at most. Groups are assumed to be placed inside the
+    network's full-bandwidth part: a taper is not priced.
+    """
     return machine_of(
         accelerator,
         precision,
-        node_size=cluster.node_size,
-        nic_bytes_per_s=cluster.nic_bytes_per_s or fabric.port_bytes_per_s * fabric.taper,
+        node_size=node_size,
+        nic_bytes_per_s=nic_bytes_per_s or fabric.port_bytes_per_s,
         hop_latency_s=max(2 * fabric.tiers - 1, 0) * fabric.hop_latency_s,
     )

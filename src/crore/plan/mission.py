@@ -35,7 +35,7 @@ def read_mission(name: str) -> dict[str, Any] | None:
     else:
         return None
     record = read_toml(path)
-    check_keys(record, KEYS, path.name, required=("model", "gpu", "gpus"))
+    check_keys(record, KEYS, path.name, required=("model",))
     for key, value in record.items():
         _check_value(path.name, key, value)
     return record

@@ -174,6 +174,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "model": q.model.name,
         "gpu": q.accelerator.name,
         "gpus": q.gpus,
+        "cluster": q.cluster.name if q.cluster else None,
+        "fabric": q.fabric.name if q.fabric else None,
         "precision": q.precision,
         "stack": q.request.stack,
         "seq_len": q.seq_len,

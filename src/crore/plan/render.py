@@ -42,8 +42,9 @@ def _verdict(plan: Plan) -> list[str]:
     else:
         size += " parameters"
     title = [q.request.title] if q.request.title else []
+    network = f" on {q.fabric.name}" if q.fabric else ""
     what = (
-        f"{q.model.name} ({size}) on {format_int(q.gpus)} x {q.accelerator.name}, "
+        f"{q.model.name} ({size}) on {format_int(q.gpus)} x {q.accelerator.name}{network}, "
         f"{q.precision}, {q.request.stack}"
     )
     return [head, *title, what]

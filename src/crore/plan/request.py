@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crore.catalog import Accelerator, Catalog, ModelSpec, load_catalog
+from crore.catalog import Accelerator, Catalog, Cluster, Fabric, ModelSpec, load_catalog
 from crore.cost import Shape, parameters, shape_of
 from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import Stack, stack_of
@@ -25,8 +25,12 @@ class PlanRequest:
     """The user's words: flags or a mission's keys."""
 
     model: str
-    gpu: str
-    gpus: int
+    gpu: str = ""
+    gpus: int = 0
+    cluster: str = ""
+    """A machine of the catalogue: stands for GPU, count, network and nodes."""
+    fabric: str = ""
+    """The network between servers; the GPU's own NIC on a flat network when empty."""
     tokens: int | None = None
     """Tokens to train on."""
     seq_len: int | None = None
@@ -53,6 +57,8 @@ class Question:
     model: ModelSpec
     shape: Shape
     accelerator: Accelerator
+    cluster: Cluster | None
+    fabric: Fabric | None
     stack: Stack
     gpus: int
     seq_len: int
@@ -70,7 +76,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     """
     catalog = catalog or load_catalog(request.catalog_file)
     model = catalog.model(request.model)
-    accelerator = catalog.accelerator(request.gpu)
+    accelerator, gpus, cluster, fabric = _machines(request, catalog)
     shape = shape_of(model)
     derived: list[str] = []
     precision = _precision(request, accelerator, derived)
@@ -84,16 +90,51 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
         tokens = round(TOKENS_PER_PARAMETER * float(parameters(shape)))
         derived.append(f"{format_count(tokens)} tokens = 20 per parameter (arXiv 2203.15556)")
     batch = _global_batch(request, seq_len, tokens, derived)
-    if not accelerator.nic_bytes_per_s and request.gpus > 1:
+    if not accelerator.nic_bytes_per_s and gpus > 1 and fabric is None:
         derived.append(f"{BOX} cards a box on PCIe, boxes on 10 Gbit/s Ethernet")
-    for name, value in (("gpus", request.gpus), ("seq_len", seq_len), ("tokens", tokens)):
+    _check_network(fabric, cluster, gpus, derived)
+    for name, value in (("gpus", gpus), ("seq_len", seq_len), ("tokens", tokens)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}")
     return Question(
-        request=request, model=model, shape=shape, accelerator=accelerator,
-        stack=stack_of(request.stack), gpus=request.gpus, seq_len=seq_len, global_batch=batch,
-        tokens=tokens, precision=precision, derived=tuple(derived),
+        request=request, model=model, shape=shape, accelerator=accelerator, cluster=cluster,
+        fabric=fabric, stack=stack_of(request.stack), gpus=gpus, seq_len=seq_len,
+        global_batch=batch, tokens=tokens, precision=precision, derived=tuple(derived),
     )  # fmt: skip
+
+
+def _machines(
+    request: PlanRequest, catalog: Catalog
+) -> tuple[Accelerator, int, Cluster | None, Fabric | None]:
+    """Look up what the plan runs on: a cluster brings GPU, count and network with it."""
+    cluster = catalog.cluster(request.cluster) if request.cluster else None
+    gpu = request.gpu or (cluster.accelerator if cluster else "")
+    gpus = request.gpus or (cluster.gpus if cluster else 0)
+    if not gpu or not gpus:
+        raise InputError("a plan needs a GPU and how many of them, or a cluster")
+    accelerator = catalog.accelerator(gpu)
+    if cluster and accelerator.name != cluster.accelerator:
+        raise InputError(
+            f"cluster {cluster.name} has {cluster.accelerator}, not {accelerator.name}"
+        )
+    wanted = request.fabric or (cluster.fabric if cluster else "")
+    fabric = catalog.fabric(wanted) if wanted else None
+    return accelerator, gpus, cluster, fabric
+
+
+def _check_network(
+    fabric: Fabric | None, cluster: Cluster | None, gpus: int, derived: list[str]
+) -> None:
+    """Raise InputError when the fabric does not reach all GPUs; say what is left out of it."""
+    if fabric and 0 < fabric.max_endpoints < gpus:
+        raise InputError(
+            f"fabric {fabric.name} reaches {fabric.max_endpoints:,} endpoints, not {gpus:,}: "
+            "choose a larger one (all: crore catalog fabrics)"
+        )
+    if fabric and fabric.taper < 1:
+        derived.append(f"the {1 / fabric.taper:.0f}:1 taper of {fabric.name} is not priced")
+    if cluster and cluster.sites > 1:
+        derived.append(f"{cluster.sites} sites as one: the network between them is not priced")
 
 
 def _pinned(request: PlanRequest, key: str) -> int | None:

@@ -18,7 +18,7 @@ from crore.cost import (
     step_time,
 )
 from crore.cost.layout import MOMENT_BYTES
-from crore.cost.machine import machine_of
+from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.plan.request import Question
 from crore.plan.space import apply_rules, enumerate_layouts, take
 
@@ -54,10 +54,21 @@ def job_for(q: Question, layout: Layout) -> Job:
     """
     muon = q.request.fix.get("optimizer") == "muon"
     return Job(
-        shape=q.shape, layout=layout, machine=machine_of(q.accelerator, q.precision),
+        shape=q.shape, layout=layout, machine=_machine(q),
         stack=q.stack, seq_len=float(q.seq_len), global_batch=float(q.global_batch),
         optimizer_bytes=float(q.stack.optimizer_bytes) - MOMENT_BYTES if muon else -1.0,
     )  # fmt: skip
+
+
+def _machine(q: Question) -> Machine:
+    """The accelerator on its cluster's or its fabric's network, or with its own NIC."""
+    node = q.cluster.node_size if q.cluster else 0
+    network = q.cluster.nic_bytes_per_s if q.cluster else 0.0
+    if q.fabric is None:
+        return machine_of(q.accelerator, q.precision, node_size=node, nic_bytes_per_s=network)
+    return machine_on_fabric(
+        q.accelerator, q.fabric, q.precision, node_size=node, nic_bytes_per_s=network
+    )
 
 
 def price(q: Question, layout: Layout) -> tuple[Job, StepTime, Memory]:

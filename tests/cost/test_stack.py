@@ -1,0 +1,94 @@
+"""Software lines of published runs name the stack they ran on."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from crore.cost import stack_of
+from crore.cost.stack import (
+    FITTED,
+    Stack,
+    overlaps_messages,
+    stack_for_software,
+    stack_rows,
+    without_overlap,
+)
+from crore.errors import UnknownName
+
+EXPECTED = {
+    "torchtitan": {"torchtitan"},
+    "llm_foundry": {"fsdp"},
+    "vtrain_single": {"megatron-deepspeed"},
+    "vtrain_multi": {"megatron-deepspeed"},
+    "bloom": {"bigscience-2022"},
+    "megatron_bridge": {"nemo"},
+    "megatron_papers": {"megatron-2021"},
+    "simumax": {"megatron-2025"},
+    "dgxc": {"nemo", "xla"},
+}
+
+
+def test_every_family_of_runs_gets_its_stack(published):
+    found: dict[str, set[str]] = {}
+    for family, software, year in zip(
+        published.family, published.software, published.year, strict=True
+    ):
+        found.setdefault(str(family), set()).add(stack_for_software(software, year))
+    assert {family: found[family] for family in EXPECTED} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("software", "stack"),
+    [
+        ("torchtitan (PyTorch FSDP2)", "torchtitan"),
+        ("MaxText on JAX", "xla"),
+        ("NeMo 25.09", "nemo"),
+        ("Megatron-LM, TransformerEngine 1.8", "megatron-2025"),
+        ("Megatron-LM 2021", "megatron-2021"),
+        ("Megatron-DeepSpeed 2022, CUDA_LAUNCH_BLOCKING=1", "bigscience-2022"),
+        ("DeepSpeed 0.9", "megatron-deepspeed"),
+        ("llm-foundry v0.4", "fsdp"),
+        ("something of our own", "megatron-2025"),
+    ],
+)
+def test_a_software_line_names_its_stack(software, stack):
+    assert stack_for_software(software) == stack
+
+
+def test_before_flash_attention_an_unknown_stack_is_megatron_of_its_year():
+    assert stack_for_software("", 2021) == "megatron-2021"
+    assert stack_for_software("", 2024) == "megatron-2025"
+
+
+def test_a_line_may_say_that_nothing_overlaps():
+    assert not overlaps_messages("NeMo, no communication overlap")
+    assert overlaps_messages("NeMo 25.09")
+    bare = without_overlap(stack_of("megatron-2025"))
+    assert (bare.tp_overlap, bare.dp_overlap, bare.p2p_overlap) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", sorted(stack_rows()))
+def test_every_row_builds_and_says_where_it_is_from(name):
+    stack, row = stack_of(name), stack_rows()[name]
+    assert all(isinstance(getattr(stack, f.name), float) for f in fields(Stack))
+    assert 0 <= stack.code < len(FITTED)
+    assert row["source"]
+    assert str(row["date"])[:2] == "20"
+    assert row.get("speeds_of", name) in FITTED
+    # What somebody remembered nobody has verified.
+    assert not (row["verified"] and "recalled" in row["source"])
+
+
+def test_a_stack_with_16_bit_weights_keeps_master_weights_with_its_optimizer():
+    """AdamW: two moments, and a 32-bit copy unless the weights are one (arXiv 1910.02054 §3.1)."""
+    for name in stack_rows():
+        stack = stack_of(name)
+        moments_and_master = 8 if stack.weight_bytes == 4 else 12
+        assert stack.optimizer_bytes >= moments_and_master, name
+
+
+def test_an_unknown_stack_is_refused_with_the_nearest():
+    with pytest.raises(UnknownName, match="megatron-2025"):
+        stack_of("megatron-2026")
