@@ -68,6 +68,13 @@ def test_no_product_beats_its_operands_traffic(make_job, m, n, k):
     assert gemm_s(Gemm(m=float(m), n=float(n), k=float(k)), machine, sustained, C) > traffic
 
 
+def test_every_expert_reads_its_own_weights(make_job):
+    machine, sustained = rates(make_job)
+    thin = Gemm(m=8.0, n=4096.0, k=4096.0, groups=64.0)
+    weights = 2.0 * 64 * 4096 * 4096 / machine.memory_bytes_per_s
+    assert gemm_s(thin, machine, sustained, C) > weights
+
+
 def test_rows_that_are_no_multiple_of_16_bytes_run_slower(make_job):
     machine, sustained = rates(make_job)
     even = gemm_s(Gemm(m=4096.0, n=4096.0, k=4096.0), machine, sustained, C)

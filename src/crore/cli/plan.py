@@ -13,52 +13,58 @@ if TYPE_CHECKING:
     from crore.plan import PlanRequest
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|MISSION",
+        help="A model, a mission, or a mission file.",
+        autocompletion=complete_target,
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        metavar="G", help="GPU, as `crore catalog gpus` names it.", autocompletion=complete_gpu
+    ),
+]
+Gpus = Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Instead of GPU and count: crore catalog clusters."),
+]
+FabricName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Network: crore catalog fabrics.")
+]
+Tokens = Annotated[str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")]
+SeqLen = Annotated[str | None, typer.Option(metavar="S", help="Tokens per sequence.")]
+GlobalBatch = Annotated[str | None, typer.Option(metavar="B", help="Sequences per optimizer step.")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="P", help="Format of the linear layers: bf16, fp8, …")
+]
+Fix = Annotated[
+    str | None, typer.Option(metavar="K=V,…", help="Pin the layout: tp=8,pp=16,recompute=full.")
+]
+StackName = Annotated[str | None, typer.Option(metavar="NAME", help="Training software to assume.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan (JSON).")
+]
+
+
 def plan(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL|MISSION",
-            help="A model, a mission, or a mission file.",
-            autocompletion=complete_target,
-        ),
-    ],
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            metavar="G",
-            help="GPU, as `crore catalog gpus` names it.",
-            autocompletion=complete_gpu,
-        ),
-    ] = None,
-    gpus: Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Instead of GPU and count: crore catalog clusters."),
-    ] = None,
-    fabric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Network: crore catalog fabrics.")
-    ] = None,
-    tokens: Annotated[
-        str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")
-    ] = None,
-    seq_len: Annotated[str | None, typer.Option(metavar="S", help="Tokens per sequence.")] = None,
-    global_batch: Annotated[
-        str | None, typer.Option(metavar="B", help="Sequences per optimizer step.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="P", help="Format of the linear layers: bf16, fp8, …")
-    ] = None,
-    fix: Annotated[
-        str | None, typer.Option(metavar="K=V,…", help="Pin the layout: tp=8,pp=16,recompute=full.")
-    ] = None,
-    stack: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Training software to assume.")
-    ] = None,
+    target: Target,
+    gpu: Gpu = None,
+    gpus: Gpus = None,
+    cluster: ClusterName = None,
+    fabric: FabricName = None,
+    tokens: Tokens = None,
+    seq_len: SeqLen = None,
+    global_batch: GlobalBatch = None,
+    precision: Precision = None,
+    fix: Fix = None,
+    stack: StackName = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan (JSON).")
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Find the fastest layout that fits; see its time and memory.
 

@@ -102,6 +102,18 @@ def rules(
     yield "tp does not divide the attention heads", _indivisible(shape.heads, layout.tp)
     yield "tp does not divide the feed-forward width", _indivisible(shape.ffn, layout.tp)
     yield (
+        "tp does not divide the shared experts' width",
+        _indivisible(shape.shared_ffn, layout.tp),
+    )
+    yield (
+        "etp does not divide the experts' width",
+        np.greater(shape.experts, 0) & _indivisible(shape.moe_ffn, layout.etp),
+    )
+    yield (
+        "tp x cp does not divide the sequence",
+        np.greater(layout.sequence_parallel, 0) & _indivisible(seq_len, layout.tp * layout.cp),
+    )
+    yield (
         "cp does not cut the sequence into even halves",
         np.greater(layout.cp, 1) & _indivisible(seq_len, 2 * layout.cp),
     )

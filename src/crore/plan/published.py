@@ -142,8 +142,7 @@ def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
 def with_known_recompute(job: Job, unknown: NDArray[np.bool_]) -> Job:
     """Set unknown recompute to the cheapest mode that fits, or the leanest when none does.
 
-    Each mode costs more time and less memory than the one before it, so the first that fits is the
-    cheapest.
+    Each mode costs more time than the one before it, so the first that fits is the cheapest.
     """
     chosen = np.where(unknown, FULL, job.layout.recompute)
     open_rows = unknown.copy()
