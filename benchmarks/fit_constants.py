@@ -203,6 +203,9 @@ def write_fitted(problem: Problem, runs: Sequence[PublishedRun], x: Floats) -> N
         f"largest_gpus = {max(run.gpus for run in runs)}",
         f"accelerators = {_words(run.gpu for run in runs)}",
         f"families = {_words(problem.families)}",
+        f"precisions = {_words(run.precision for run in runs)}",
+        'schedules = ["1f1b", "interleaved"]',
+        f"sequences = {_range(run.seq_len or 0 for run in runs)}",
         "",
     ]
     for name, (prior, low, high, unit, source) in PRIORS.items():
@@ -223,6 +226,11 @@ def write_fitted(problem: Problem, runs: Sequence[PublishedRun], x: Floats) -> N
 
 def _words(values: Iterable[str]) -> str:
     return json.dumps(sorted({str(value) for value in values}))
+
+
+def _range(values: Iterable[int]) -> str:
+    every = sorted(values)
+    return f"[{every[0]}, {every[-1]}]"
 
 
 def _number(value: float | tuple[float, ...]) -> str:

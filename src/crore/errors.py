@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Iterable
 
 MAX_MESSAGE_CHARS = 240
+MAX_SHOWN_CHARS = 60
 
 
 class CroreError(Exception):
@@ -27,21 +28,34 @@ class InputError(CroreError):
 class UnknownName(InputError):
     """A name that is not in the catalogue (or a key that is not in a schema).
 
-    The message names the nearest valid names and, where one is known, the command that lists all.
+    The message names the nearest valid names, and where all are: the command that lists them, or
+    the names themselves when they fit on the line.
     """
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], listing: str = "") -> None:
         self.kind, self.name, self.valid, self.listing = kind, name, list(valid), listing
         near = nearest(name, self.valid)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        tail = f" (all: {listing})" if listing else ""
-        super().__init__(f"unknown {kind} {name[:60]!r}{hint}{tail}"[:MAX_MESSAGE_CHARS])
+        text = f"unknown {kind} {shown(name)}{hint}"
+        tail = f" (all: {listing})" if listing else f" (one of: {', '.join(self.valid)})"
+        fits = len(text) + len(tail) <= MAX_MESSAGE_CHARS - len("crore: ")
+        super().__init__((text + tail if listing or fits else text)[:MAX_MESSAGE_CHARS])
 
 
 class Infeasible(CroreError):
     """Nothing in the space satisfies the constraints; the message says what would."""
 
     exit_code = 1
+
+
+def shown(value: object) -> str:
+    """Return what was given as a message echoes it: at most 60 characters."""
+    try:
+        text = repr(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    cut = len(text) > MAX_SHOWN_CHARS
+    return f"{text[: MAX_SHOWN_CHARS - 1]}…" if cut else text
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crore import __version__
-from crore.errors import InputError, UnknownName
+from crore.errors import InputError, UnknownName, nearest, shown
 
 Record = dict[str, Any]
 """One JSON object."""
@@ -62,7 +62,7 @@ def read_toml(path: Path) -> Record:
     """Read a TOML file; an error names the file and the line."""
     try:
         return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # bad TOML; an integer too long; nested too deep
         raise InputError(f"{_name(path)} is not valid TOML: {_first_line(error)}") from error
 
 
@@ -82,15 +82,40 @@ def check_keys(
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file; raises `InputError` when it is missing, a folder or not text."""
+    """Read a UTF-8 file, with or without a byte-order mark.
+
+    Raises `InputError` when it is missing, a folder or not text.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{_name(path)} is not UTF-8 text (byte {error.start})") from error
     except FileNotFoundError as error:
         raise InputError(f"no file {_name(path)}{_siblings(path)}") from error
     except OSError as error:
         raise InputError(f"cannot read {_name(path)}: {error.strerror}") from error
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; False for what no file system can name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long; a null byte
+        return False
+
+
+def keep_inputs(output: Path, inputs: Iterable[Path]) -> None:
+    """Raise `InputError` when writing `output` would replace a file of `inputs`, however named."""
+    for path in inputs:
+        if exists(output) and exists(path) and output.is_file() and output.samefile(path):
+            raise InputError(f"{_name(output)} is read here and would be lost: write elsewhere")
+
+
+def file_name(text: str) -> Path:
+    """Return a path as typed; raises `InputError` for an empty one, which is no file."""
+    if not text.strip():
+        raise InputError(f"the file name is empty ({shown(text)}): give the path of a file")
+    return Path(text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -150,8 +175,6 @@ def _plain(value: object) -> object:
 
 def _siblings(path: Path) -> str:
     """Return a hint naming the files in the same folder that look like `path`."""
-    from crore.errors import nearest
-
     folder = path.parent
     names = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
     near = nearest(path.name, names)

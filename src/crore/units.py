@@ -13,7 +13,10 @@ from fractions import Fraction
 from crore.errors import InputError
 
 _COUNT_SCALES = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12, "p": 15, "e": 18}
-_COUNT = re.compile(r"(\d[\d_,]*(?:\.\d+)?|\.\d+)(?:e\+?(\d{1,2}))?\s*([a-z]?)", re.IGNORECASE)
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"  # a comma only where it parts thousands
+_COUNT = re.compile(
+    rf"({_WHOLE}(?:\.\d+)?|\.\d+)(?:e\+?(\d{{1,2}}))?\s*([a-z]?)", re.IGNORECASE | re.ASCII
+)
 _COUNT_LETTERS = ("", "k", "M", "B", "T", "P", "E")
 _SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL_PREFIXES = ("", "m", "µ", "n", "p")
@@ -31,21 +34,33 @@ def parse_count(text: str | float, name: str = "count") -> int:
     the flag or key `name`, for anything else, and for a number below one.
     """
     shown = str(text).strip()
-    match = _COUNT.fullmatch(shown[: _MAX_CHARS + 1])
-    if match is None or len(shown) > _MAX_CHARS or match[3].lower() not in _COUNT_SCALES:
+    value = _exact(shown)
+    if value is None:
         raise InputError(f"{name} must be a positive whole number{_count_hint(shown)}")
-    exponent = int(match[2] or 0) + _COUNT_SCALES[match[3].lower()]
-    value = Fraction(re.sub("[_,]", "", match[1])) * 10**exponent  # exact, unlike a float
-    if value < 1 or value > _MAX_COUNT or value.denominator != 1:
+    if not _is_count(value):
         raise InputError(f"{name} must be a whole number from 1 to 1e30, not {shown[:40]!r}")
     return int(value)
+
+
+def _exact(shown: str) -> Fraction | None:
+    """Return the number written, exactly (unlike a float); None for what is no number."""
+    match = _COUNT.fullmatch(shown) if len(shown) <= _MAX_CHARS else None
+    if match is None or match[3].lower() not in _COUNT_SCALES:
+        return None
+    exponent = int(match[2] or 0) + _COUNT_SCALES[match[3].lower()]
+    return Fraction(re.sub("[_,]", "", match[1])) * 10**exponent
+
+
+def _is_count(value: Fraction) -> bool:
+    return 1 <= value <= _MAX_COUNT and value.denominator == 1
 
 
 def _count_hint(shown: str) -> str:
     """Return what was given, and the same number made valid where one can guess it."""
     given = f", not {shown[:40]!r}"
     positive = shown.lstrip("-+ ")
-    if positive != shown and _COUNT.fullmatch(positive):
+    value = _exact(positive)
+    if value is not None and _is_count(value):
         return f"{given}; did you mean {positive}?"
     return f"{given}; write it as 16384, 16k, 10M or 15T"
 

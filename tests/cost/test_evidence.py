@@ -92,7 +92,7 @@ def test_it_widens_for_experts_host_bound_steps_and_blocking_launches(make_job):
     ],
 )
 def test_the_tag_says_whether_runs_like_it_were_fitted(gpu, gpus, tag):
-    assert evidence_of(gpu, float(gpus)) == tag
+    assert evidence_of(gpu, float(gpus), "bf16", "1f1b", 4096) == tag
 
 
 def test_eighty_percent_intervals_hold_seven_to_nine_of_ten_runs_left_out(scores):
@@ -118,3 +118,16 @@ def test_every_family_of_ten_runs_was_left_out_once(scores, published):
         str(name): int(count) for name, count in zip(names, counts, strict=True) if count >= 10
     }
     assert {family: score["runs"] for family, score in scores.items()} == large
+
+
+@pytest.mark.parametrize(
+    ("precision", "schedule", "seq_len"),
+    [
+        ("fp32", "1f1b", 4096),
+        ("bf16", "zb-v", 4096),
+        ("bf16", "1f1b", 1),
+        ("bf16", "1f1b", 1 << 20),
+    ],
+)
+def test_what_no_calibration_run_used_is_extrapolated(precision, schedule, seq_len):
+    assert evidence_of("h100-sxm", 8.0, precision, schedule, seq_len) == "extrapolated"

@@ -13,7 +13,7 @@ from crore.cost import Layout
 from crore.cost.layout import layers_per_stage, micro_batches, rules
 
 SOUND = {
-    "llama3-8b": Layout(pp=4.0, vpp=2.0, dp_shard=2.0, cp=2.0, tp=4.0, etp=4.0),
+    "llama3-8b": Layout(pp=4.0, vpp=2.0, dp_shard=2.0, cp=2.0, tp=4.0),
     "mixtral-8x7b": Layout(pp=2.0, dp_shard=8.0, tp=2.0, ep=8.0, etp=1.0),
 }
 
@@ -37,13 +37,19 @@ CHUNKS = "more pipeline chunks than layers"
 BATCH = "global batch is no multiple of data-parallel ranks x micro-batch"
 TURNS = "interleaving needs micro-batches in multiples of pp"
 EXPERTS = "ep does not divide the experts"
-NO_EXPERTS = "ep without experts"
+NO_EXPERTS = "ep or etp without experts"
 RANKS = "ep x etp does not divide the ranks of a stage"
+SHARED = "tp does not divide the shared experts' width"
+EXPERT_WIDTH = "etp does not divide the experts' width"
+PARTS = "tp x cp does not divide the sequence"
 BROKEN = [
-    ("llama3-8b", Layout(tp=4.0, etp=4.0), {"gpus": 8.0}, [GPUS]),
-    ("llama3-8b", Layout(tp=7.0, etp=7.0), {}, [HEADS]),  # 7 does divide 14,336
-    ("gpt2", Layout(tp=5.0, etp=5.0), {}, [HEADS, WIDTH]),
-    ("gpt2", Layout(tp=12.0, etp=12.0), {"width": 3073.0}, [WIDTH]),
+    ("deepseek-v3", Layout(tp=4.0), {"shape": {"shared_ffn": 2050.0}}, [SHARED]),
+    ("mixtral-8x7b", Layout(tp=2.0, etp=2.0), {"shape": {"moe_ffn": 14337.0}}, [EXPERT_WIDTH]),
+    ("llama3-8b", Layout(tp=4.0, sequence_parallel=1.0), {"seq_len": 4098.0}, [PARTS]),
+    ("llama3-8b", Layout(tp=4.0), {"gpus": 8.0}, [GPUS]),
+    ("llama3-8b", Layout(tp=7.0), {}, [HEADS]),  # 7 does divide 14,336
+    ("gpt2", Layout(tp=5.0), {}, [HEADS, WIDTH]),
+    ("gpt2", Layout(tp=12.0), {"shape": {"ffn": 3073.0}}, [WIDTH]),
     ("llama3-8b", Layout(cp=2.0), {"seq_len": 4098.0}, [HALVES]),
     ("llama3-8b", Layout(pp=16.0, vpp=4.0), {}, [CHUNKS]),
     ("llama3-8b", Layout(dp_shard=3.0), {}, [BATCH]),
@@ -59,8 +65,7 @@ BROKEN = [
 @pytest.mark.parametrize(("model", "layout", "change", "reasons"), BROKEN)
 def test_a_broken_rule_says_which(model, layout, change, reasons, shapes):
     world = dict(change)
-    shape = shapes(model)
-    shape = replace(shape, ffn=world.pop("width", shape.ffn))
+    shape = replace(shapes(model), **world.pop("shape", {}))
     assert broken(layout, shape, **world) == reasons
 
 
@@ -70,7 +75,7 @@ def test_every_rule_is_broken_by_some_case_above(shapes):
 
 
 def test_rules_are_masks_over_candidates(shapes):
-    layout = Layout(tp=np.array([1.0, 2.0, 3.0, 4.0]), etp=np.array([1.0, 2.0, 3.0, 4.0]))
+    layout = Layout(tp=np.array([1.0, 2.0, 3.0, 4.0]))
     found = dict(rules(layout, shapes("llama3-8b"), 64.0, layout.gpus, 4096.0))
     assert found["tp does not divide the attention heads"].tolist() == [False, False, True, False]
 

@@ -6,7 +6,7 @@ import pytest
 
 from crore.catalog import load_catalog
 from crore.cost import machine_of
-from crore.cost.machine import BOX, HOME_NETWORK, PRECISIONS, machine_on_fabric, peak
+from crore.cost.machine import BOX, HOME_NETWORK, HOST_CROSSINGS, PRECISIONS, machine_on_fabric, peak
 from crore.errors import MAX_MESSAGE_CHARS, InputError
 
 CATALOG = load_catalog()
@@ -49,16 +49,21 @@ def test_an_h100_has_its_dense_peaks_and_its_domain():
     machine = machine_of(CATALOG.accelerator("h100-sxm"), "fp8")
     assert machine.half_peak == pytest.approx(989.4e12, rel=1e-3)
     assert machine.linear_peak == pytest.approx(1979e12, rel=1e-3)
-    assert (machine.domain_size, machine.narrow, machine.block_scaled) == (8, 1, 0)
+    assert (machine.domain_size, machine.narrow, machine.element_scale) == (8, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("precision", "narrow", "block_scaled"),
-    [("bf16", 0, 0), ("fp8", 1, 0), ("mxfp8", 1, 1), ("nvfp4", 2, 1)],
+    ("precision", "narrow", "element_scale"),
+    [("fp32", 0, 2), ("bf16", 0, 1), ("fp8", 1, 1), ("mxfp8", 1, 1), ("nvfp4", 2, 1)],
 )
-def test_formats_differ_in_width_and_scales(precision, narrow, block_scaled):
+def test_formats_differ_in_width(precision, narrow, element_scale):
     machine = machine_of(CATALOG.accelerator("b200-sxm"), precision)
-    assert (machine.narrow, machine.block_scaled) == (narrow, block_scaled)
+    assert (machine.narrow, machine.element_scale) == (narrow, element_scale)
+
+
+def test_block_scaled_formats_need_units_for_four_bits():
+    with pytest.raises(InputError, match="has no mxfp8 peak"):
+        peak(CATALOG.accelerator("h100-sxm"), "mxfp8")
 
 
 def test_a_server_may_be_smaller_than_the_makers():
@@ -75,8 +80,8 @@ def test_a_card_without_a_network_sits_in_a_box_on_ethernet():
     card = CATALOG.accelerator("rtx-3090")
     machine = machine_of(card, "bf16")
     assert (machine.node_size, machine.domain_size) == (BOX, BOX)
-    assert machine.nic_bytes_per_s == HOME_NETWORK
-    assert machine.domain_bytes_per_s == card.host_bytes_per_s
+    assert machine.nic_bytes_per_s == HOME_NETWORK / BOX
+    assert machine.domain_bytes_per_s == card.host_bytes_per_s / HOST_CROSSINGS
 
 
 def test_a_stated_network_overrides_the_parts_own():

@@ -53,9 +53,21 @@ def calibrated_part(name: str) -> bool:
     return name in fitted_rows()["calibration"]["accelerators"]
 
 
-def evidence_of(accelerator: str, gpus: float) -> Evidence:
-    """Return the tag of a step time: fitted inside the calibrated range, else extrapolated."""
-    inside = calibrated_part(accelerator) and float(decades_beyond(gpus)) == 0.0
+def evidence_of(
+    accelerator: str, gpus: float, precision: str, schedule: str, seq_len: float
+) -> Evidence:
+    """Return the tag of a step time: fitted inside the calibrated range, else extrapolated.
+
+    The range is what calibration runs used: parts, GPU counts, formats, schedules, sequences.
+    """
+    seen = fitted_rows()["calibration"]
+    inside = (
+        calibrated_part(accelerator)
+        and float(decades_beyond(gpus)) == 0.0
+        and precision in seen["precisions"]
+        and schedule in seen["schedules"]
+        and seen["sequences"][0] <= seq_len <= seen["sequences"][1]
+    )
     return "fitted" if inside else "extrapolated"
 
 

@@ -127,7 +127,8 @@ def rules(
         np.greater(layout.vpp, 1) & _indivisible(micro_batches(layout, global_batch), layout.pp),
     )
     yield "ep does not divide the experts", _indivisible(shape.experts, layout.ep)
-    yield "ep without experts", np.greater(layout.ep, 1) & np.equal(shape.experts, 0)
+    dense = np.equal(shape.experts, 0)
+    yield "ep or etp without experts", dense & np.greater(layout.ep * layout.etp, 1)
     yield (
         "ep x etp does not divide the ranks of a stage",
         _indivisible(expert_ranks, layout.ep * layout.etp),

@@ -17,7 +17,9 @@ AMPLE_POWER: Final = 1.28
 BOX: Final = 8
 """Cards without a network are assumed to sit up to eight in a box, joined by PCIe alone."""
 HOME_NETWORK: Final = 1.25e9
-"""Bytes/s per card between such boxes: 10 Gbit/s Ethernet, an assumption the planner prints."""
+"""Bytes/s of such a box: 10 Gbit/s Ethernet, an assumption the planner prints."""
+HOST_CROSSINGS: Final = 2
+"""Consumer cards have no peer access over PCIe: a message goes to host memory and back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +35,8 @@ class Machine:
     linear_measured: Num
     narrow: Num
     """1 for 8-bit linear layers, 2 for 4-bit, else 0."""
-    block_scaled: Num
-    """1 for formats with one scale per block of 16-32 values (MX, NV)."""
+    element_scale: Num
+    """Width of activations and messages over 16 bits: 2 for fp32 training."""
     asynchronous: Num
     """1 where matrix units are fed asynchronously (Hopper and on; their switches reduce too)."""
     watts_per_tflops: Num
@@ -51,15 +53,22 @@ class Machine:
     """Extra latency of the fabric per network step, over the fitted end-point latency."""
 
 
+def _peaks(accelerator: Accelerator) -> dict[str, float]:
+    """Precision -> peak. One scale per block of values (MX, NV) needs the units that do 4 bits."""
+    rates = {p: accelerator.peak_flops.get(_FORMAT[p], 0.0) for p in PRECISIONS}
+    if not rates["nvfp4"]:
+        rates["mxfp8"] = 0.0
+    return {precision: rate for precision, rate in rates.items() if rate}
+
+
 def peak(accelerator: Accelerator, precision: str) -> float:
     """Return the dense peak in FLOP/s of a precision.
 
     Raises InputError when the part has no such format, naming those it has.
     """
-    kind = _FORMAT.get(precision)
-    value = accelerator.peak_flops.get(kind, 0.0) if kind else 0.0
+    value = _peaks(accelerator).get(precision, 0.0)
     if not value:
-        have = [p for p in PRECISIONS if accelerator.peak_flops.get(_FORMAT[p])]
+        have = list(_peaks(accelerator))
         raise InputError(
             f"{accelerator.name} has no {precision} peak in the catalogue; it has {', '.join(have)}"
         )
@@ -88,14 +97,14 @@ def machine_of(
     size = node_size or (max(accelerator.node_size, BOX) if loose else accelerator.node_size)
     domain, inside = accelerator.domain_size, accelerator.domain_bytes_per_s
     if domain == 1:
-        domain, inside = size, accelerator.host_bytes_per_s
+        domain, inside = size, accelerator.host_bytes_per_s / (HOST_CROSSINGS if loose else 1)
     return Machine(
         half_peak=peak(accelerator, half),
         half_measured=accelerator.matmul_flops.get(half, 0.0),
         linear_peak=peak(accelerator, precision),
         linear_measured=accelerator.matmul_flops.get(half if kind == "fp16" else kind, 0.0),
         narrow=float({"fp8": 1, "fp4": 2}.get(kind, 0)),
-        block_scaled=float(precision in ("mxfp8", "nvfp4")),
+        element_scale=2.0 if precision == "fp32" else 1.0,
         asynchronous=float(accelerator.asynchronous),
         watts_per_tflops=1e12 * accelerator.tdp_w / peak(accelerator, half) or AMPLE_POWER,
         sms=float(accelerator.sms or 100),
@@ -104,7 +113,7 @@ def machine_of(
         node_size=float(size),
         domain_size=float(domain if domain > accelerator.node_size else min(domain, size)),
         domain_bytes_per_s=inside,
-        nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s or HOME_NETWORK,
+        nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s or HOME_NETWORK / size,
         host_bytes_per_s=accelerator.host_bytes_per_s,
         hop_latency_s=hop_latency_s,
     )

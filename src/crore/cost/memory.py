@@ -53,9 +53,13 @@ def state_parts(job: Job) -> dict[str, Num]:
     full = np.equal(zero, 3)
     own = np.where(np.less(job.grad_bytes, 0), stack.grad_bytes, job.grad_bytes)
     states = np.where(np.less(job.optimizer_bytes, 0), stack.optimizer_bytes, job.optimizer_bytes)
+    # Training in 32 bits needs no second copy of the weights.
+    wide = np.greater(job.machine.element_scale, 1)
+    states = states - wide * FLOAT * np.less(stack.weight_bytes, FLOAT)
+    weight_bytes = np.where(wide, FLOAT, stack.weight_bytes)
     # Master weights that are the weights themselves (fully sharded, 32 bits) are held only once;
     # a stack that keeps 16-bit weights has its 32-bit copy among the optimizer states.
-    copies = weight_copies(layout.schedule)
+    copies = weight_copies(layout.schedule, layout.pp)
     sharded = np.greater_equal(zero, 1)
 
     def held(bytes_each: Num, stage: int) -> Num:
@@ -65,9 +69,10 @@ def state_parts(job: Job) -> dict[str, Num]:
         return bytes_each * (rows + np.ceil(experts / np.where(cut, expert_shard, 1.0)))
 
     layer = (plain + experts) / layers_per_stage(layout, job.shape.layers)
-    gathered = full * layer * (HALF * (1 + layout.prefetch) + FLOAT)
+    element = HALF * job.machine.element_scale
+    gathered = full * layer * (element * (1 + layout.prefetch) + FLOAT)
     return {
-        "weights": held(stack.weight_bytes, 3) * copies,
+        "weights": held(weight_bytes, 3) * copies,
         "gradients": held(own, 2) + stack.gradient_copy_bytes * sharded * (plain + experts),
         "optimizer": held(states, 1) * (1 - layout.offload_optimizer),
         "gathered layers": gathered,
@@ -118,9 +123,10 @@ def memory(job: Job, ops: list[Operation]) -> Memory:
     """Return peak bytes and their parts: the first rank holds most in flight, the last the loss."""
     layout = job.layout
     parts = state_parts(job)
-    kept, layer, loss = stored(job, ops)
+    scale = job.machine.element_scale
+    kept, layer, loss = (part * scale for part in stored(job, ops))
     held = in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)
-    in_layer, at_loss = working_bytes(job, layer)
+    in_layer, at_loss = (part * scale for part in working_bytes(job, layer / scale))
     stay = 1 - layout.offload_activations
     first = kept * held * stay
     one = np.equal(layout.pp, 1)

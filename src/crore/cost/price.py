@@ -131,7 +131,7 @@ class Pricer:
         if op.kind == "collective":
             return self._collective(op)
         if op.kind == "transfer":
-            return op.message_bytes / self.job.machine.host_bytes_per_s
+            return self._message_bytes(op) / self.job.machine.host_bytes_per_s
         return self._pass(op)
 
     def _gemm(self, gemm: Gemm) -> Num:
@@ -140,6 +140,11 @@ class Pricer:
             self._gemms[key] = gemm_s(gemm, self.job.machine, self.rates, self.constants)
         return self._gemms[key]
 
+    def _message_bytes(self, op: Operation) -> Num:
+        """Buffers are listed for 16-bit elements; optimizer states have their own width."""
+        states = op.repeat == "step" and op.kind == "transfer"
+        return op.message_bytes * (1.0 if states else self.job.machine.element_scale)
+
     def _group(self, axis: Axis, expert: bool) -> Group:
         key = (axis, expert)
         if key not in self._groups:
@@ -147,20 +152,20 @@ class Pricer:
         return self._groups[key]
 
     def _pass(self, op: Operation) -> Num:
+        gap = op.launches * KERNEL_GAP_S
         if op.kind == "optimizer" or op.name == "gradient accumulation":
-            factor: Num = 1.0
-        elif op.scores:
+            return op.bytes_moved / self.rates.memory_bytes_per_s + gap
+        factor = self.rates.traffic
+        if op.scores:
             factor = score_slowdown(self.job)
         elif op.name.endswith("cast"):
             factor = self.rates.quantize
-        else:
-            factor = self.rates.traffic
-        gap = op.launches * KERNEL_GAP_S
-        return op.bytes_moved * factor / self.rates.memory_bytes_per_s + gap
+        moved = op.bytes_moved * factor * self.job.machine.element_scale
+        return moved / self.rates.memory_bytes_per_s + gap
 
     def _collective(self, op: Operation) -> Num:
         expert = op.repeat == "step" and op.axis == "ep"
         group = self._group(op.axis, expert)
         if op.collective == "all_to_all":
-            return all_to_all_s(group, op.message_bytes, self.job.shape.topk)
-        return COLLECTIVES[op.collective](group, op.message_bytes)
+            return all_to_all_s(group, self._message_bytes(op), self.job.shape.topk)
+        return COLLECTIVES[op.collective](group, self._message_bytes(op))

@@ -112,18 +112,20 @@ def bubble_s(code: Num, pp: Num, vpp: Num, forward_s: Num, backward_s: Num, weig
 def in_flight(code: Num, pp: Num, vpp: Num, micro_batches: Num) -> Num:
     """Return micro-batches whose activations the first stage holds, in whole-stage units.
 
-    Interleaving holds `p(1 + (p-1)/(pv))` (arXiv 2205.05198 §4); none holds more than `m`.
+    Interleaving holds `p(1 + (p-1)/(pv))` (arXiv 2205.05198 §4); none holds more than `m`, and one
+    stage holds one.
     """
     held = _pick("in_flight_stages", code) * pp + _pick("in_flight_extra", code)
     interleaved = np.where(np.greater(vpp, 1), (pp - 1) / vpp, 0.0)
     held = held + np.where(_pick("virtual_chunks", code) == 0, interleaved, 0.0)
     everything = _pick("in_flight_all", code) > 0
-    return np.minimum(np.where(everything, micro_batches, held), micro_batches)
+    held = np.minimum(np.where(everything, micro_batches, held), micro_batches)
+    return np.where(np.equal(pp, 1), 1.0, held)
 
 
-def weight_copies(code: Num) -> Num:
+def weight_copies(code: Num, pp: Num) -> Num:
     """Return copies of a stage's weights a rank holds."""
-    return _pick("weight_copies", code)
+    return np.where(np.equal(pp, 1), 1.0, _pick("weight_copies", code))
 
 
 def transfers(code: Num, vpp: Num) -> Num:

@@ -182,7 +182,8 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     step = running + bubble + data_s + total.optimizer + c.host_step_s
     slow = barrier_slowdown(layout.gpus)
     parts = _parts(job, total, exposed, m)
-    parts["host"] = m * np.where(one, whole_model - device - ends, layers - device)
+    waiting = np.where(one, whole_model - device - ends, layers - device)
+    parts["host"] = m * np.maximum(waiting, 0.0)
     parts |= {
         "bubble": bubble,
         "dp": data_s + m * exposed["dp"],

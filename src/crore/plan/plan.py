@@ -13,13 +13,17 @@ from crore.cost.goodput import DISK, PEER_MEMORY, mean_time_between_failures_s, 
 from crore.cost.layout import RECOMPUTE, ZERO
 from crore.cost.schedules import SCHEDULE_NAMES, SCHEDULES
 from crore.errors import Infeasible
-from crore.plan.request import PlanRequest, Question, resolve
+from crore.plan.request import PlanRequest, Question, near_batch, resolve
 from crore.plan.search import Found, price, search
+from crore.plan.space import apply_rules, enumerate_layouts
 from crore.units import format_bytes
 
 SCHEMA_VERSION = 1
 BYTES_PER_PARAMETER = 16
 """Least state of mixed-precision Adam, for the hint how many GPUs the states alone need."""
+
+BATCH_DOUBLINGS = 14
+"""How far above the derived batch a batch that divides is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +96,7 @@ def _describe(q: Question, found: Found, layout: Layout) -> Plan:
     low, high = interval(job, time, calibrated_part(q.accelerator.name))
     step_s = float(time.step_s)
     tokens_per_s = q.global_batch * q.seq_len / step_s
+    steps = max(1.0, q.tokens / (q.global_batch * q.seq_len))
     model_rate = float(time.model_flops) / step_s
     linear = float(job.machine.linear_peak)
     schedule = SCHEDULES[int(layout.schedule)]
@@ -99,7 +104,7 @@ def _describe(q: Question, found: Found, layout: Layout) -> Plan:
         question=q,
         layout=layout_record(layout),
         runs_on=schedule.runs_on,
-        evidence=evidence_of(q.accelerator.name, q.gpus),
+        evidence=evidence_of(q.accelerator.name, q.gpus, q.precision, schedule.name, q.seq_len),
         step_time_s=step_s,
         step_time_low_s=float(low),
         step_time_high_s=float(high),
@@ -112,7 +117,7 @@ def _describe(q: Question, found: Found, layout: Layout) -> Plan:
         mfu_half=model_rate / float(job.machine.half_peak),
         hfu=float(time.hardware_flops) / step_s / linear,
         tokens_per_s=tokens_per_s,
-        run_s=q.tokens / tokens_per_s,
+        run_s=steps * step_s,
         mtbf_s=float(mean_time_between_failures_s(q.gpus)),
         goodput_disk=float(restart_goodput(q.gpus, *DISK)),
         goodput_peer=float(restart_goodput(q.gpus, *PEER_MEMORY)),
@@ -140,23 +145,40 @@ def layout_record(layout: Layout) -> dict[str, Any]:
 
 
 def _no_layout(q: Question, found: Found) -> str:
-    reason, count = max(found.rejected.items(), key=lambda item: item[1])
-    return (
-        f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name} obeys the rules: "
-        f"{count:,} of {found.candidates:,} fell to '{reason}'; change --gpus, --global-batch "
-        f"({q.global_batch:,}) or --fix"
-    )
+    """Name the rule that left nothing, and a batch that would do where that is in the way."""
+    pins = ",".join(f"{key}={value}" for key, value in q.request.fix.items())
+    pinned = f" with --fix {pins}"[:60] if pins else ""
+    where = f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name}{pinned}: "
+    batch = _batch_that_works(q) if "batch" in found.binding else 0
+    if batch:
+        return (
+            f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does"
+        )
+    return f"{where}{found.binding}; change --gpus, --global-batch ({q.global_batch:,}) or --fix"
+
+
+def _batch_that_works(q: Question) -> int:
+    """Return the next batch for which some layout obeys the rules, 0 when none is near."""
+    for factor in range(BATCH_DOUBLINGS):
+        batch = near_batch(q.global_batch * 2.0**factor, q.gpus)
+        space = enumerate_layouts(replace(q, global_batch=batch))
+        if apply_rules(replace(q, global_batch=batch), space.layout)[0].any():
+            return batch
+    return 0
 
 
 def _nearest_miss(plan: Plan) -> str:
     q, layout = plan.question, plan.layout
-    least = _least_gpus(q.shape, plan.memory_capacity_bytes)
     short = plan.memory_bytes - plan.memory_capacity_bytes
+    largest = max(plan.memory_parts_bytes, key=lambda name: plan.memory_parts_bytes[name])
+    axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
+    least = _least_gpus(q.shape, plan.memory_capacity_bytes)
+    hint = f"; the states alone need {least:,} GPUs" if least > q.gpus else ""
     return (
         f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
-        f"{format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)} per GPU "
-        f"({format_bytes(short)} over, tp={layout['tp']},pp={layout['pp']},"
-        f"recompute={layout['recompute']}); the states alone need {least:,} GPUs"
+        f"{format_bytes(plan.memory_bytes)} of {format_bytes(plan.memory_capacity_bytes)} per GPU, "
+        f"{format_bytes(short)} over ({axes or 'one rank'}, {layout['zero']}, recompute "
+        f"{layout['recompute']}; most of it {largest}){hint}"
     )
 
 

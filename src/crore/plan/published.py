@@ -78,7 +78,7 @@ def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
     dp, tp = _count(run.dp), _count(run.tp)
     zero = ZERO.index(run.sharding) if run.sharding in ZERO else ZERO.index("zero1")
     shard = float(run.sharding_group or dp) if zero else 1.0
-    etp = run.etp or (tp if expert_tp or not model.experts else 1)
+    etp = run.etp or (tp if expert_tp and model.experts else 1)
     interleaved = _count(run.vpp) > 1
     spread = tp > 1 if run.sequence_parallel is None else run.sequence_parallel
     return Layout(

@@ -52,11 +52,16 @@ def _verdict(plan: Plan) -> list[str]:
 
 def _layout(plan: Plan) -> list[str]:
     it = plan.layout
-    shown = [f"{k} {it[k]}" for k in ("tp", "cp", "ep", "pp", "vpp", "dp") if it[k] > 1]
+    shown = [f"{k} {it[k]}" for k in ("tp", "cp", "ep", "etp", "pp", "vpp", "dp") if it[k] > 1]
+    if it["dp_replicate"] > 1:
+        shown[-1] += f" ({it['dp_replicate']} replicas x {it['dp_shard']} shards)"
     shown += [f"micro-batch {it['micro_batch']}", it["schedule"] if it["pp"] > 1 else "no pipeline"]
     shown += [it["zero"], f"recompute {it['recompute']}"]
     if it["sequence_parallel"]:
         shown.append("sequence parallel")
+    for what in ("optimizer", "activations"):
+        if it[f"offload_{what}"]:
+            shown.append(f"{what} in host memory")
     return ["layout      " + ", ".join(shown)]
 
 
@@ -111,7 +116,7 @@ def _memory(plan: Plan) -> list[str]:
 def _failures(plan: Plan) -> list[str]:
     """Say what failures do to a world that restarts as one."""
     mtbf, step = plan.mtbf_s, plan.step_time_s
-    head = f"failures    one every {format_duration(mtbf)} somewhere (Llama-3's rate, 2407.21783)"
+    head = f"failures    one every {format_duration(mtbf)} somewhere (rate of arXiv 2407.21783)"
     rate = (
         f"            restarting as one, goodput is {plan.goodput_disk:.2f} from disk, "
         f"{plan.goodput_peer:.2f} from peers' memory"
@@ -130,7 +135,7 @@ def _why(plan: Plan) -> list[str]:
     lines = [
         (
             f"searched    {format_int(plan.candidates)} combinations; "
-            f"{format_int(plan.priced)} obey the rules and were priced in full"
+            f"{format_int(plan.priced)} obey the rules and were priced"
         )
     ]
     worst = sorted(plan.rejected.items(), key=lambda item: -item[1])[:4]

@@ -65,6 +65,7 @@ class Question:
     global_batch: int
     tokens: int
     precision: str
+    batch_is_derived: bool
     derived: tuple[str, ...]
     """One sentence per derived number, for the user to check."""
 
@@ -83,13 +84,18 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     peak(accelerator, precision)
     seq_len = _pinned(request, "seq_len") or request.seq_len
     if seq_len is None:
-        seq_len = DEFAULT_SEQ_LEN
+        seq_len = min(DEFAULT_SEQ_LEN, model.max_positions or DEFAULT_SEQ_LEN)
         derived.append(f"sequence length {seq_len:,} (default)")
+    if 0 < model.max_positions < seq_len:
+        raise InputError(
+            f"{model.name} has {model.max_positions:,} learned positions, fewer than the "
+            f"sequence length {seq_len:,}"
+        )
     tokens = request.tokens
     if tokens is None:
         tokens = round(TOKENS_PER_PARAMETER * float(parameters(shape)))
         derived.append(f"{format_count(tokens)} tokens = 20 per parameter (arXiv 2203.15556)")
-    batch = _global_batch(request, seq_len, tokens, derived)
+    batch = _global_batch(request, seq_len, tokens, gpus, derived)
     if not accelerator.nic_bytes_per_s and gpus > 1 and fabric is None:
         derived.append(f"{BOX} cards a box on PCIe, boxes on 10 Gbit/s Ethernet")
     _check_network(fabric, cluster, gpus, derived)
@@ -99,7 +105,9 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     return Question(
         request=request, model=model, shape=shape, accelerator=accelerator, cluster=cluster,
         fabric=fabric, stack=stack_of(request.stack), gpus=gpus, seq_len=seq_len,
-        global_batch=batch, tokens=tokens, precision=precision, derived=tuple(derived),
+        global_batch=batch, tokens=tokens, precision=precision,
+        batch_is_derived=any(line.startswith("global batch") for line in derived),
+        derived=tuple(derived),
     )  # fmt: skip
 
 
@@ -137,13 +145,29 @@ def _check_network(
         derived.append(f"{cluster.sites} sites as one: the network between them is not priced")
 
 
+def near_batch(wanted: float, gpus: int) -> int:
+    """Return the batch nearest to `wanted` that data-parallel ranks of any power of two divide.
+
+    It is a power of two times the odd part of the GPU count, which no tensor or pipeline degree
+    takes away; a plain power of two where that part alone exceeds what is wanted.
+    """
+    odd = gpus
+    while odd % 2 == 0:
+        odd //= 2
+    unit = odd if odd <= wanted * math.sqrt(2) else 1
+    return unit << max(0, round(math.log2(max(wanted / unit, 1.0))))
+
+
 def _pinned(request: PlanRequest, key: str) -> int | None:
     value = request.fix.get(key)
     return int(value) if value is not None else None
 
 
 def _precision(request: PlanRequest, accelerator: Accelerator, derived: list[str]) -> str:
-    chosen = str(request.fix.get("precision") or request.precision or "")
+    pinned, given = request.fix.get("precision"), request.precision
+    if pinned and given and pinned != given:
+        raise InputError(f"--precision {given} and --fix precision={pinned} contradict each other")
+    chosen = str(pinned or given or "")
     if chosen:
         if chosen not in PRECISIONS:
             raise UnknownName("precision", chosen, PRECISIONS)
@@ -155,13 +179,18 @@ def _precision(request: PlanRequest, accelerator: Accelerator, derived: list[str
     raise InputError(f"{accelerator.name} has no training format in the catalogue")
 
 
-def _global_batch(request: PlanRequest, seq_len: int, tokens: int, derived: list[str]) -> int:
-    """Sequences per step: as given, or the power of two nearest to a batch law.
+def _global_batch(
+    request: PlanRequest, seq_len: int, tokens: int, gpus: int, derived: list[str]
+) -> int:
+    """Sequences per step: as given, or near a batch law with the GPU count's odd factors in it.
 
     The law is StepLaw's optimum `0.58·D^0.571` tokens (arXiv 2503.04715): fitted below 1e11 tokens
     per step and far below this planner's largest questions, so an extrapolation there.
     """
-    given = _pinned(request, "global_batch") or request.global_batch
+    pinned, given = _pinned(request, "global_batch"), request.global_batch
+    if pinned and given and pinned != given:
+        raise InputError(f"--global-batch {given} and --fix global_batch={pinned} contradict")
+    given = pinned or given
     if given is not None:
         return int(given)
     if request.global_batch_tokens is not None:
@@ -171,8 +200,7 @@ def _global_batch(request: PlanRequest, seq_len: int, tokens: int, derived: list
                 f"sequence length {seq_len:,}"
             )
         return request.global_batch_tokens // seq_len
-    wanted = 0.58 * tokens**0.571 / seq_len
-    batch = 1 << max(0, round(math.log2(max(wanted, 1.0))))
+    batch = near_batch(0.58 * tokens**0.571 / seq_len, gpus)
     derived.append(
         f"global batch {batch:,} sequences = {format_count(batch * seq_len)} tokens, near the "
         f"batch law 0.58·D^0.571 (arXiv 2503.04715)"

@@ -45,6 +45,8 @@ class Found:
     """Of these, the ones that obey every rule: each got a full time and memory."""
     rejected: dict[str, int]
     """Reason -> how many candidates fell to it first."""
+    binding: str = ""
+    """The rule that left no candidate, when none is left."""
 
 
 def job_for(q: Question, layout: Layout) -> Job:
@@ -99,7 +101,7 @@ def search(q: Question) -> Found:
     if not priced:
         return Found(
             layout=None, fits=False, tight=False, candidates=space.total, priced=0,
-            rejected=rejected,
+            rejected=rejected, binding=[*space.rejected, *fallen][-1],
         )  # fmt: skip
     obeying = take(space.layout, alive)
     seconds, peak = _price_blocks(q, obeying, priced)

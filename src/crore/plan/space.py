@@ -18,8 +18,9 @@ from crore.plan.request import Question
 OUTER = ("tp", "pp", "cp", "ep")
 MICRO_BATCHES = (1, 2, 4, 8, 16)
 CHUNKS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
-LONGEST_UNSPLIT = 4096
-"""Context parallelism is tried only where every rank keeps at least half of this many tokens."""
+SHORTEST_PART = 512
+"""Tokens every context-parallel rank keeps at least; shorter parts starve the attention kernels."""
+LARGEST_CONTEXT = 64
 LARGEST_PIPELINE = 256
 OFFLOADS = ("none", "optimizer", "activations")
 
@@ -33,8 +34,8 @@ def _axes(q: Question) -> dict[str, list[int]]:
     """Values each axis may take, before any rule is applied."""
     gpu, model, gpus = q.accelerator, q.model, q.gpus
     reach = gpu.domain_size if gpu.domain_size > 1 else max(gpu.node_size, BOX)
-    contexts = [c for c in (1, 2, 4, 8, 16, 32) if gpus % c == 0]
-    local = [c for c in contexts if c == 1 or q.seq_len // c >= LONGEST_UNSPLIT // 2]
+    contexts = divisors(gpus, LARGEST_CONTEXT)
+    local = [c for c in contexts if c == 1 or q.seq_len // c >= SHORTEST_PART]
     return {
         "tp": divisors(gpus, max(reach, 1)),
         "pp": divisors(gpus, min(model.layers, LARGEST_PIPELINE)),
@@ -134,7 +135,7 @@ def _layout(
     shard, replicate = _data_ranks(dp, pins)
     interleaved, plain = float(schedule_code("interleaved")), float(schedule_code("1f1b"))
     schedule = np.where(column["vpp"] > 1, interleaved, plain)
-    expert_tp = column["tp"] if q.stack.expert_tp or not q.model.experts else np.ones_like(dp)
+    expert_tp = column["tp"] if q.stack.expert_tp and q.model.experts else np.ones_like(dp)
     offload = OFFLOADS[pins.get("offload", 0)]
     return Layout(
         **column,
