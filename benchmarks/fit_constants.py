@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from crore.catalog import PublishedRun, load_catalog, read_runs
-from crore.cost.constants import Constants
+from crore.cost.constants import Constants, count_fitted
 from crore.cost.evidence import half_width
 from crore.cost.job import Job
 from crore.cost.step_time import step_time
@@ -259,7 +259,10 @@ def main() -> None:
     for family, score in scores.items():
         print(family, {key: round(value, 3) for key, value in score.items()})
     medians = [score["median_abs_error"] for score in scores.values()]
-    print(f"left out: mean of medians {np.mean(medians):.1%}")
+    fitted = count_fitted(constants_of(fits[""]))
+    print(
+        f"left out: mean of medians {np.mean(medians):.1%}; {fitted} constants, {len(WIDTHS)} widths"
+    )
 
 
 if __name__ == "__main__":

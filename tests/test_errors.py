@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crore.errors import MAX_MESSAGE_CHARS, Infeasible, InputError, UnknownName, nearest
+from crore.errors import MAX_MESSAGE_CHARS, Infeasible, InputError, UnknownName, nearest, shown
 
 GPUS = ["h200-sxm", "h100-pcie", "h100-sxm", "a100-sxm-80gb", "rtx-3090"]
 
@@ -27,6 +27,18 @@ def test_an_unknown_name_says_where_all_are_and_keeps_its_parts():
     assert "did you mean h100-sxm" in str(error)
     assert str(error).endswith("(all: crore catalog gpus)")
     assert (error.kind, error.name, error.valid) == ("GPU", "h1o0", GPUS)
+
+
+def test_an_unknown_word_lists_the_valid_ones_where_they_fit():
+    error = UnknownName("offload in --fix", "foo", ["none", "optimizer", "activations"])
+    assert str(error).endswith("'foo' (one of: none, optimizer, activations)")
+    assert "one of" not in str(UnknownName("key", "foo", [f"key_number_{n}" for n in range(30)]))
+
+
+def test_a_bad_value_is_echoed_in_60_characters():
+    for value in ("x" * 5000, "\x00" * 59, ["y" * 99], 10**400, 1 << 50_000):
+        assert len(shown(value)) <= 60
+    assert shown("bf17") == "'bf17'"
 
 
 def test_messages_stay_short_whatever_was_typed():

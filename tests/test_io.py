@@ -12,6 +12,8 @@ from crore.errors import InputError, UnknownName
 from crore.io import (
     check_keys,
     dump_json,
+    exists,
+    keep_inputs,
     read_json,
     read_jsonl,
     read_toml,
@@ -123,3 +125,45 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 def test_documents_are_readable_json():
     assert json.loads(dump_json("plan", 1, {"where": {"b", "a"}}))["where"] == ["a", "b"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "m.toml").write_text("gpus = 8\n", encoding="utf-8-sig")
+    (tmp_path / "r.jsonl").write_text('{"a": 1}\n', encoding="utf-8-sig")
+    assert read_toml(tmp_path / "m.toml") == {"gpus": 8}
+    assert read_jsonl(tmp_path / "r.jsonl") == [{"a": 1}]
+
+
+def test_a_line_separator_inside_a_text_ends_no_record(tmp_path):
+    write_jsonl(tmp_path / "r.jsonl", [{"a": "one\u2028two"}])
+    assert read_jsonl(tmp_path / "r.jsonl") == [{"a": "one\u2028two"}]
+
+
+@pytest.mark.parametrize("text", [f"a = 1{'0' * 5000}", f"a = {'[' * 5000}{']' * 5000}"])
+def test_toml_that_python_cannot_hold_is_one_line(tmp_path, text):
+    (tmp_path / "m.toml").write_text(text)
+    with pytest.raises(InputError, match=r"m\.toml is not valid TOML"):
+        read_toml(tmp_path / "m.toml")
+
+
+def test_a_file_that_is_read_is_not_written_by_any_of_its_names(tmp_path, monkeypatch):
+    read, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    read.write_text("")
+    (tmp_path / "link").symlink_to(read)
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        read,
+        tmp_path / "link",
+        type(read)("a.jsonl"),
+        tmp_path / ".." / read.parent.name / "a.jsonl",
+    ):
+        with pytest.raises(InputError, match="is read here and would be lost"):
+            keep_inputs(name, [other, read])
+    keep_inputs(other, [read, type(read)("x" * 5000)])
+    keep_inputs(type(read)(os.devnull), [type(read)(os.devnull)])
+
+
+def test_what_no_file_system_can_name_does_not_exist(tmp_path):
+    assert exists(tmp_path)
+    assert not exists(tmp_path / ("x" * 5000))
+    assert not exists(tmp_path / "\0")

@@ -60,6 +60,11 @@ def test_a_count_is_read_as_people_write_it(text, value):
         "nan",
         "9" * 5000,
         "1." + "0" * 30 + "1",
+        "8,0",
+        "1,6384",
+        "1234,567",
+        ",384",
+        "-0",
     ],
 )
 def test_what_is_no_positive_whole_number_is_refused_in_one_line(text):
@@ -73,6 +78,11 @@ def test_what_is_no_positive_whole_number_is_refused_in_one_line(text):
 def test_a_negative_count_suggests_the_positive_one():
     with pytest.raises(InputError, match=r"not '-5'; did you mean 5\?"):
         parse_count("-5", "--gpus")
+
+
+def test_a_suggested_count_is_itself_valid():
+    with pytest.raises(InputError, match="write it as 16384"):
+        parse_count("-0", "--gpus")
 
 
 @given(st.integers(min_value=1, max_value=10**30))

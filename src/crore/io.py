@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crore import __version__
-from crore.errors import InputError, UnknownName, nearest, shown
+from crore.errors import InputError, UnknownName, nearest
 
 Record = dict[str, Any]
 """One JSON object."""
@@ -33,7 +33,7 @@ def write_json(path: Path, kind: str, version: int, record: Mapping[str, Any]) -
 
 def read_json(path: Path, kind: str, version: int) -> Record:
     """Read what `write_json` wrote; raises `InputError` for another kind or a newer version."""
-    record = _parse_object(read_text(path), str(path))
+    record = parse_object(read_text(path), str(path))
     schema = str(record.get("schema", "none"))
     found_kind, _, found_version = schema.removeprefix("crore.").partition("/")
     if found_kind != kind:
@@ -54,8 +54,8 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def read_jsonl(path: Path) -> list[Record]:
     """Read one JSON object per line, blank lines skipped; an error names the line."""
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    return [_parse_object(text, f"{path}:{number}") for number, text in lines if text.strip()]
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [parse_object(text, f"{path}:{number}") for number, text in lines if text.strip()]
 
 
 def read_toml(path: Path) -> Record:
@@ -111,13 +111,6 @@ def keep_inputs(output: Path, inputs: Iterable[Path]) -> None:
             raise InputError(f"{_name(output)} is read here and would be lost: write elsewhere")
 
 
-def file_name(text: str) -> Path:
-    """Return a path as typed; raises `InputError` for an empty one, which is no file."""
-    if not text.strip():
-        raise InputError(f"the file name is empty ({shown(text)}): give the path of a file")
-    return Path(text)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file so that a reader sees the old file or the new one, never half of it.
 
@@ -147,8 +140,11 @@ def _replace(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _parse_object(text: str, where: str) -> Record:
-    """Parse one JSON object; NaN and Infinity are no JSON and are refused."""
+def parse_object(text: str, where: str) -> Record:
+    """Parse one JSON object; raises `InputError` naming `where` it stands.
+
+    NaN and Infinity are no JSON and are refused.
+    """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a JSON number")

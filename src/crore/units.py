@@ -48,7 +48,7 @@ def _exact(shown: str) -> Fraction | None:
     if match is None or match[3].lower() not in _COUNT_SCALES:
         return None
     exponent = int(match[2] or 0) + _COUNT_SCALES[match[3].lower()]
-    return Fraction(re.sub("[_,]", "", match[1])) * 10**exponent
+    return Fraction(re.sub("[_,]", "", match[1])) * Fraction(10) ** exponent
 
 
 def _is_count(value: Fraction) -> bool:

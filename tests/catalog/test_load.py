@@ -9,8 +9,9 @@ import pytest
 
 from crore.catalog import load_catalog
 from crore.catalog.load import DATA, shipped
-from crore.catalog.rows import make_table, read_toml
+from crore.catalog.rows import make_table
 from crore.errors import InputError, UnknownName
+from crore.io import read_toml
 
 SECTIONS = ("models", "accelerators", "fabrics", "clusters")
 SAID = 'source = "a"\ndate = "2025"'
@@ -109,6 +110,24 @@ def test_a_users_row_needs_its_own_source_and_date(write, missing):
         ("[models]\nx = 3", r"\[models.NAME\]"),
         ("models = 3", r"\[models.NAME\]"),
         ("[models.x\n", "not valid TOML"),
+        ('[models.x]\nbase = ["gpt2"]\n' + SAID, "is no row"),
+        (
+            '[accelerators.x]\nbase = "h100-sxm"\nmemory_mib = 0\n' + SAID,
+            "memory_mib is a number > 0",
+        ),
+        (
+            '[clusters.x]\naccelerator = "h1000"\ngpus = 8\nfabric = "none"\n' + SAID,
+            "unknown GPU in cluster 'x' 'h1000'.*h100",
+        ),
+        (
+            '[clusters.x]\naccelerator = "h100"\ngpus = 8\nfabric = "rail"\n' + SAID,
+            "unknown fabric in cluster 'x' 'rail'",
+        ),
+        (
+            '[clusters.x]\naccelerator = "h100"\ngpus = 8\nfabric = "none"\nsites = 2\n'
+            'wan = "post"\n' + SAID,
+            "unknown fabric in cluster 'x' 'post'",
+        ),
         ("[models.x]\nlayers = 1\n" + SAID, "needs"),
         ('[models.x]\nbase = "llama9"\n' + SAID, "llama9"),
         ('[models.x]\nbase = "x"\n' + SAID, "leads back"),
@@ -136,8 +155,30 @@ def test_a_bad_file_is_refused_in_one_line(write, text, message):
     assert len(str(caught.value)) <= 240
 
 
+def test_a_cluster_names_its_parts_by_their_keys(write):
+    row = '[clusters.x]\naccelerator = "H100"\ngpus = 8\nfabric = "NONE"\n' + SAID
+    cluster = load_catalog(write(row)).cluster("x")
+    assert (cluster.accelerator, cluster.fabric) == ("h100-sxm", "single-node")
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_no_name_is_no_model_and_no_folder(name):
+    with pytest.raises(UnknownName, match=f"unknown model '{name}'"):
+        load_catalog().model(name)
+
+
+def test_a_home_of_nobody_is_no_file():
+    with pytest.raises(InputError, match="no file or folder"):
+        load_catalog().model("~no-such-user/config.json")
+
+
+def test_spaces_around_a_name_do_no_harm():
+    assert load_catalog().accelerator(" H100-SXM ").name == "h100-sxm"
+    assert load_catalog().model("gpt2 ").name == "gpt2"
+
+
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="no file"):
         load_catalog(tmp_path / "none.toml")
 
 

@@ -106,7 +106,7 @@ def test_measurements_notes_and_lists_are_unpacked(write):
     ("row", "message"),
     [
         ("{", "line 2 is not valid JSON"),
-        ("[1]", "line 2: a run is a JSON object"),
+        ("[1]", "line 2 must hold a JSON object"),
         ({**ONE, "modle": "x"}, "line 2.*did you mean model"),
         ({**ONE, "measured": {"step_time": 1}}, "line 2.*did you mean step_time_s"),
         ({**ONE, "step_time_s": 1.0}, "line 2"),
@@ -121,6 +121,14 @@ def test_measurements_notes_and_lists_are_unpacked(write):
         ({**ONE, "sharding": "zero4"}, "zero1, zero2, zero3"),
         ({**ONE, "recompute": "some"}, "selective"),
         ({**ONE, "measured": {"step_time_s": -1}}, "step_time_s"),
+        ({**ONE, "measured": {"step_time_s": 1e-10}}, "step_time_s.*from 1e-09 to 1e.12"),
+        ({**ONE, "measured": {"step_time_s": 10**400}}, "line 2: step_time_s"),
+        ({**ONE, "measured": {"memory_bytes_per_gpu": 10**400}}, "line 2: memory_bytes_per_gpu"),
+        ({**ONE, "seq_len": 10**400}, "line 2: seq_len 1000.*whole number from 1 to 1e15"),
+        ({**ONE, "gpus": 10**15 + 1}, "line 2: gpus"),
+        ({**ONE, "notes": "9" * 400 + " Gb/s per node"}, "line 2: network_gbit_per_node"),
+        ('{"id": 1' + "0" * 5000 + "}", "line 2 is not valid JSON"),
+        ("[" * 100_000, "line 2 is not valid JSON"),
     ],
 )
 def test_a_bad_line_is_named_with_its_reason(write, row, message):
@@ -130,5 +138,5 @@ def test_a_bad_line_is_named_with_its_reason(write, row, message):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="no file"):
         read_runs(tmp_path / "none.jsonl")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crore.cli.arguments import FIX_KEYS, optional_count, parse_fix
+from crore.cli.arguments import FIX_KEYS, file_name, optional_count, optional_word, parse_fix
 from crore.errors import InputError, UnknownName
 
 
@@ -39,6 +39,7 @@ def test_every_key_takes_the_value_its_own_message_suggests(key):
     [
         ("tpp=8", r"unknown key in --fix 'tpp'; did you mean tp"),
         ("dp=8", "dp_shard, dp_replicate"),
+        ("=", r"unknown key in --fix '' \(one of: tp, pp, .*, precision\)"),
         ("tp=0", "--fix tp must be a whole number from 1"),
         ("tp=a", "--fix tp must be a positive whole number, not 'a'"),
         ("tp=", "needs a value"),
@@ -59,3 +60,14 @@ def test_an_unknown_key_is_its_own_kind_of_error():
 def test_a_flag_left_out_stays_out():
     assert optional_count(None, "--gpus") is None
     assert optional_count("16k", "--gpus") == 16_000
+
+
+def test_case_and_spaces_do_no_harm():
+    assert parse_fix(" TP = 2, Recompute=FULL ") == {"tp": 2, "recompute": "full"}
+    assert optional_word(" BF16 ") == "bf16"
+    assert optional_word(None) is None
+
+
+def test_an_empty_file_name_is_said_to_be_empty():
+    with pytest.raises(InputError, match="the file name is empty"):
+        file_name(" ")

@@ -80,6 +80,22 @@ def test_json_carries_every_field_in_si(capsys):
     assert gpu["memory_bytes"] == record.memory_bytes
 
 
+def test_the_rate_of_a_part_without_bf16_is_not_called_bf16(capsys):
+    header, first, *_ = shown(capsys, "gpus").splitlines()
+    assert "16-bit TF/s" in header
+    assert first.split()[3] == "125"  # the V100's fp16
+    assert "bf16" not in header
+
+
+def test_a_row_with_a_zero_that_cannot_work_is_refused(tmp_path, capsys):
+    own = tmp_path / "own.toml"
+    row = '[accelerators.x]\nbase = "h100-sxm"\nsource = "us"\ndate = "2026"\n'
+    own.write_text(row + "memory_tb_per_s = 0\n")
+    assert run(["catalog", "gpus", "--catalog", str(own)]) == 2
+    expected = "crore: GPU 'x': memory_tb_per_s is a number > 0, not 0\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_users_own_rows_are_listed(tmp_path, capsys):
     own = tmp_path / "own.toml"
     own.write_text(

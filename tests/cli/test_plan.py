@@ -10,7 +10,7 @@ import pytest
 
 import crore.plan
 from crore.cli import run
-from crore.cli.complete import complete_gpu, complete_target
+from crore.cli.complete import complete_cluster, complete_fabric, complete_gpu, complete_target
 from crore.errors import Infeasible, UnknownName
 
 MISSION = {"model": "m", "gpu": "g", "gpus": 10_000_000, "global_batch_tokens": 10**9}
@@ -81,6 +81,31 @@ def test_nothing_fits_is_exit_code_1_and_the_nearest_miss(planner, capsys, tmp_p
     assert not path.exists()
 
 
+def test_words_are_read_in_any_case(planner):
+    assert run(["plan", "m", "--gpu=g", "--gpus=8", "--stack=NeMo", "--precision= BF16"]) == 0
+    assert (planner[0].stack, planner[0].precision) == ("nemo", "bf16")
+
+
+@pytest.mark.parametrize("flag", ["--catalog", "-o"])
+def test_an_empty_file_name_is_refused(planner, capsys, flag):
+    assert run(["plan", "ten_million", flag, ""]) == 2
+    assert "the file name is empty" in capsys.readouterr().err
+    assert planner == []
+
+
+@pytest.mark.parametrize("read", ["mine.toml", "own.toml", "config.json"])
+def test_a_plan_overwrites_nothing_it_was_made_from(planner, capsys, tmp_path, monkeypatch, read):
+    monkeypatch.chdir(tmp_path)
+    Path(read).write_text("kept")
+    model = "config.json" if read == "config.json" else "ten_million"
+    monkeypatch.setattr(crore.plan, "read_mission", lambda _: {**MISSION, "model": model})
+    target = "mine.toml" if read == "mine.toml" else "ten_million"
+    assert run(["plan", target, "--catalog", "own.toml", "-o", f"{tmp_path}/{read}"]) == 2
+    assert "is read here and would be lost" in capsys.readouterr().err
+    assert Path(read).read_text() == "kept"
+    assert planner == []
+
+
 def test_a_mistyped_mission_is_met_with_the_mission(planner, capsys):
     assert run(["plan", "ten_milion", "--gpu", "g", "--gpus", "8"]) == 2
     assert "unknown model or mission 'ten_milion'; did you mean ten_million" in (
@@ -99,4 +124,6 @@ def test_names_complete(planner):
     assert complete_target("ten") == ["ten_million"]
     assert "llama-3.1-405b" in complete_target("llama-3.1")
     assert "h100-sxm" in complete_gpu("h100")
+    assert "dgx-h100" in complete_cluster("dgx")
+    assert "rail-400g" in complete_fabric("rail")
     assert planner == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crore.cost.arrays import length, present, stack_columns
+from crore.cost.arrays import present, stack_columns
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,3 @@ def test_present_is_any_entry_that_is_not_zero():
     assert present(1.0)
     assert not present(np.zeros(3))
     assert not present(False)
-
-
-def test_the_length_is_the_longest_column():
-    assert length(1.0, 2.0) == 1
-    assert length(1.0, np.ones(7)) == 7

@@ -6,7 +6,14 @@ import pytest
 
 from crore.catalog import load_catalog
 from crore.cost import machine_of
-from crore.cost.machine import BOX, HOME_NETWORK, HOST_CROSSINGS, PRECISIONS, machine_on_fabric, peak
+from crore.cost.machine import (
+    BOX,
+    HOME_NETWORK,
+    HOST_CROSSINGS,
+    PRECISIONS,
+    machine_on_fabric,
+    peak,
+)
 from crore.errors import MAX_MESSAGE_CHARS, InputError
 
 CATALOG = load_catalog()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crore.catalog import load_catalog, read_runs
-from crore.errors import InputError, UnknownName
+from crore.errors import InputError
 from crore.plan import render_validation, validate_runs, validation_record
 from crore.plan.published import job_of, jobs_of, with_layout
 
@@ -101,14 +101,37 @@ def test_a_network_stated_in_the_notes_is_used(runs):
     assert job_of(run, CATALOG).machine.nic_bytes_per_s == pytest.approx(12.5e9)
 
 
-def test_names_that_the_catalogue_lacks_are_errors(runs):
-    with pytest.raises(UnknownName, match="h100-sxm"):
-        validate_runs([replace(runs[0], gpu="h100-smx")], CATALOG)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gpu": "h100-smx"}, "unknown GPU in run 'odd' 'h100-smx'.*h100-sxm"),
+        ({"model": ""}, "unknown model in run 'odd' ''"),
+        ({"model": "./none.json"}, "run 'odd': no file or folder"),
+    ],
+)
+def test_a_name_that_the_catalogue_lacks_is_an_error_of_its_run(runs, change, message):
+    with pytest.raises(InputError, match=message):
+        validate_runs([runs[0], replace(runs[0], id="odd", **change)], CATALOG)
 
 
 def test_runs_that_say_nothing_of_their_step_are_an_error_when_alone(runs):
-    with pytest.raises(InputError, match="nothing to predict"):
-        validate_runs([replace(runs[0], seq_len=None)], CATALOG)
+    bare = replace(runs[0], id="bare", precision=None)
+    with pytest.raises(InputError, match="nothing to predict: run bare lacks precision"):
+        validate_runs([bare, bare], CATALOG)
+    with pytest.raises(InputError, match="the file holds no run"):
+        validate_runs([], CATALOG)
+    made = validate_runs([bare, runs[0]], CATALOG)
+    assert made.skipped == ["bare lacks precision"]
+    assert "bare lacks precision" in render_validation(made)
+
+
+def test_runs_without_measurements_are_predicted_and_not_scored(runs):
+    made = validate_runs([replace(runs[0], step_time_s=None)], CATALOG)
+    assert render_validation(made) == (
+        "0 measured runs, so no score; 1 predicted: see --predictions"
+    )
+    record = validation_record(made)
+    assert (record["measured"], record["ran_and_fit"]) == (0, None)
 
 
 def test_the_tables_show_every_family_and_the_misses(made):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from crore.catalog.rows import Row, check_keys, number, read_provenance, whole, words
 from crore.catalog.types import Accelerator
-from crore.errors import InputError
+from crore.errors import InputError, shown
 
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 _PEAK = {f"{fmt}_tflops": fmt for fmt in FORMATS}
@@ -38,7 +38,7 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
     (what the driver reports), `memory_gib` or `memory_gb`. InputError when a figure is missing,
     misspelt or contradicts another.
     """
-    label = f"GPU {name!r}"
+    label = f"GPU {shown(name)}"
     check_keys(label, row, ACCELERATOR_KEYS)
     provenance = read_provenance(label, row)
     peak = _rates(label, row, _PEAK)
@@ -58,13 +58,13 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
         peak_flops=peak,
         matmul_flops=_rates(label, row, _MATMUL),
         memory_bytes=_capacity(label, row),
-        memory_bytes_per_s=number(label, row, "memory_tb_per_s") * 1e12,
+        memory_bytes_per_s=number(label, row, "memory_tb_per_s", positive=True) * 1e12,
         sms=whole(label, row, "sms", 0),
         node_size=whole(label, row, "node_size", 1, least=1),
         domain_size=domain_size,
         domain_bytes_per_s=domain_bytes_per_s,
         nic_bytes_per_s=number(label, row, "nic_gbit_per_s", 0.0) * 1e9 / 8,
-        host_bytes_per_s=number(label, row, "host_gb_per_s") * 1e9,
+        host_bytes_per_s=number(label, row, "host_gb_per_s", positive=True) * 1e9,
         tdp_w=number(label, row, "tdp_w", 0.0),
         price_usd=number(label, row, "price_usd", 0.0),
         asynchronous=bool(row.get("asynchronous", False)),
@@ -74,7 +74,8 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
 
 def _rates(label: str, row: Row, columns: Mapping[str, str]) -> dict[str, float]:
     """Return format -> FLOP/s for the columns (in TFLOP/s) that the row has."""
-    return {fmt: number(label, row, key) * 1e12 for key, fmt in columns.items() if key in row}
+    given = {key: fmt for key, fmt in columns.items() if key in row}
+    return {fmt: number(label, row, key, positive=True) * 1e12 for key, fmt in given.items()}
 
 
 def _capacity(label: str, row: Row) -> float:
@@ -82,4 +83,4 @@ def _capacity(label: str, row: Row) -> float:
     units = [unit for unit in _CAPACITY if unit in row]
     if len(units) != 1:
         raise InputError(f"{label} gives memory in exactly one of {', '.join(_CAPACITY)}")
-    return number(label, row, units[0]) * _CAPACITY[units[0]]
+    return number(label, row, units[0], positive=True) * _CAPACITY[units[0]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from crore.catalog.hf_families import FAMILIES, Config, Figures
 from crore.catalog.models import build_model
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError, nearest
+from crore.io import exists, parse_object, read_text
 
 
 def read_hf_config(path: Path) -> ModelSpec:
@@ -49,17 +49,9 @@ def _figures(family: Callable[[Config], Figures], config: Config) -> Figures:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise InputError(f"{file.parent} holds no config.json"[:240]) from err
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"cannot read {file}: {err}"[:240]) from err
-    except json.JSONDecodeError as err:
-        raise InputError(f"{file} is not valid JSON: {err.msg} at line {err.lineno}"[:240]) from err
-    if not isinstance(data, dict):
-        raise InputError(f"{file}: a config.json is a JSON object"[:240])
-    return data
+    if not exists(file):
+        raise InputError(f"{file.parent} holds no config.json"[:240])
+    return parse_object(read_text(file), str(file))
 
 
 def _refusal(file: Path, kind: object) -> str:

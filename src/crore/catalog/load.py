@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from crore.catalog.accelerators import build_accelerator
 from crore.catalog.huggingface import read_hf_config
 from crore.catalog.models import build_model
 from crore.catalog.networks import build_cluster, build_fabric
-from crore.catalog.rows import Row, Table, make_table, read_toml
+from crore.catalog.rows import Row, Table, make_table
 from crore.catalog.types import Accelerator, Cluster, Fabric, ModelSpec
-from crore.errors import InputError, UnknownName
+from crore.errors import InputError, UnknownName, shown
+from crore.io import exists, read_toml
 
 DATA = Path(__file__).parent / "data"
 # Section (= file) -> what a row is called in messages, the command that lists them, the builder.
@@ -27,12 +28,13 @@ _SECTIONS: Mapping[str, tuple[str, str, Callable[[str, Row], Any]]] = {
 }
 
 
-def _exists(path: Path) -> bool:
-    """False also for text that no file system takes as a name (too long, a null byte)."""
+def _find_path(name: str) -> Path | None:
+    """Return the file or folder that `name` points to, None when there is none."""
     try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~name of no user
+        return None
+    return path if name.strip() and exists(path) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,11 @@ class Catalog:
         key = table.find(name)
         if key is not None:
             return build_model(key, table.merged(key))
-        path = Path(name).expanduser()
-        if _exists(path):
+        path = _find_path(name)
+        if path is not None:
             return read_hf_config(path)
         if name.endswith(".json") or name.startswith((".", "~", os.sep)):
-            raise InputError(f"no file or folder {name[:160]!r}: give a config.json or a model")
+            raise InputError(f"no file or folder {shown(name)}: give a config.json or a model")
         raise UnknownName(table.kind, name, table.names(), listing=table.listing)
 
     def accelerator(self, name: str) -> Accelerator:
@@ -69,9 +71,26 @@ class Catalog:
         return build_fabric(key, row)
 
     def cluster(self, name: str) -> Cluster:
-        """Return a cluster by key or alias; UnknownName when there is none."""
+        """Return a cluster by key or alias, its accelerator and fabrics by their keys.
+
+        UnknownName when there is no such cluster, or no such part of it.
+        """
         key, row = self._row("clusters", name)
-        return build_cluster(key, row)
+        cluster = build_cluster(key, row)
+
+        def part(section: str, called: str) -> str:
+            try:
+                return self._table(section).key(called)
+            except UnknownName as error:
+                kind = f"{error.kind} in cluster {shown(key)}"
+                raise UnknownName(kind, called, error.valid, error.listing) from error
+
+        return replace(
+            cluster,
+            accelerator=part("accelerators", cluster.accelerator),
+            fabric=part("fabrics", cluster.fabric),
+            wan=part("fabrics", cluster.wan) if cluster.wan else "",
+        )
 
     def models(self) -> tuple[str, ...]:
         """Return the keys of all models, in file order."""
@@ -125,7 +144,10 @@ def load_catalog(extra: Path | None = None) -> Catalog:
         if section not in _SECTIONS:
             raise UnknownName(f"section in {extra.name}", section, _SECTIONS)
         tables[section] = _merge(section, rows)
-    return Catalog(extra=tables)
+    catalog = Catalog(extra=tables)
+    for name in catalog.clusters() if tables else ():
+        catalog.cluster(name)
+    return catalog
 
 
 def _merge(section: str, rows: Mapping[str, Row]) -> Table:
@@ -139,9 +161,8 @@ def _merge(section: str, rows: Mapping[str, Row]) -> Table:
         for required in ("source", "date"):
             # An inherited source would lend a published name to the user's own figures.
             if required not in row:
-                raise InputError(
-                    f'{kind} {key!r} has no {required}: e.g. {required} = "{_EXAMPLE[required]}"'
-                )
+                example = f'{required} = "{_EXAMPLE[required]}"'
+                raise InputError(f"{kind} {shown(key)} has no {required}: e.g. {example}")
         merged[key] = _over_itself(base, key, row)
     table = make_table(kind, listing, merged)
     for key in rows:

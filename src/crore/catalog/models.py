@@ -16,7 +16,7 @@ from crore.catalog.rows import (
     words,
 )
 from crore.catalog.types import MLA, DeltaNet, Mamba, ModelSpec, Norm, Position
-from crore.errors import InputError, UnknownName
+from crore.errors import InputError, UnknownName, shown
 
 MODEL_KEYS = tuple(f.name for f in fields(ModelSpec) if f.name not in ("name", "provenance"))
 _PARTS: Mapping[str, type[Any]] = {"mla": MLA, "mamba": Mamba, "deltanet": DeltaNet}
@@ -43,7 +43,7 @@ def build_model(name: str, row: Row) -> ModelSpec:
     (with latent attention: to the value head size) and `ffn` to 0 (no dense feed-forward).
     InputError when a figure is missing, misspelt or contradicts another.
     """
-    label = f"model {name!r}"
+    label = f"model {shown(name)}"
     check_keys(label, row, MODEL_KEYS)
     provenance = read_provenance(label, row)
     heads = whole(label, row, "heads", least=1)
@@ -128,7 +128,7 @@ def _part(label: str, row: Row, key: str) -> MLA | Mamba | DeltaNet | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise InputError(f"{label}: {key} is a table, not {value!r}"[:240])
+        raise InputError(f"{label}: {key} is a table, not {shown(value)}")
     part = _PARTS[key]
     names = {f.name: f for f in fields(part)}
     for name in value:

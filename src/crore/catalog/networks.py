@@ -6,8 +6,9 @@ from typing import cast, get_args
 
 from crore.catalog.rows import Row, check_keys, choice, number, read_provenance, whole, words
 from crore.catalog.types import Cluster, Fabric, Topology
-from crore.errors import InputError
+from crore.errors import InputError, shown
 
+MAX_TIERS = 10
 FABRIC_KEYS = (
     "title",
     "topology",
@@ -37,11 +38,13 @@ def build_fabric(name: str, row: Row) -> Fabric:
     `max_endpoints` defaults to what a folded Clos of that radix and depth reaches,
     2·(radix/2)^tiers (Al-Fares et al., SIGCOMM 2008); a WAN has no such limit.
     """
-    label = f"fabric {name!r}"
+    label = f"fabric {shown(name)}"
     check_keys(label, row, FABRIC_KEYS)
     provenance = read_provenance(label, row)
     topology = cast(Topology, choice(label, row, "topology", get_args(Topology)))
     tiers = whole(label, row, "tiers", 0)
+    if tiers > MAX_TIERS:
+        raise InputError(f"{label}: tiers is at most {MAX_TIERS}, not {shown(tiers)}")
     radix = whole(label, row, "radix", 0)
     if topology not in ("none", "wan") and (tiers < 1 or radix < 2):
         raise InputError(f"{label}: a {topology} needs tiers >= 1 and radix >= 2")
@@ -69,14 +72,14 @@ def build_cluster(name: str, row: Row) -> Cluster:
 
     `accelerator`, `fabric` and `wan` are names; whoever holds the catalogue resolves them.
     """
-    label = f"cluster {name!r}"
+    label = f"cluster {shown(name)}"
     check_keys(label, row, CLUSTER_KEYS)
     provenance = read_provenance(label, row)
     sites = whole(label, row, "sites", 1, least=1)
     wan = words(label, row, "wan", "")
     if (sites > 1) != bool(wan):
         raise InputError(
-            f"{label}: {sites} site(s) with wan {wan!r}; several sites, and only they, need one"
+            f"{label}: {sites} site(s) with wan {shown(wan)}; only several sites need one"
         )
     return Cluster(
         name=name,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from crore.catalog.types import Provenance
-from crore.errors import InputError, UnknownName, nearest
+from crore.errors import InputError, UnknownName, nearest, shown
 
 Row = Mapping[str, Any]
 
 PROVENANCE_KEYS = frozenset({"source", "date", "verified", "note", "figures"})
 HOUSEKEEPING_KEYS = PROVENANCE_KEYS | {"base", "aliases"}
+MAX_WHOLE = 10**15
 _DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 
 
@@ -34,7 +33,7 @@ class Table:
 
     def find(self, name: str) -> str | None:
         """Return the key that `name` (a key or an alias, in any case) stands for."""
-        return self.index.get(name.lower())
+        return self.index.get(name.strip().lower())
 
     def key(self, name: str) -> str:
         """Return the key that `name` stands for; UnknownName when there is none."""
@@ -63,11 +62,13 @@ class Table:
         """
         chain = [key]
         while base := self.rows[chain[-1]].get("base"):
-            if base not in self.rows:
+            if not isinstance(base, str) or base not in self.rows:
                 near = ", ".join(nearest(str(base), self.rows)) or "a key of this table"
-                raise InputError(f"{self.kind} {chain[-1]!r}: base {base!r} is no row; try {near}")
+                raise InputError(
+                    f"{self.kind} {shown(chain[-1])}: base {shown(base)} is no row; try {near}"
+                )
             if base in chain:
-                raise InputError(f"{self.kind} {key!r}: its base leads back to {base!r}")
+                raise InputError(f"{self.kind} {shown(key)}: its base leads back to {shown(base)}")
             chain.append(base)
         row: dict[str, Any] = {}
         for link in reversed(chain):
@@ -82,27 +83,21 @@ def make_table(kind: str, listing: str, rows: Mapping[str, Row]) -> Table:
     index: dict[str, str] = {}
     for key, row in rows.items():
         if not isinstance(row, Mapping):
-            raise InputError(f"{kind} {key!r}: a row is a table of figures, not {row!r}"[:240])
+            raise InputError(f"{kind} {shown(key)}: a row is a table of figures, not {shown(row)}")
         if key.startswith("_"):
             continue
         aliases = row.get("aliases", [])
         if not isinstance(aliases, list | tuple) or not all(isinstance(a, str) for a in aliases):
-            raise InputError(f"{kind} {key!r}: aliases is a list of names, not {aliases!r}"[:240])
+            raise InputError(
+                f"{kind} {shown(key)}: aliases is a list of names, not {shown(aliases)}"
+            )
         for name in (key, *aliases):
             holder = index.setdefault(name.lower(), key)
             if holder != key:
-                raise InputError(f"{kind} name {name!r} is claimed by {holder!r} and by {key!r}")
+                raise InputError(
+                    f"{kind} name {shown(name)} is claimed by {shown(holder)} and by {shown(key)}"
+                )
     return Table(kind=kind, listing=listing, rows=rows, index=index)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file; InputError when it cannot be read or parsed."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise InputError(f"cannot read {path}: {err.strerror or err}") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise InputError(f"{path} is not valid TOML: {err}"[:240]) from err
 
 
 def check_keys(label: str, row: Row, valid: Collection[str]) -> None:
@@ -113,7 +108,7 @@ def check_keys(label: str, row: Row, valid: Collection[str]) -> None:
             raise UnknownName(f"key in {label}", key, allowed)
     figures = row.get("figures", {})
     if not isinstance(figures, Mapping):
-        raise InputError(f"{label}: figures is a table of figure = source, not {figures!r}"[:240])
+        raise InputError(f"{label}: figures is a table of figure = source, not {shown(figures)}")
     for figure in figures:
         if figure not in valid:
             raise UnknownName(f"figure in {label}", figure, valid)
@@ -128,10 +123,10 @@ def read_provenance(label: str, row: Row) -> Provenance:
     # Bare TOML years and days are as good as quoted ones.
     text = date if isinstance(date, str) else "" if date is None else str(date)
     if not _DATE.fullmatch(text):
-        raise InputError(f'{label} has no date: give date = "YYYY" or "YYYY-MM", not {date!r}')
+        raise InputError(f'{label} has no date: give date = "YYYY" or "YYYY-MM", not {shown(date)}')
     verified = row.get("verified", False)
     if not isinstance(verified, bool):
-        raise InputError(f"{label}: verified is true or false, not {verified!r}")
+        raise InputError(f"{label}: verified is true or false, not {shown(verified)}")
     return Provenance(
         source=source,
         date=text,
@@ -141,23 +136,32 @@ def read_provenance(label: str, row: Row) -> Provenance:
     )
 
 
-def number(label: str, row: Row, key: str, default: float | None = None) -> float:
-    """Return a figure that is a number >= 0; InputError when it is missing and has no default."""
+def number(
+    label: str, row: Row, key: str, default: float | None = None, *, positive: bool = False
+) -> float:
+    """Return a figure that is a number >= 0, or > 0 where zero would say that nothing works.
+
+    InputError when it is missing and has no default.
+    """
     value = row.get(key, default)
     if value is None:
         raise InputError(f"{label} needs {key}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
-        raise InputError(f"{label}: {key} is a number >= 0, not {value!r}"[:240])
+    wrong_kind = isinstance(value, bool) or not isinstance(value, int | float)
+    if wrong_kind or not 0 <= value < 1e30 or (positive and value == 0):
+        rule = "> 0" if positive else ">= 0"
+        raise InputError(f"{label}: {key} is a number {rule}, not {shown(value)}")
     return float(value)
 
 
 def whole(label: str, row: Row, key: str, default: int | None = None, least: int = 0) -> int:
-    """Return a figure that is a whole number >= `least`; InputError otherwise."""
+    """Return a figure that is a whole number from `least` to 1e15; InputError otherwise."""
     value = row.get(key, default)
     if value is None:
         raise InputError(f"{label} needs {key}")
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{label}: {key} is a whole number >= {least}, not {value!r}"[:240])
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_WHOLE:
+        raise InputError(
+            f"{label}: {key} is a whole number from {least} to 1e15, not {shown(value)}"
+        )
     return value
 
 
@@ -165,7 +169,7 @@ def flag(label: str, row: Row, key: str, default: bool | None = None) -> bool:
     """Return a figure that is true or false; InputError when it is missing and has no default."""
     value = row.get(key, default)
     if not isinstance(value, bool):
-        raise InputError(f"{label}: {key} is true or false, not {value!r}"[:240])
+        raise InputError(f"{label}: {key} is true or false, not {shown(value)}")
     return value
 
 
@@ -174,7 +178,7 @@ def choice(label: str, row: Row, key: str, valid: Iterable[str]) -> str:
     value = row.get(key)
     options = list(valid)
     if value not in options:
-        raise InputError(f"{label}: {key} is one of {', '.join(options)}, not {value!r}"[:240])
+        raise InputError(f"{label}: {key} is one of {', '.join(options)}, not {shown(value)}")
     return str(value)
 
 
@@ -182,5 +186,5 @@ def words(label: str, row: Row, key: str, default: str | None = None) -> str:
     """Return a figure that is text; InputError when it is missing and has no default."""
     value = row.get(key, default)
     if not isinstance(value, str):
-        raise InputError(f"{label}: {key} is text, not {value!r}"[:240])
+        raise InputError(f"{label}: {key} is text, not {shown(value)}")
     return value

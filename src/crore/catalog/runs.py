@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from crore.errors import InputError, UnknownName
+from crore.catalog.rows import MAX_WHOLE
+from crore.errors import InputError, UnknownName, shown
+from crore.io import parse_object, read_text
 
 Json = Any  # what json.loads returns
+_RANGES: Mapping[str, tuple[float, float]] = {"step_time_s": (1e-9, 1e12)}
 _NODE_NETWORK = re.compile(r"(\d+(?:\.\d+)?) Gb/s per node")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4"),
@@ -102,36 +104,24 @@ def read_runs(path: Path) -> list[PublishedRun]:
     InputError names the line that is not JSON, misses `id`, `model`, `gpu` or `gpus`, or holds a
     value of the wrong kind; UnknownName names the nearest key to one that is not in the schema.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"cannot read {path}: {err}"[:240]) from err
-    runs = []
-    for line_number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            runs.append(_read_line(f"{path.name} line {line_number}", line))
-    return runs
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [_read_line(f"{path.name[:60]} line {n}", line) for n, line in lines if line.strip()]
 
 
 def _read_line(where: str, line: str) -> PublishedRun:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as err:
-        raise InputError(f"{where} is not valid JSON: {err.msg} at column {err.colno}") from err
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: a run is a JSON object, not {type(row).__name__}")
     values: dict[str, Any] = {}
-    _collect(where, row, _TOP, values)
+    _collect(where, parse_object(line, where), _TOP, values)
     _collect(where, values.pop("measured", {}), _NESTED, values)
     for key in ("id", "model", "gpu", "gpus"):
         if key not in values:
             raise InputError(f"{where}: a run needs {key}")
     for key, valid in _CHOICES.items():
         if values.get(key, valid[0]) not in valid:
-            raise InputError(f"{where}: {key} {values[key]!r} is none of {', '.join(valid)}"[:240])
+            raise InputError(f"{where}: {key} {shown(values[key])} is none of {', '.join(valid)}")
     stated = _NODE_NETWORK.search(values.get("notes", ""))
     if stated:
-        values["network_gbit_per_node"] = float(stated[1])
+        network = "network_gbit_per_node"
+        values[network] = _checked(where, network, "float", float(stated[1]))
     return PublishedRun(**values)
 
 
@@ -149,24 +139,26 @@ def _collect(
 
 def _checked(where: str, key: str, kind: str, value: Json) -> Json:
     """Return `value` as `kind`, one of the field types of `PublishedRun`; InputError otherwise."""
-    if kind == "int" and type(value) is int and value > 0:
+    if kind == "int" and type(value) is int and 0 < value <= MAX_WHOLE:
         return value
     if kind == "str" and isinstance(value, str):
         return value
     if kind == "bool" and isinstance(value, bool):
         return value
-    if kind == "float" and type(value) in (int, float) and value > 0:
+    least, most = _RANGES.get(key, (1e-9, MAX_WHOLE))
+    if kind == "float" and type(value) in (int, float) and least <= value <= most:
         return float(value)
     if kind == "dict" and isinstance(value, dict):
         return value
     if kind == "tuple[str, ...]" and isinstance(value, list):
         return tuple(str(item) for item in value)
-    raise InputError(f"{where}: {key} {value!r} is no valid {_PLAIN[kind]}"[:240])
+    rule = _PLAIN[kind].format(least=least, most=most)
+    raise InputError(f"{where}: {key} {shown(value)} is no valid {rule}")
 
 
 _PLAIN = {
-    "int": "whole number above 0",
-    "float": "number above 0",
+    "int": "whole number from 1 to 1e15",
+    "float": "number from {least:g} to {most:g}",
     "str": "text",
     "bool": "true or false",
     "dict": "object",

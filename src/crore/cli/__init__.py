@@ -4,13 +4,14 @@ Nothing here may import NumPy or pydantic at module level: `crore --help` stays 
 time (tests/test_first_contact.py).
 """
 
-import os
+import contextlib
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from crore import __version__
+from crore.cli.answer import Answer
 from crore.cli.catalog import catalog
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
@@ -18,8 +19,6 @@ from crore.cli.validate import validate
 from crore.errors import CroreError
 
 __all__ = ["app", "run"]
-
-_PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports for `crore … | head`
 
 app = typer.Typer(
     name="crore",
@@ -48,30 +47,30 @@ def crore(
 ) -> None:
     """Plan language-model training on one GPU up to ten million.
 
-    Start with: crore plan llama-3.1-405b --gpu h100-sxm --gpus 16k
+    Start with: crore plan llama-3.1-405b --gpu h100-sxm --gpus 16384
 
     Every command reads files and prints its answer; --json prints the same as data.
     Exit codes: 0 the answer is there, 1 nothing fits (with the nearest miss), 2 bad input.
     """
 
 
-app.command()(plan)
-app.command()(validate)
-app.command()(catalog)
+_COMMANDS = {command.__name__: command for command in (plan, validate, catalog)}
+for _command in _COMMANDS.values():
+    app.command()(_command)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a user's mistake is one line on stderr."""
+    words = list(arguments) or ["--help"]
     try:
-        code = app(args=list(arguments) or ["--help"], prog_name="crore", standalone_mode=False)
-        sys.stdout.flush()
+        with contextlib.redirect_stdout(Answer(sys.stdout)):
+            code = app(args=words, prog_name="crore", standalone_mode=False)
     except (CroreError, typer.TyperException) as error:
-        print(one_line(error), file=sys.stderr)
+        called = f"crore {words[0]}" if words[0] in _COMMANDS else "crore"
+        print(one_line(error, called), file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         return 130
-    except BrokenPipeError:
-        # The reader left; without this Python would complain once more while shutting down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+    except SystemExit as leave:  # the reader left; shell completion is done
+        code = leave.code
     return code if isinstance(code, int) else 0

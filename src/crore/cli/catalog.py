@@ -27,6 +27,7 @@ def catalog(
     from crore.errors import UnknownName
     from crore.io import dump_json
 
+    kind = kind.strip().lower()
     if kind not in KINDS:
         raise UnknownName("kind of catalogue entry", kind, KINDS, "crore catalog --help")
     loaded = load_catalog(catalog_file)

@@ -124,12 +124,12 @@ def _mark(entry: Any) -> str:
 
 
 def _gpu_row(gpu: Accelerator) -> list[str]:
-    bf16 = gpu.peak_flops.get("bf16", gpu.peak_flops.get("fp16", 0.0))
+    half = gpu.peak_flops.get("bf16", gpu.peak_flops.get("fp16", 0.0))
     low = max(gpu.peak_flops.get("fp8", 0.0), gpu.peak_flops.get("fp4", 0.0))
     return [
         _mark(gpu),
         str(gpu.year or "-"),
-        f"{bf16 / 1e12:,.{0 if bf16 > 1e13 else 2}f}" if bf16 else "-",
+        f"{half / 1e12:,.{0 if half > 1e13 else 2}f}" if half else "-",
         f"{low / 1e12:,.0f}" if low else "-",
         f"{gpu.memory_bytes / 2**30:,.0f}",
         f"{gpu.memory_bytes_per_s / 1e12:.2f}",
@@ -186,7 +186,7 @@ def _cluster_row(cluster: Cluster) -> list[str]:
 # Kind -> column heads, how to fill a row, how many columns are flush left.
 _LISTS: Mapping[str, tuple[Sequence[str], Callable[[Any], list[str]], int]] = {
     "gpus": (
-        ("gpu", "year", "bf16 TF/s", "fp8/4", "GiB", "TB/s", "domain", "GB/s", "NIC Gb/s", "W"),
+        ("gpu", "year", "16-bit TF/s", "fp8/4", "GiB", "TB/s", "domain", "GB/s", "NIC Gb/s", "W"),
         _gpu_row,
         1,
     ),

@@ -8,6 +8,16 @@ def complete_gpu(incomplete: str) -> list[str]:
     return _starting(incomplete, "accelerators")
 
 
+def complete_cluster(incomplete: str) -> list[str]:
+    """Return the clusters whose name or alias starts with `incomplete`."""
+    return _starting(incomplete, "clusters")
+
+
+def complete_fabric(incomplete: str) -> list[str]:
+    """Return the fabrics whose name or alias starts with `incomplete`."""
+    return _starting(incomplete, "fabrics")
+
+
 def complete_target(incomplete: str) -> list[str]:
     """Return the missions, and the models by name or alias, that start with `incomplete`."""
     from crore.plan import mission_names
@@ -17,12 +27,11 @@ def complete_target(incomplete: str) -> list[str]:
 
 
 def _starting(incomplete: str, section: str) -> list[str]:
-    from crore.catalog import load_catalog
+    from crore.catalog.load import shipped
 
     try:
-        catalog = load_catalog()
-        keys = catalog.accelerators() if section == "accelerators" else catalog.models()
-        names = [name for key in keys for name in (key, *catalog.aliases(section, key))]
+        table = shipped(section)
+        names = [name for key in table.keys() for name in (key, *table.aliases(key))]  # noqa: SIM118
     except CroreError:  # a shell shows nothing better than nothing
         return []
     return [name for name in names if name.startswith(incomplete)]

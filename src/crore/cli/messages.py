@@ -7,17 +7,20 @@ import typer
 from crore.errors import MAX_MESSAGE_CHARS, nearest
 
 
-def one_line(error: Exception) -> str:
-    """Return the line for an error of crore's own tree or one of the command-line parser's."""
-    text = _usage(error) if isinstance(error, typer.TyperException) else str(error)
+def one_line(error: Exception, called: str) -> str:
+    """Return the line for an error of crore's own tree or one of the command-line parser's.
+
+    `called` is the command the user typed, whose help a parser's error points to.
+    """
+    text = _usage(error, called) if isinstance(error, typer.TyperException) else str(error)
     line = f"crore: {' '.join(text.split())}"
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
 
 
-def _usage(error: typer.TyperException) -> str:
+def _usage(error: typer.TyperException, called: str) -> str:
     """Return the parser's message, with the nearest valid option or command and where all are."""
     context = getattr(error, "ctx", None)
-    command = getattr(context, "command_path", "crore")
+    command = getattr(context, "command_path", called)  # some errors carry no context
     help_hint = f"(all: {command} --help)"
     option = getattr(error, "option_name", None)
     if option is not None and "No such option" in str(error):

@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, optional_count, parse_fix
-from crore.cli.complete import complete_gpu, complete_target
+from crore.cli.arguments import (
+    AsJson,
+    CatalogFile,
+    file_name,
+    optional_count,
+    optional_word,
+    parse_fix,
+)
+from crore.cli.complete import complete_cluster, complete_fabric, complete_gpu, complete_target
 from crore.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -30,10 +37,17 @@ Gpu = Annotated[
 Gpus = Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")]
 ClusterName = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Instead of GPU and count: crore catalog clusters."),
+    typer.Option(
+        metavar="NAME",
+        help="Instead of GPU and count: crore catalog clusters.",
+        autocompletion=complete_cluster,
+    ),
 ]
 FabricName = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Network: crore catalog fabrics.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Network: crore catalog fabrics.", autocompletion=complete_fabric
+    ),
 ]
 Tokens = Annotated[str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")]
 SeqLen = Annotated[str | None, typer.Option(metavar="S", help="Tokens per sequence.")]
@@ -46,7 +60,8 @@ Fix = Annotated[
 ]
 StackName = Annotated[str | None, typer.Option(metavar="NAME", help="Training software to assume.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan (JSON).")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write the plan (JSON)."),
 ]
 
 
@@ -68,7 +83,7 @@ def plan(
 ) -> None:
     """Find the fastest layout that fits; see its time and memory.
 
-    crore plan llama-3.1-405b --gpu h100-sxm --gpus 16k --tokens 15T
+    crore plan llama-3.1-405b --gpu h100-sxm --gpus 16384 --tokens 15T
 
     Nothing fits: exit code 1 and the nearest miss.
     """
@@ -80,12 +95,18 @@ def plan(
         "tokens": optional_count(tokens, "--tokens"),
         "seq_len": optional_count(seq_len, "--seq-len"),
         "global_batch": optional_count(global_batch, "--global-batch"),
-        "precision": precision,
-        "stack": stack,
+        "precision": optional_word(precision),
+        "stack": optional_word(stack),
         "fix": parse_fix(fix) or None,
         "catalog_file": catalog,
     }
-    _answer(_request(target, flags), as_json=as_json, output=output)
+    from crore.io import keep_inputs
+
+    request = _request(target, flags)
+    if output is not None:
+        models = [Path(target), Path(request.model), Path(request.model) / "config.json"]
+        keep_inputs(output, [*models, *filter(None, [catalog])])
+    _answer(request, as_json=as_json, output=output)
 
 
 def _request(target: str, flags: dict[str, Any]) -> "PlanRequest":
@@ -101,7 +122,7 @@ def _request(target: str, flags: dict[str, Any]) -> "PlanRequest":
     if missing:
         raise InputError(
             f"crore plan {target[:60]} needs {' and '.join(missing)}, "
-            f"for example --gpu h100-sxm --gpus 16k (all: crore catalog gpus)"
+            f"for example --gpu h100-sxm --gpus 16384 (all: crore catalog gpus)"
         )
     return PlanRequest(**fields)
 

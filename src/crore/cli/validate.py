@@ -5,22 +5,30 @@ from typing import Annotated
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile
+from crore.cli.arguments import AsJson, CatalogFile, file_name
 
 
 def validate(
-    runs: Annotated[Path, typer.Argument(metavar="RUNS.jsonl", help="Measured runs, one a line.")],
+    runs: Annotated[
+        Path,
+        typer.Argument(metavar="RUNS.jsonl", parser=file_name, help="Measured runs, one a line."),
+    ],
     predictions: Annotated[
-        Path | None, typer.Option(metavar="OUT.jsonl", help="Write the prediction of every run.")
+        Path | None,
+        typer.Option(
+            metavar="OUT.jsonl", parser=file_name, help="Write the prediction of every run."
+        ),
     ] = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict measured runs; see how far off that is."""
     from crore.catalog import load_catalog, read_runs
-    from crore.io import dump_json, write_jsonl
+    from crore.io import dump_json, keep_inputs, write_jsonl
     from crore.plan import SCHEMA_VERSION, render_validation, validate_runs, validation_record
 
+    if predictions is not None:
+        keep_inputs(predictions, [runs, *filter(None, [catalog])])
     made = validate_runs(read_runs(runs), load_catalog(catalog))
     if predictions is not None:
         write_jsonl(predictions, made.predictions)

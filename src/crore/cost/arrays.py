@@ -40,8 +40,3 @@ def _column(values: list[Any]) -> Any:
 def present(column: Num | Bool) -> bool:
     """True when any candidate has a non-zero entry: absent machinery costs nothing to price."""
     return bool(np.any(column))
-
-
-def length(*columns: Num | Bool) -> int:
-    """Return N, the common length of the columns (1 when all are plain numbers)."""
-    return max(np.size(column) for column in columns)

@@ -90,9 +90,6 @@ class Constants:
         return table[np.asarray(code, dtype=np.intp)]
 
 
-COUNT_PER_STACK = len(FITTED)
-
-
 def count_fitted(constants: Constants) -> int:
     """Return how many numbers were fitted."""
     return sum(np.size(getattr(constants, f.name)) for f in fields(constants))

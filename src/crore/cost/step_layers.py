@@ -151,7 +151,8 @@ def _unfused_core(job: Job, count: Num, heads: Num) -> Iterator[Operation]:
     context = Gemm(m=rows, n=width, k=job.seq_len, groups=batch, half=True)
     yield matmul("attention scores", product, count=count, redo="core")
     kept = (HALF + job.stack.dropout * (1 + HALF)) * scores
-    moved = (2 * HALF + job.stack.dropout * (2 * HALF + 1)) * scores
+    # ALiBi adds its bias to the scores, one more read of the matrix.
+    moved = (2 * HALF + job.stack.dropout * (2 * HALF + 1) + s.alibi * HALF) * scores
     yield memory_pass(
         "softmax and dropout", moved, count, saved_bytes=kept, redo="core", drop="core",
         launches=3.0, backward=1.2, scores=True,

@@ -49,8 +49,6 @@ class StepTime:
 
     step_s: Num
     parts: dict[str, Num]
-    micro_batch_s: Num
-    """One micro-batch on the slowest rank."""
     model_flops: Num
     """Of one step on one GPU, recompute left out."""
     hardware_flops: Num
@@ -193,7 +191,7 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     parts["uneven stages"] = m * np.where(one, 0.0, slowest - layers)
     flops = step_flops(job)
     return StepTime(
-        step_s=step * slow, parts=parts, micro_batch_s=slowest, model_flops=flops[0],
+        step_s=step * slow, parts=parts, model_flops=flops[0],
         hardware_flops=flops[1],
     )  # fmt: skip
 

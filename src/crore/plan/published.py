@@ -19,7 +19,7 @@ from crore.cost.schedules import schedule_code
 from crore.cost.shape import shape_of
 from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
 from crore.cost.step import operations
-from crore.errors import InputError
+from crore.errors import InputError, shown
 from crore.plan.plan import layout_record
 from crore.plan.request import PlanRequest, resolve
 from crore.plan.search import search
@@ -102,7 +102,7 @@ def _recompute(run: PublishedRun) -> float:
 def _offloaded(run: PublishedRun, model: ModelSpec) -> float:
     """Share of layers whose activations go to the host, from "activations of N layers to CPU"."""
     found = re.search(r"activations of (\d+) layers", run.offload or "")
-    return min(int(found[1]) / model.layers, 1.0) if found else 0.0
+    return min(float(found[1]) / model.layers, 1.0) if found else 0.0
 
 
 def job_of(run: PublishedRun, catalog: Catalog) -> Job:
@@ -135,8 +135,16 @@ def job_of(run: PublishedRun, catalog: Catalog) -> Job:
 
 def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
     """Return N predictable runs as one job of `[N]` columns, every unknown resolved."""
-    job = stack_columns([job_of(with_layout(run, catalog), catalog) for run in runs])
+    job = stack_columns([_named_job(run, catalog) for run in runs])
     return with_known_recompute(job, np.array([run.recompute is None for run in runs]))
+
+
+def _named_job(run: PublishedRun, catalog: Catalog) -> Job:
+    completed = with_layout(run, catalog)
+    try:
+        return job_of(completed, catalog)
+    except InputError as error:
+        raise InputError(f"run {shown(run.id)}: {error}") from error
 
 
 def with_known_recompute(job: Job, unknown: NDArray[np.bool_]) -> Job:

@@ -65,7 +65,6 @@ class Question:
     global_batch: int
     tokens: int
     precision: str
-    batch_is_derived: bool
     derived: tuple[str, ...]
     """One sentence per derived number, for the user to check."""
 
@@ -106,7 +105,6 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
         request=request, model=model, shape=shape, accelerator=accelerator, cluster=cluster,
         fabric=fabric, stack=stack_of(request.stack), gpus=gpus, seq_len=seq_len,
         global_batch=batch, tokens=tokens, precision=precision,
-        batch_is_derived=any(line.startswith("global batch") for line in derived),
         derived=tuple(derived),
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from crore.cost import (
 )
 from crore.cost.evidence import calibrated_part
 from crore.cost.memory import FRAGMENTATION, Memory
-from crore.errors import InputError
+from crore.errors import InputError, UnknownName, shown
 from crore.plan.published import NEEDED, jobs_of, predictable
 
 Floats = NDArray[np.float64]
@@ -52,11 +52,11 @@ class Validation:
     scores: dict[str, list[Score]]
     """Grouping -> its groups: family, GPU, size, kind."""
     memory: Score | None
-    ran_and_fit: float
-    """Share of measured runs predicted to fit."""
+    ran_and_fit: float | None
+    """Share of measured runs predicted to fit; None when no run is measured."""
     measured: int
     skipped: list[str]
-    """Runs that do not say what a step computes, by id."""
+    """Runs that do not say what a step computes: id and what it lacks."""
 
 
 def predicted_memory(held: Memory, kinds: Sequence[str | None]) -> Floats:
@@ -71,14 +71,36 @@ def predicted_memory(held: Memory, kinds: Sequence[str | None]) -> Floats:
 def validate_runs(runs: Sequence[PublishedRun], catalog: Catalog) -> Validation:
     """Predict every run that states its step and score those that are scorable and measured.
 
-    Raises UnknownName for a model or GPU the catalogue does not hold, InputError for an empty file.
+    Raises UnknownName for a model or GPU the catalogue does not hold, InputError when no run says
+    what its step computes.
     """
     usable = [run for run in runs if predictable(run)]
-    skipped = [run.id for run in runs if not predictable(run)]
+    skipped = [f"{run.id} lacks {', '.join(_lacks(run))}" for run in runs if _lacks(run)]
     if not usable:
-        raise InputError(f"no run states {', '.join(NEEDED)}; nothing to predict")
+        which = f"run {skipped[0][:120]}" if skipped else "the file holds no run"
+        more = f", {len(skipped) - 1} more like it" if len(skipped) > 1 else ""
+        raise InputError(f"nothing to predict: {which}{more} (needed: {', '.join(NEEDED)})")
+    _check_names(usable, catalog)
     job = jobs_of(usable, catalog)
     return _score_all(usable, skipped, job, _seen(usable, catalog))
+
+
+def _lacks(run: PublishedRun) -> list[str]:
+    return [name for name in NEEDED if getattr(run, name) is None]
+
+
+def _check_names(runs: Sequence[PublishedRun], catalog: Catalog) -> None:
+    """Raise UnknownName with the run's id for a model or GPU that the catalogue does not hold."""
+    first = {(run.model, run.gpu): run.id for run in reversed(runs)}
+    for (model, gpu), run_id in first.items():
+        try:
+            catalog.model(model)
+            catalog.accelerator(gpu)
+        except UnknownName as error:
+            kind = f"{error.kind} in run {shown(run_id)}"
+            raise UnknownName(kind, error.name, error.valid, error.listing) from error
+        except InputError as error:
+            raise InputError(f"run {shown(run_id)}: {error}") from error
 
 
 def _seen(runs: Sequence[PublishedRun], catalog: Catalog) -> NDArray[np.bool_]:
@@ -114,7 +136,7 @@ def _score_all(
             for name, labels in _groups(runs, job).items()
         },
         memory=_memory_score(runs, bytes_per_gpu),
-        ran_and_fit=float(np.mean(fits[scored])) if scored.any() else float("nan"),
+        ran_and_fit=float(np.mean(fits[scored])) if scored.any() else None,
         measured=int(scored.sum()),
         skipped=skipped,
     )

@@ -44,15 +44,16 @@ def _summary(made: Validation) -> list[str]:
             f"peak memory: {m.runs} runs, median |error| {100 * m.median_abs_error:.1f} %, "
             f"p90 {100 * m.p90_abs_error:.1f} %"
         )
+    lines.append(
+        f"{made.measured:,} measured runs, {100 * made.ran_and_fit:.1f} % of them predicted to fit"
+        if made.ran_and_fit is not None
+        else f"0 measured runs, so no score; {len(made.predictions):,} predicted: see --predictions"
+    )
+    if made.skipped:
+        shown = "; ".join(made.skipped[:5]) + ("; …" if len(made.skipped) > 5 else "")
+        lines.append(f"{len(made.skipped):,} runs do not say what a step computes: {shown}")
     if made.measured:
         lines.append(
-            f"{made.measured:,} measured runs, {100 * made.ran_and_fit:.1f} % of them predicted "
-            "to fit"
+            "median, p90: |predicted/measured - 1|; bias: median; in 80 %: inside the 80 % interval"
         )
-    if made.skipped:
-        shown = ", ".join(made.skipped[:5]) + (" …" if len(made.skipped) > 5 else "")
-        lines.append(f"{len(made.skipped):,} runs do not say what a step computes: {shown}")
-    lines.append(
-        "median, p90: |predicted/measured - 1|; bias: median; in 80 %: inside the 80 % interval"
-    )
     return lines
