@@ -261,7 +261,8 @@ def main() -> None:
     medians = [score["median_abs_error"] for score in scores.values()]
     fitted = count_fitted(constants_of(fits[""]))
     print(
-        f"left out: mean of medians {np.mean(medians):.1%}; {fitted} constants, {len(WIDTHS)} widths"
+        f"left out: mean of medians {np.mean(medians):.1%}; "
+        f"{fitted} constants, {len(WIDTHS)} widths"
     )
 
 
