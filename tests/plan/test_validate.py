@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,8 +111,11 @@ def test_a_network_stated_in_the_notes_is_used(runs):
     ],
 )
 def test_a_name_that_the_catalogue_lacks_is_an_error_of_its_run(runs, change, message):
+    odd = replace(runs[0], id="odd", **change)
     with pytest.raises(InputError, match=message):
-        validate_runs([runs[0], replace(runs[0], id="odd", **change)], CATALOG)
+        validate_runs([odd], CATALOG)
+    (reason,) = validate_runs([runs[0], odd], CATALOG).skipped
+    assert re.search(message, reason)
 
 
 def test_runs_that_say_nothing_of_their_step_are_an_error_when_alone(runs):
@@ -140,3 +144,16 @@ def test_the_tables_show_every_family_and_the_misses(made):
         assert score.group in text
     assert "% of them predicted to fit" in text
     assert validation_record(made)["measured"] == 1062
+
+
+def test_one_run_that_cannot_be_predicted_does_not_stop_the_others(runs):
+    odd = [
+        replace(runs[0], id="odd-name", gpu="h100-smx"),
+        replace(runs[0], id="odd-format", gpu="a100-sxm-80gb", precision="nvfp4"),
+        replace(runs[0], id="odd-layout", tp=None, gpus=7, ep=None, global_batch=1),
+    ]
+    made = validate_runs([*odd, runs[0]], CATALOG)
+    assert [row["id"] for row in made.predictions if row["id"] == runs[0].id]
+    assert any("odd-name" in reason for reason in made.skipped)
+    assert any("odd-format" in reason for reason in made.skipped)
+    assert "were not predicted" in render_validation(made)

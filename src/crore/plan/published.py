@@ -19,7 +19,7 @@ from crore.cost.schedules import schedule_code
 from crore.cost.shape import shape_of
 from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
 from crore.cost.step import operations
-from crore.errors import InputError, shown
+from crore.errors import InputError, UnknownName, shown
 from crore.plan.plan import layout_record
 from crore.plan.request import PlanRequest, resolve
 from crore.plan.search import search
@@ -56,9 +56,7 @@ def with_layout(run: PublishedRun, catalog: Catalog) -> PublishedRun:
     )  # fmt: skip
     found = search(resolve(request, catalog))
     if found.layout is None:
-        raise InputError(
-            f"run {run.id}: no layout agrees with what it states; check gpus and batch"
-        )
+        raise InputError("no layout agrees with what it states; check gpus and batch")
     chosen = layout_record(found.layout)
     names = ("micro_batch", "tp", "pp", "cp", "dp", "vpp", "ep", "sequence_parallel")
     return replace(run, **{name: chosen[name] for name in names if getattr(run, name) is None})
@@ -133,18 +131,29 @@ def job_of(run: PublishedRun, catalog: Catalog) -> Job:
     )
 
 
-def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
-    """Return N predictable runs as one job of `[N]` columns, every unknown resolved."""
-    job = stack_columns([_named_job(run, catalog) for run in runs])
+def named_job(run: PublishedRun, catalog: Catalog) -> Job:
+    """Return one predictable run as a job; every error names the run.
+
+    Raises UnknownName for a model or GPU the catalogue does not hold, InputError otherwise.
+    """
+    try:
+        return job_of(with_layout(run, catalog), catalog)
+    except UnknownName as error:
+        kind = f"{error.kind} in run {shown(run.id)}"
+        raise UnknownName(kind, error.name, error.valid, error.listing) from error
+    except InputError as error:
+        raise InputError(f"run {shown(run.id)}: {error}") from error
+
+
+def join_jobs(runs: Sequence[PublishedRun], jobs: Sequence[Job]) -> Job:
+    """Return N jobs as one of `[N]` columns, unknown recompute resolved."""
+    job = stack_columns(list(jobs))
     return with_known_recompute(job, np.array([run.recompute is None for run in runs]))
 
 
-def _named_job(run: PublishedRun, catalog: Catalog) -> Job:
-    completed = with_layout(run, catalog)
-    try:
-        return job_of(completed, catalog)
-    except InputError as error:
-        raise InputError(f"run {shown(run.id)}: {error}") from error
+def jobs_of(runs: Sequence[PublishedRun], catalog: Catalog) -> Job:
+    """Return N predictable runs as one job of `[N]` columns, every unknown resolved."""
+    return join_jobs(runs, [named_job(run, catalog) for run in runs])
 
 
 def with_known_recompute(job: Job, unknown: NDArray[np.bool_]) -> Job:

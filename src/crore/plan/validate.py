@@ -21,8 +21,8 @@ from crore.cost import (
 )
 from crore.cost.evidence import calibrated_part
 from crore.cost.memory import FRAGMENTATION, Memory
-from crore.errors import InputError, UnknownName, shown
-from crore.plan.published import NEEDED, jobs_of, predictable
+from crore.errors import InputError
+from crore.plan.published import NEEDED, join_jobs, named_job, predictable
 
 Floats = NDArray[np.float64]
 SIZES = ((1e9, "under 1B"), (10e9, "1-10B"), (100e9, "10-100B"), (np.inf, "over 100B"))
@@ -71,36 +71,35 @@ def predicted_memory(held: Memory, kinds: Sequence[str | None]) -> Floats:
 def validate_runs(runs: Sequence[PublishedRun], catalog: Catalog) -> Validation:
     """Predict every run that states its step and score those that are scorable and measured.
 
-    Raises UnknownName for a model or GPU the catalogue does not hold, InputError when no run says
-    what its step computes.
+    A run that cannot be predicted (no step stated, a name the catalogue does not hold, a format the
+    part lacks) is listed with the reason and does not stop the others. Raises InputError when none
+    is left.
     """
-    usable = [run for run in runs if predictable(run)]
-    skipped = [f"{run.id} lacks {', '.join(_lacks(run))}" for run in runs if _lacks(run)]
+    usable: list[PublishedRun] = []
+    jobs: list[Job] = []
+    skipped: list[str] = []
+    refusal: InputError | None = None
+    for run in runs:
+        if not predictable(run):
+            skipped.append(f"{run.id} lacks {', '.join(_lacks(run))}")
+            continue
+        try:
+            jobs.append(named_job(run, catalog))
+            usable.append(run)
+        except InputError as error:
+            skipped.append(str(error))
+            refusal = refusal or error
+    if refusal and not usable:
+        raise refusal
     if not usable:
         which = f"run {skipped[0][:120]}" if skipped else "the file holds no run"
         more = f", {len(skipped) - 1} more like it" if len(skipped) > 1 else ""
         raise InputError(f"nothing to predict: {which}{more} (needed: {', '.join(NEEDED)})")
-    _check_names(usable, catalog)
-    job = jobs_of(usable, catalog)
-    return _score_all(usable, skipped, job, _seen(usable, catalog))
+    return _score_all(usable, skipped, join_jobs(usable, jobs), _seen(usable, catalog))
 
 
 def _lacks(run: PublishedRun) -> list[str]:
     return [name for name in NEEDED if getattr(run, name) is None]
-
-
-def _check_names(runs: Sequence[PublishedRun], catalog: Catalog) -> None:
-    """Raise UnknownName with the run's id for a model or GPU that the catalogue does not hold."""
-    first = {(run.model, run.gpu): run.id for run in reversed(runs)}
-    for (model, gpu), run_id in first.items():
-        try:
-            catalog.model(model)
-            catalog.accelerator(gpu)
-        except UnknownName as error:
-            kind = f"{error.kind} in run {shown(run_id)}"
-            raise UnknownName(kind, error.name, error.valid, error.listing) from error
-        except InputError as error:
-            raise InputError(f"run {shown(run_id)}: {error}") from error
 
 
 def _seen(runs: Sequence[PublishedRun], catalog: Catalog) -> NDArray[np.bool_]:

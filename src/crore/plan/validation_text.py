@@ -51,7 +51,7 @@ def _summary(made: Validation) -> list[str]:
     )
     if made.skipped:
         shown = "; ".join(made.skipped[:5]) + ("; …" if len(made.skipped) > 5 else "")
-        lines.append(f"{len(made.skipped):,} runs do not say what a step computes: {shown}")
+        lines.append(f"{len(made.skipped):,} runs were not predicted: {shown}")
     if made.measured:
         lines.append(
             "median, p90: |predicted/measured - 1|; bias: median; in 80 %: inside the 80 % interval"
