@@ -92,3 +92,19 @@ def test_a_stack_with_16_bit_weights_keeps_master_weights_with_its_optimizer():
 def test_an_unknown_stack_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="megatron-2025"):
         stack_of("megatron-2026")
+
+
+@pytest.mark.parametrize(
+    ("software", "year", "stack"),
+    [
+        ("Megatron-LM", 2021, "megatron-2021"),
+        ("Megatron-LM", 2025, "megatron-2025"),
+        ("Megatron-LM", None, "megatron-2025"),
+        ("GPT-NeoX", 2022, "megatron-deepspeed"),
+        ("MosaicML Composer", 2024, "fsdp"),
+        ("JAX, T5X", 2023, "xla"),
+        ("nemotron recipe of Megatron-LM", 2024, "megatron-2025"),
+    ],
+)
+def test_a_bare_name_is_dated_by_its_year(software, year, stack):
+    assert stack_for_software(software, year) == stack

@@ -97,14 +97,13 @@ def stack_of(name: str) -> Stack:
 
 _PATTERNS: Final = (
     ("torchtitan", r"torchtitan"),
-    ("xla", r"maxtext|pax|\bjax\b|\bxla\b"),
-    ("fsdp", r"fsdp|foundry|pytorch|lightning|accelerate|llama-factory|axolotl"),
-    ("nemo", r"nemo|megatron-bridge"),
+    ("xla", r"maxtext|pax|\bjax\b|\bxla\b|t5x|alpa\b|levanter"),
+    ("fsdp", r"fsdp|foundry|composer|pytorch|lightning|accelerate|llama-factory|axolotl|nanotron"),
+    ("nemo", r"\bnemo\b|megatron-bridge"),
     ("megatron-2025", r"transformer ?engine|mcore|megatron-core"),
     ("bigscience-2022", r"megatron-deepspeed 2022|bigscience"),
-    ("megatron-deepspeed", r"deepspeed"),
+    ("megatron-deepspeed", r"deepspeed|gpt-neox"),
     ("megatron-2021", r"megatron-lm (2019|202[0-2])"),
-    ("megatron-2025", r"megatron"),
 )
 FLASH_YEAR: Final = 2023
 """Flash attention reached the Megatron line in 2023 (NVIDIA/Megatron-LM v3.0)."""
