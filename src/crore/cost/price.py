@@ -15,7 +15,7 @@ from crore.cost.operations import Axis, Gemm, Operation
 from crore.cost.step_messages import group_of
 
 TILE = 128
-"""Edge of an output tile; 128 x 128 is what vendor libraries fall back to on every generation."""
+"""Unit of the tile edges; a 128 x 128 area is the unit of a wave's work."""
 ALIGNMENT = 8
 """Elements of 16 bits in the 16-byte units that matrix units load."""
 KERNEL_GAP_S = 2.5e-6
@@ -72,11 +72,12 @@ def rates_of(job: Job, c: Constants) -> Rates:
 
 
 def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
-    """Seconds of `groups` products: waves of 128 x 128 tiles, or the operands' traffic if longer.
+    """Seconds of `groups` products: waves of tiles, or the operands' traffic if that is longer.
 
-    `t = (w + weight·(ceil(w) - w))·(2·128²·k/rate_per_sm + prologue)`, `w = tiles/SMs`. Products
-    with a dimension that is no multiple of 8 elements load in smaller units and run slower.
-    Left out: split-k, tile shapes chosen by shape, cache reuse between products.
+    Tiles of 256 x 128 or, at a lower rate, 128 x 64, whichever end sooner; with `w = tiles/SMs`,
+    `t = (w + weight·(ceil(w) - w))·(2·area·k/rate_per_sm + prologue)`. Products with a dimension
+    that is no multiple of 8 elements load in smaller units and run slower. Left out: split-k, other
+    tile shapes, cache reuse between products.
     """
     batched = present(np.greater(gemm.groups, 1)) and gemm.half
     rate = rates.linear_flops_per_s * (c.grouped_share if gemm.experts else 1.0)

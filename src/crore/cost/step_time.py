@@ -146,54 +146,75 @@ def step_time(job: Job, c: Constants, ops: list[Operation] | None = None) -> Ste
     return combine(job, total, c)
 
 
-def combine(job: Job, total: Tally, c: Constants) -> StepTime:
-    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers."""
-    layout, shape, stack = job.layout, job.shape, job.stack
-    exposed = exposed_messages(job, total, c)
-    device = total.compute + sum(exposed.values())
-    launch_s = c.by_stack("host_launch_s", stack.code)
-    launch_s = launch_s + stack.launch_blocking * c.blocking_launch_s
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stages:
+    """Seconds of one micro-batch on the pipeline's ranks, host and device together."""
+
+    layers: Num
+    """The fullest stage without the ends."""
+    slowest: Num
+    whole: Num
+    """All stages one after the other."""
+    waiting: Num
+    """Of the fullest stage (of the model, where there is one), waiting for the host."""
+
+
+def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
+    """Return the times of a pipeline's ranks: `ceil` of the layers each, the rest on the last."""
+    layout, layer_count, block = job.layout, job.shape.layers, job.stack.launch_blocking
+    launch_s = c.by_stack("host_launch_s", job.stack.code) + block * c.blocking_launch_s
+    device = total.compute + exposed_s
     host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
-    full = layers_per_stage(layout, shape.layers)
-    left = np.clip(shape.layers - full * (layout.pp - 1), 0.0, full) / full
-    ends, block = total.first + total.last, stack.launch_blocking
-    end_host = total.end_launches * launch_s
-    layers = host_and_device(device, host, block)
-    whole_model = host_and_device(device + ends, host + end_host, block)
-    last = host_and_device(device * left + total.last, host * left + end_host, block)
+    ends, end_host = total.first + total.last, total.end_launches * launch_s
+    full = layers_per_stage(layout, layer_count)
+    left = np.clip(layer_count - full * (layout.pp - 1), 0.0, full) / full
     one = np.equal(layout.pp, 1)
+    layers = host_and_device(device, host, block)
+    alone = host_and_device(device + ends, host + end_host, block)
     first = host_and_device(device + total.first, host, block)
-    slowest = np.where(one, whole_model, np.maximum(first, last))
-    whole = np.where(
-        one, whole_model, layers * np.maximum(shape.layers / full - 1 - left, 0) + first + last
+    last = host_and_device(device * left + total.last, host * left + end_host, block)
+    middle = layers * np.maximum(layer_count / full - 1 - left, 0)
+    waiting = np.where(one, alone - device - ends, layers - device)
+    return Stages(
+        layers=layers,
+        slowest=np.where(one, alone, np.maximum(first, last)),
+        whole=np.where(one, alone, middle + first + last),
+        waiting=np.maximum(waiting, 0.0),
     )
+
+
+def idle_s(job: Job, total: Tally, at: Stages) -> Num:
+    """Return the pipeline's bubble: the schedule's share of the other stages' mean times."""
+    layout = job.layout
+    mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
     busy = total.compute + 1e-30
-    mean_other = (whole - slowest) / np.maximum(layout.pp - 1, 1.0)
     forward = mean_other * (total.forward + total.recompute) / busy
     weight = mean_other * total.weight / busy
     inputs = mean_other - forward - weight
-    bubble = bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
+    return bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
+
+
+def combine(job: Job, total: Tally, c: Constants) -> StepTime:
+    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers."""
+    exposed = exposed_messages(job, total, c)
+    at = stages(job, total, sum(exposed.values()), c)
     m = job.micro_batches
+    bubble = idle_s(job, total, at)
     data = sum(total.step.values(), start=np.asarray(0.0))
-    data_s = hide(data, slowest, stack.dp_overlap, c)
-    running = m * slowest
-    step = running + bubble + data_s + total.optimizer + c.host_step_s
-    slow = barrier_slowdown(layout.gpus)
-    parts = _parts(job, total, exposed, m)
-    waiting = np.where(one, whole_model - device - ends, layers - device)
-    parts["host"] = m * np.maximum(waiting, 0.0)
-    parts |= {
+    data_s = hide(data, at.slowest, job.stack.dp_overlap, c)
+    once = total.optimizer + c.host_step_s
+    step = m * at.slowest + bubble + data_s + once
+    slow = barrier_slowdown(job.layout.gpus)
+    parts = _parts(job, total, exposed, m) | {
+        "host": m * at.waiting,
         "bubble": bubble,
         "dp": data_s + m * exposed["dp"],
-        "optimizer": total.optimizer + c.host_step_s,
+        "optimizer": once,
         "stragglers": (slow - 1) * step,
+        "uneven stages": m * np.where(np.equal(job.layout.pp, 1), 0.0, at.slowest - at.layers),
     }
-    parts["uneven stages"] = m * np.where(one, 0.0, slowest - layers)
-    flops = step_flops(job)
-    return StepTime(
-        step_s=step * slow, parts=parts, model_flops=flops[0],
-        hardware_flops=flops[1],
-    )  # fmt: skip
+    model, hardware = step_flops(job)
+    return StepTime(step_s=step * slow, parts=parts, model_flops=model, hardware_flops=hardware)
 
 
 def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str, Num]:
