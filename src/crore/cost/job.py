@@ -104,8 +104,19 @@ class Job:
         """True where selective recompute keeps attention and redoes every second product."""
         return np.less(self.stack.selective_kept, 1)
 
+    @cached_property
+    def _shares(self) -> dict[tuple[str, str, str], Num]:
+        """Shares by question, mode and kind: a hundred operations ask few distinct ones."""
+        return {}
+
     def redo_share(self, op: Operation) -> Num:
         """Share of an operation's executions that run again before the backward pass."""
+        key = ("redo", op.redo, op.kind)
+        if key not in self._shares:
+            self._shares[key] = self._redo_share(op)
+        return self._shares[key]
+
+    def _redo_share(self, op: Operation) -> Num:
         share = self.redo_layer
         if op.redo == "light":
             share = share + np.equal(self.layout.recompute, LIGHT)
@@ -123,6 +134,12 @@ class Job:
         them again, and part of the other saved tensors (pytorch/torchtitan policy op; MaxText
         save_dot_except_mlp).
         """
+        key = ("kept", op.drop, op.kind)
+        if key not in self._shares:
+            self._shares[key] = self._kept_share(op)
+        return self._shares[key]
+
+    def _kept_share(self, op: Operation) -> Num:
         dropped = self.redo_layer
         if op.drop == "light":
             dropped = dropped + np.equal(self.layout.recompute, LIGHT)
