@@ -54,8 +54,13 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def read_jsonl(path: Path) -> list[Record]:
     """Read one JSON object per line, blank lines skipped; an error names the line."""
+    return [parse_object(text, f"{path}:{number}") for number, text in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file that are not blank, each with its number from 1."""
     lines = enumerate(read_text(path).split("\n"), start=1)
-    return [parse_object(text, f"{path}:{number}") for number, text in lines if text.strip()]
+    return [(number, line) for number, line in lines if line.strip()]
 
 
 def read_toml(path: Path) -> Record:

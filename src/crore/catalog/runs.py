@@ -10,7 +10,7 @@ from typing import Any
 
 from crore.catalog.rows import MAX_WHOLE
 from crore.errors import InputError, UnknownName, shown
-from crore.io import parse_object, read_text
+from crore.io import numbered_lines, parse_object
 
 Json = Any  # what json.loads returns
 _RANGES: Mapping[str, tuple[float, float]] = {"step_time_s": (1e-9, 1e12)}
@@ -104,8 +104,8 @@ def read_runs(path: Path) -> list[PublishedRun]:
     InputError names the line that is not JSON, misses `id`, `model`, `gpu` or `gpus`, or holds a
     value of the wrong kind; UnknownName names the nearest key to one that is not in the schema.
     """
-    lines = enumerate(read_text(path).split("\n"), start=1)
-    return [_read_line(f"{path.name[:60]} line {n}", line) for n, line in lines if line.strip()]
+    name = path.name[:60]
+    return [_read_line(f"{name} line {n}", line) for n, line in numbered_lines(path)]
 
 
 def _read_line(where: str, line: str) -> PublishedRun:

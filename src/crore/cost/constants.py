@@ -6,18 +6,18 @@ listed by stack, in the order of `stack.FITTED`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crore.catalog.load import DATA
 from crore.cost.arrays import Num
 from crore.cost.stack import FITTED
+from crore.io import read_toml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class Constants:
     wave_weight: float
     """How much of the last, partly filled wave of tiles is paid (0 none, 1 all)."""
     small_tile_share: float
-    """Of a 256 x 128 tile's rate, what a 128 x 128 tile sustains."""
+    """Of a 256 x 128 tile's rate, what a 128 x 64 tile sustains."""
     tile_prologue_s: float
     """Start-up of one tile."""
     batched_share: float
@@ -107,8 +107,7 @@ def constants_from(rows: Mapping[str, Mapping[str, Any]]) -> Constants:
 @cache
 def fitted_rows() -> Mapping[str, Any]:
     """Return the shipped data file, parsed."""
-    text = files("crore.catalog").joinpath("data/fitted.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return read_toml(DATA / "fitted.toml")
 
 
 @cache

@@ -45,6 +45,17 @@ class Job:
         return weights(self.shape)
 
     @cached_property
+    def gradient_bytes(self) -> Num:
+        """Gradient buffer bytes per parameter: the job's own, or else the stack's."""
+        return np.where(np.less(self.grad_bytes, 0), self.stack.grad_bytes, self.grad_bytes)
+
+    @cached_property
+    def state_bytes(self) -> Num:
+        """Optimizer state bytes per parameter: the job's own, or else the stack's."""
+        own = self.optimizer_bytes
+        return np.where(np.less(own, 0), self.stack.optimizer_bytes, own)
+
+    @cached_property
     def context_len(self) -> Num:
         """Tokens of the sequence that attention reaches over."""
         whole = np.equal(self.document_len, 0)
@@ -156,8 +167,3 @@ class Job:
         """Routed tokens one rank's experts process per micro-batch."""
         routed = self.tokens * self.shape.topk / self.layout.tp * self.layout.etp
         return routed * self.imbalance
-
-    @cached_property
-    def shard(self) -> Num:
-        """Ranks over which fully sharded weights are split (1 below ZeRO-3)."""
-        return np.where(np.equal(self.layout.zero, 3), self.layout.dp_shard, 1.0)

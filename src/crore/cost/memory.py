@@ -9,7 +9,6 @@ import numpy as np
 
 from crore.cost.arrays import Num
 from crore.cost.job import Job
-from crore.cost.layout import layers_per_stage
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight, weight_copies
 from crore.cost.step_ends import FLOAT, expert_data_ranks, stage_weights
@@ -19,8 +18,6 @@ CONTEXT_BYTES: Final = 2.0e9
 """CUDA context and NCCL buffers, outside the allocator: the middle of the usual 1-3 GB."""
 FRAGMENTATION: Final = 0.05
 """Reserved over allocated, less one: the middle of the 3-8 % that caching allocators lose."""
-USABLE: Final = 1.0
-"""Of the memory printed on the data sheet, what a process can take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +33,7 @@ class Memory:
     @property
     def fits(self) -> Num:
         """True where the peak is within the card's memory."""
-        return np.less_equal(self.peak_bytes, self.capacity_bytes * USABLE)
+        return np.less_equal(self.peak_bytes, self.capacity_bytes)
 
 
 def state_parts(job: Job) -> dict[str, Num]:
@@ -51,11 +48,9 @@ def state_parts(job: Job) -> dict[str, Num]:
     shard = layout.dp_shard * layout.cp
     expert_shard = np.minimum(expert_data_ranks(job), shard * layout.tp)
     full = np.equal(zero, 3)
-    own = np.where(np.less(job.grad_bytes, 0), stack.grad_bytes, job.grad_bytes)
-    states = np.where(np.less(job.optimizer_bytes, 0), stack.optimizer_bytes, job.optimizer_bytes)
     # Training in 32 bits needs no second copy of the weights.
     wide = np.greater(job.machine.element_scale, 1)
-    states = states - wide * FLOAT * np.less(stack.weight_bytes, FLOAT)
+    states = job.state_bytes - wide * FLOAT * np.less(stack.weight_bytes, FLOAT)
     weight_bytes = np.where(wide, FLOAT, stack.weight_bytes)
     # Master weights that are the weights themselves (fully sharded, 32 bits) are held only once;
     # a stack that keeps 16-bit weights has its 32-bit copy among the optimizer states.
@@ -68,12 +63,13 @@ def state_parts(job: Job) -> dict[str, Num]:
         rows = np.ceil(plain / np.where(cut, shard, 1.0))
         return bytes_each * (rows + np.ceil(experts / np.where(cut, expert_shard, 1.0)))
 
-    layer = (plain + experts) / layers_per_stage(layout, job.shape.layers)
+    layer = (plain + experts) / job.stage_layers
     element = HALF * job.machine.element_scale
     gathered = full * layer * (element * (1 + layout.prefetch) + FLOAT)
     return {
         "weights": held(weight_bytes, 3) * copies,
-        "gradients": held(own, 2) + stack.gradient_copy_bytes * sharded * (plain + experts),
+        "gradients": held(job.gradient_bytes, 2)
+        + stack.gradient_copy_bytes * sharded * (plain + experts),
         "optimizer": held(states, 1) * (1 - layout.offload_optimizer),
         "gathered layers": gathered,
     }
@@ -96,10 +92,10 @@ def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
         elif op.stage == "layer":
             kept = kept + held * job.kept_share(op)
             whole = whole + held
-    layers = layers_per_stage(job.layout, job.shape.layers)
     boundary = job.stack.keeps_outputs * np.greater(job.layout.pp, 1)
-    inputs = HALF * job.narrow_tokens * job.shape.hidden * (layers * job.redo_layer + boundary)
-    return kept + inputs, whole / layers, loss
+    whole_inputs = job.stage_layers * job.redo_layer + boundary
+    inputs = HALF * job.narrow_tokens * job.shape.hidden * whole_inputs
+    return kept + inputs, whole / job.stage_layers, loss
 
 
 def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
+from crore.catalog.load import DATA
 from crore.cost.arrays import Num
 from crore.errors import UnknownName
+from crore.io import read_toml
 
 FITTED: Final = ("megatron-2021", "megatron-2025", "fsdp", "xla")
 """Stacks with speeds of their own, in the order of the fitted columns."""
@@ -68,8 +68,7 @@ _NUMBERS: Final = (
 @cache
 def stack_rows() -> Mapping[str, Mapping[str, Any]]:
     """Return the shipped rows by name."""
-    text = files("crore.catalog").joinpath("data/stacks.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return read_toml(DATA / "stacks.toml")
 
 
 def stack_of(name: str) -> Stack:
@@ -88,11 +87,8 @@ def stack_of(name: str) -> Stack:
         flash_native=float(attention == "flash-3"),
         narrow_saves=float(row["cores"] == "megatron"),
         expert_tp=float(row["expert_tp_default"]),
-        **{
-            key: float(row[key])
-            for key in _NUMBERS
-        },
-    )  # fmt: skip
+        **{key: float(row[key]) for key in _NUMBERS},
+    )
 
 
 _PATTERNS: Final = (

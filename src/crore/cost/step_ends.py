@@ -69,8 +69,7 @@ def accumulation(job: Job) -> Iterator[Operation]:
     if not present(job.stack.accumulate_bytes):
         return
     plain, experts, _ = local_weights(job)
-    own = np.where(np.less(job.grad_bytes, 0), job.stack.grad_bytes, job.grad_bytes)
-    per_weight = job.stack.accumulate_bytes - 2 * (FLOAT - own)
+    per_weight = job.stack.accumulate_bytes - 2 * (FLOAT - job.gradient_bytes)
     whole = np.not_equal(job.layout.zero, 3) * np.greater(job.stack.accumulate_bytes, 0)
     yield Operation(
         name="gradient accumulation", kind="memory", phase="backward", redo="never",
@@ -81,18 +80,17 @@ def accumulation(job: Job) -> Iterator[Operation]:
 def optimizer_operations(job: Job) -> Iterator[Operation]:
     """Yield the optimizer step: states and gradient read, states and weights written."""
     plain, experts = stage_weights(job)
-    layout, stack = job.layout, job.stack
-    states = np.where(np.less(job.optimizer_bytes, 0), stack.optimizer_bytes, job.optimizer_bytes)
+    layout = job.layout
     sharded = np.greater_equal(layout.zero, 1)
     dp = np.where(sharded, layout.dp_shard * layout.cp, 1.0)
     expert_dp = np.where(sharded, expert_data_ranks(job), 1.0)
     elements = plain / dp + experts / expert_dp
-    moved = elements * (2 * states + FLOAT + stack.weight_bytes + HALF)
+    moved = elements * (2 * job.state_bytes + FLOAT + job.stack.weight_bytes + HALF)
     yield Operation(
         name="optimizer", kind="optimizer", stage="rank", phase="step", repeat="step",
         bytes_moved=moved, launches=40.0,
     )  # fmt: skip
-    host = elements * states * layout.offload_optimizer
+    host = elements * job.state_bytes * layout.offload_optimizer
     if present(host):
         yield Operation(
             name="optimizer states to host and back", kind="transfer", stage="rank", phase="step",

@@ -14,7 +14,6 @@ from crore.cost.arrays import Num, present
 from crore.cost.collectives import Group
 from crore.cost.constants import Constants
 from crore.cost.job import Job
-from crore.cost.layout import layers_per_stage
 from crore.cost.operations import Axis, Operation
 from crore.cost.schedules import transfers
 from crore.cost.step_ends import expert_data_ranks, local_weights, stage_weights
@@ -80,7 +79,7 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
     if not present(sharded):
         return
     plain, experts = stage_weights(job)
-    layers = layers_per_stage(layout, job.shape.layers)
+    layers = job.stage_layers
     buffer = HALF * (plain + experts) / layers
     gradients = buffer / HALF * job.stack.reduce_bytes
     count = layers * sharded

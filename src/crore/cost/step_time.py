@@ -9,7 +9,7 @@ import numpy as np
 from crore.cost.arrays import Num, present
 from crore.cost.constants import Constants
 from crore.cost.job import Job
-from crore.cost.layout import SELECTIVE, layers_per_stage
+from crore.cost.layout import SELECTIVE
 from crore.cost.operations import Operation
 from crore.cost.price import Pricer
 from crore.cost.schedules import bubble_s
@@ -166,7 +166,7 @@ def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
     device = total.compute + exposed_s
     host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
     ends, end_host = total.first + total.last, total.end_launches * launch_s
-    full = layers_per_stage(layout, layer_count)
+    full = job.stage_layers
     left = np.clip(layer_count - full * (layout.pp - 1), 0.0, full) / full
     one = np.equal(layout.pp, 1)
     layers = host_and_device(device, host, block)

@@ -21,7 +21,7 @@ LOW_GOODPUT = 0.5
 
 
 def render(plan: Plan) -> str:
-    """Return the plan as lines of at most 100 columns."""
+    """Return the plan as lines of at most 120 columns."""
     blocks = [_verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan)]
     blocks += [_failures(plan), _why(plan)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
