@@ -41,6 +41,8 @@ class Schedule:
     """Copies of the stage's weights on a rank (DualPipe 2)."""
     transfers: float
     """Stage-boundary messages per micro-batch and direction on a rank, over 1F1B's one."""
+    fill_stages: float
+    """Micro-batches per stage that the bubble's formula needs: fewer leave the pipe part empty."""
     runs_on: tuple[str, ...]
     """Who can execute it."""
     source: str
@@ -57,12 +59,14 @@ def _row(
     busy: float = 1.0,
     copies: float = 1.0,
     transfers: float = 1.0,
+    fill: float = 0.0,
 ) -> Schedule:
     return Schedule(
         name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
         busy_stages=busy, virtual_chunks=chunks, in_flight_all=name == "gpipe",
         in_flight_stages=flight[0], in_flight_extra=flight[1], weight_copies=copies,
-        transfers=transfers, runs_on=runs_on, source=source,
+        transfers=transfers, fill_stages=fill,
+        runs_on=runs_on, source=source,
     )  # fmt: skip
 
 
@@ -73,15 +77,17 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     _row("1f1b", (1, 1, 1), 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473"),
     _row("interleaved", (1, 1, 1), 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473",
          transfers=0),
-    _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB),
-    _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB),
-    _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB, transfers=2),
+    _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB,
+         fill=1),
+    _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2),
+    _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB, transfers=2,
+         fill=2),
     # Their B is the whole backward and F&B, two passes overlapped, lasts as long as both:
     # (p/2 - 1)(F&B + B - 3W) = (p - 2)(F/2 + B - W/2) in our B. DualPipeV cuts 2p half stages.
     _row("dualpipe", (0.5, 1, -0.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
-         busy=2.0, copies=2.0, transfers=2),
+         busy=2.0, copies=2.0, transfers=2, fill=2),
     _row("dualpipe-v", (0.5, 1, -0.5), 2, (1, 0.5), (_TORCH, "deepseek-ai/DualPipe"),
-         "github deepseek-ai/DualPipe README", transfers=2),
+         "github deepseek-ai/DualPipe README", transfers=2, fill=2),
 )  # fmt: skip
 SCHEDULE_NAMES: Final = tuple(schedule.name for schedule in SCHEDULES)
 
@@ -126,6 +132,19 @@ def in_flight(code: Num, pp: Num, vpp: Num, micro_batches: Num) -> Num:
 def weight_copies(code: Num, pp: Num) -> Num:
     """Return copies of a stage's weights a rank holds."""
     return np.where(np.equal(pp, 1), 1.0, _pick("weight_copies", code))
+
+
+def least_micro_batches(code: Num, pp: Num) -> Num:
+    """Return the micro-batches from which on a schedule's bubble formula holds.
+
+    torch's ZBV schedule runs at least `2p - 1`, DualPipe asks for `2p` (their sources).
+    """
+    return _pick("fill_stages", code) * pp
+
+
+def chunks_per_rank(code: Num, vpp: Num) -> Num:
+    """Return model chunks on a rank: two in V shapes, else the layout's own."""
+    return np.maximum(_pick("virtual_chunks", code), vpp)
 
 
 def transfers(code: Num, vpp: Num) -> Num:

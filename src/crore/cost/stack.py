@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Final
 
@@ -71,15 +71,19 @@ def stack_rows() -> Mapping[str, Mapping[str, Any]]:
     return read_toml(DATA / "stacks.toml")
 
 
+def _row_of(name: str) -> Mapping[str, Any]:
+    rows = stack_rows()
+    if name not in rows:
+        raise UnknownName("stack", name, rows)
+    return rows[name]
+
+
 def stack_of(name: str) -> Stack:
     """Return a stack's traits as plain floats.
 
     Raises UnknownName for a name the catalogue does not hold.
     """
-    rows = stack_rows()
-    if name not in rows:
-        raise UnknownName("stack", name, rows)
-    row = rows[name]
+    row = _row_of(name)
     attention = row["attention"]
     return Stack(
         code=float(FITTED.index(row.get("speeds_of", name))),
@@ -91,6 +95,31 @@ def stack_of(name: str) -> Stack:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Abilities:
+    """What a plan for a stack may use; facts of its code, as the catalogue lists them."""
+
+    title: str
+    schedules: tuple[str, ...]
+    zero: tuple[int, ...]
+    """ZeRO stages it can run."""
+    axes: tuple[str, ...]
+    """Parallel axes beside data parallelism, among tp, pp, cp, ep."""
+    offload: tuple[str, ...]
+    """What it can keep in host memory: optimizer, activations."""
+    recovery: tuple[str, ...]
+    """How it survives a failure: disk, peer, quorum, islands."""
+    source: str
+
+
+def abilities_of(name: str) -> Abilities:
+    """Return what a stack can execute; UnknownName for a name the catalogue does not hold."""
+    row = _row_of(name)
+    lists = {f.name: tuple(row[f.name]) for f in fields(Abilities) if f.name not in _TEXT}
+    return Abilities(title=row["title"], source=row["source"], **lists)
+
+
+_TEXT: Final = ("title", "source")
 _PATTERNS: Final = (
     ("torchtitan", r"torchtitan"),
     ("xla", r"maxtext|pax|\bjax\b|\bxla\b|t5x|alpa\b|levanter"),

@@ -72,11 +72,13 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
     """Yield fully sharded gathers (each pass) and gradient scatters (each micro-batch).
 
     A layer gathered for its backward pass is recomputed from the same weights (arXiv 1910.02054
-    §7.2.2: three volumes a step). Context ranks hold shards like data ranks.
+    §7.2.2: three volumes a step). Context ranks hold shards like data ranks. ZeRO-2 holds no whole
+    gradients, so it scatters them every micro-batch too.
     """
     layout = job.layout
-    sharded = np.equal(layout.zero, 3) & np.greater(layout.dp_shard * layout.cp, 1)
-    if not present(sharded):
+    several = np.greater(layout.dp_shard * layout.cp, 1)
+    sharded, scattered = (np.greater_equal(layout.zero, z) & several for z in (3, 2))
+    if not present(scattered):
         return
     plain, experts = stage_weights(job)
     layers = job.stage_layers
@@ -88,40 +90,56 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
     )
     yield _message("shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward")
     yield _message(
-        "gradient scatter", "dp_shard", "reduce_scatter", gradients, count, phase="backward"
-    )
+        "gradient scatter", "dp_shard", "reduce_scatter", gradients, layers * scattered,
+        phase="backward",
+    )  # fmt: skip
 
 
 def step_messages(job: Job) -> Iterator[Operation]:
-    """Yield what data parallelism sends once per step: gradients out, weights back."""
+    """Yield what data parallelism sends once per step: gradients out, weights back.
+
+    Shards are scattered and gathered inside a group of `dp_shard`; replicas of such groups, worlds of
+    an island among them, then reduce each shard across.
+    """
     layout = job.layout
     plain, experts = stage_weights(job)
-    dp = layout.dp * layout.cp
-    whole = np.not_equal(layout.zero, 3)
-    optimizer_sharded = np.greater_equal(layout.zero, 1)
-    reduce_bytes, expert_dp = job.stack.reduce_bytes, expert_data_ranks(job)
-    for name, elements, ranks in (("", plain, dp), ("expert ", experts, expert_dp)):
-        if not present(elements):
-            continue
-        count = np.greater(ranks, 1) * whole * np.greater(elements, 0) * 1.0
-        axis: Axis = "dp_replicate" if name == "" else "ep"
-        gradients, weights = elements * reduce_bytes, elements * HALF
-        yield _step(
-            f"{name}gradient reduce-scatter", axis, "reduce_scatter", gradients,
-            count * optimizer_sharded,
-        )  # fmt: skip
-        yield _step(f"{name}weight all-gather", axis, "all_gather", weights,
-                    count * optimizer_sharded)  # fmt: skip
-        yield _step(f"{name}gradient all-reduce", axis, "all_reduce", gradients,
-                    count * (1 - optimizer_sharded))  # fmt: skip
-    hybrid = np.greater(layout.dp_replicate, 1) & np.equal(layout.zero, 3)
-    if present(hybrid):
-        shard = (plain + experts) / layout.dp_shard * reduce_bytes
-        yield _step("replica all-reduce", "dp_replicate", "all_reduce", shard, hybrid * 1.0)
+    reduce_bytes = job.stack.reduce_bytes
+    data: tuple[Axis, Axis] = ("dp_shard", "dp_replicate")
+    yield from _data_messages(job, "", plain, layout.dp_shard * layout.cp, data)
+    yield from _data_messages(job, "expert ", experts, expert_data_ranks(job), ("ep", "ep"))
+    replicas = np.greater(layout.dp_replicate, 1) & np.greater_equal(layout.zero, 1)
+    if present(replicas):
+        # ZeRO-1 and 2 reduce experts over all their ranks at once, above.
+        held = plain + experts * np.equal(layout.zero, 3)
+        shard = held / layout.dp_shard * reduce_bytes
+        yield _step("replica all-reduce", "dp_replicate", "all_reduce", shard, replicas * 1.0)
     tied = np.greater(layout.pp, 1) * job.shape.tied
     if present(tied):
         table = local_weights(job)[2] * reduce_bytes
         yield _step("tied table exchange", "pp", "p2p", 2 * table, tied)
+
+
+def _data_messages(
+    job: Job, name: str, elements: Num, ranks: Num, axes: tuple[Axis, Axis]
+) -> Iterator[Operation]:
+    """Yield scatter and gather (axis one), or the plain all-reduce of ZeRO-0 (axis two)."""
+    if not present(elements):
+        return
+    zero, held = job.layout.zero, np.greater(elements, 0) * 1.0
+    several, gradients = np.greater(ranks, 1) * held, elements * job.stack.reduce_bytes
+    everyone = np.greater(job.layout.dp * job.layout.cp, 1) * held if axes[0] != "ep" else several
+    yield _step(
+        f"{name}gradient reduce-scatter", axes[0], "reduce_scatter", gradients,
+        several * np.equal(zero, 1),
+    )  # fmt: skip
+    yield _step(
+        f"{name}weight all-gather", axes[0], "all_gather", elements * HALF,
+        several * (np.equal(zero, 1) | np.equal(zero, 2)),
+    )  # fmt: skip
+    yield _step(
+        f"{name}gradient all-reduce", axes[1], "all_reduce", gradients,
+        everyone * np.equal(zero, 0),
+    )  # fmt: skip
 
 
 def _message(
@@ -161,9 +179,9 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = Fal
     if expert_step:
         ranks, stride = expert_data_ranks(job), layout.ep * layout.etp
     if axis == "dp_replicate" and not expert_step:
-        hybrid = np.equal(layout.zero, 3)
-        ranks = np.where(hybrid, layout.dp_replicate, ranks)
-        stride = np.where(hybrid, tp * cp * layout.dp_shard, stride)
+        sharded = np.greater_equal(layout.zero, 1)
+        ranks = np.where(sharded, layout.dp_replicate, ranks)
+        stride = np.where(sharded, tp * cp * layout.dp_shard, stride)
     inner = np.minimum(np.maximum(np.floor(machine.domain_size / stride), 1.0), ranks)
     return Group(
         ranks=ranks,

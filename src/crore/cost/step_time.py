@@ -48,6 +48,8 @@ class StepTime:
     """Seconds of one optimizer step and where they go; the parts add up to the step."""
 
     step_s: Num
+    micro_batch_s: Num
+    """One micro-batch on the slowest stage, waiting for stragglers included."""
     parts: dict[str, Num]
     model_flops: Num
     """Of one step on one GPU, recompute left out."""
@@ -214,7 +216,10 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
         "uneven stages": m * np.where(np.equal(job.layout.pp, 1), 0.0, at.slowest - at.layers),
     }
     model, hardware = step_flops(job)
-    return StepTime(step_s=step * slow, parts=parts, model_flops=model, hardware_flops=hardware)
+    return StepTime(
+        step_s=step * slow, micro_batch_s=at.slowest * slow, parts=parts, model_flops=model,
+        hardware_flops=hardware,
+    )  # fmt: skip
 
 
 def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str, Num]:

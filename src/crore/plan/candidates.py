@@ -1,0 +1,91 @@
+"""Candidates as columns: a layout of one island, and how many islands and worlds there are.
+
+Every field is a float or `[N]`, one entry per candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost.arrays import Num
+from crore.cost.layout import Layout
+
+Columns = TypeVar("Columns")
+Index = NDArray[np.intp] | NDArray[np.bool_] | slice | int
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """What is chosen: the layout inside an island, its worlds, the islands, their batch."""
+
+    layout: Layout
+    """Of one island; worlds are data-parallel replicas of each other, in `dp_replicate`."""
+    islands: Num
+    """Islands joined by outer steps; 1 for a run in step everywhere."""
+    worlds: Num
+    """torch.distributed worlds in one island."""
+    batch: Num
+    """Sequences per step of one island."""
+
+
+def size(candidates: Candidates) -> int:
+    """Return how many candidates there are."""
+    return int(np.size(candidates.layout.tp))
+
+
+def take(record: Columns, index: Index) -> Columns:
+    """Select candidates of any record of columns; plain numbers stay as they are."""
+    return _each(record, lambda value: value[index] if isinstance(value, np.ndarray) else value)
+
+
+def repeated(record: Columns, counts: NDArray[np.intp]) -> Columns:
+    """Write each candidate `counts` times."""
+    return _each(
+        record, lambda value: np.repeat(value, counts) if isinstance(value, np.ndarray) else value
+    )
+
+
+def compact(record: Columns) -> Columns:
+    """Turn columns that are the same everywhere into plain numbers: absent machinery costs nothing.
+
+    The cost model leaves out operations whose count is zero everywhere.
+    """
+    return _each(record, _uniform)
+
+
+def joined(records: Sequence[Columns], sizes: Sequence[int]) -> Columns:
+    """Write records of columns one below the other."""
+    first: Any = records[0]
+    parts = {f.name: [getattr(record, f.name) for record in records] for f in fields(first)}
+    return replace(first, **{name: _below(values, sizes) for name, values in parts.items()})
+
+
+def _below(values: list[Any], sizes: Sequence[int]) -> Any:
+    if is_dataclass(values[0]):
+        return joined(values, sizes)
+    return np.concatenate(
+        [np.broadcast_to(value, (count,)) for value, count in zip(values, sizes, strict=True)]
+    )
+
+
+def _uniform(value: Any) -> Any:
+    if not isinstance(value, np.ndarray) or not value.size:
+        return value
+    first = value.flat[0]
+    return float(first) if bool(np.all(value == first)) else value
+
+
+def _each(record: Any, change: Any) -> Any:
+    """Apply `change` to every column, those of nested records included."""
+    new = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        new[field.name] = _each(value, change) if is_dataclass(value) else change(value)
+    return replace(record, **new)
