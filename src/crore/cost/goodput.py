@@ -1,4 +1,4 @@
-"""Share of the time a synchronous world makes progress when any failure restarts all of it."""
+"""Share of the time a world makes progress when its GPUs fail: restarted whole, or going on."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ PEER_MEMORY: Final = (0.05, 30.0)
 """The same from a peer's memory with hot spares (Gemini, SOSP 2023, best case)."""
 
 
-def mean_time_between_failures_s(gpus: Num) -> Num:
-    """Seconds between failures anywhere in the world: `1/(hazard·N)`; 18.2 s at ten million."""
-    return 1.0 / (HAZARD_PER_GPU_S * gpus)
+def mean_time_between_failures_s(gpus: Num, hazard: Num = 1.0) -> Num:
+    """Seconds between failures anywhere in the world: `1/(κ·λ·N)`; 18.2 s at ten million.
+
+    `hazard` is κ, the failure rate over that of Llama 3's cluster (`HAZARD_PER_GPU_S`).
+    """
+    return 1.0 / (HAZARD_PER_GPU_S * hazard * gpus)
 
 
-def restart_goodput(gpus: Num, checkpoint_s: float, restart_s: float) -> Num:
+def restart_goodput(gpus: Num, checkpoint_s: Num, restart_s: Num, hazard: Num = 1.0) -> Num:
     """Goodput at the best checkpoint interval, exact for exponential failures (Daly 2006).
 
     `tau / (M·e^(R/M)·(e^((tau+C)/M) - 1))`, with `tau = M(1 + W0(-e^(-(1+C/M))))` found by Newton's
     method on the optimality condition `(1 - x)·e^(x + C/M) = 1`, `x = tau/M`.
     """
-    mtbf = np.asarray(mean_time_between_failures_s(gpus), dtype=float)
+    mtbf = np.asarray(mean_time_between_failures_s(gpus, hazard), dtype=float)
     cost = checkpoint_s / mtbf
     x = np.minimum(np.sqrt(2 * cost), 0.999)
     for _ in range(60):
@@ -37,3 +40,23 @@ def restart_goodput(gpus: Num, checkpoint_s: float, restart_s: float) -> Num:
     with np.errstate(over="ignore"):
         goodput: Num = x / (np.exp(restart_s / mtbf) * np.expm1(x + cost))
     return goodput
+
+
+def availability(world_gpus: Num, absent_s: Num, hazard: Num = 1.0) -> Num:
+    """Share of the time a world of `world_gpus` is there: `1/(1 + κ·λ·G·D)`.
+
+    Each of its failures takes it away for `absent_s` (alternating renewal process).
+    """
+    return 1.0 / (1.0 + absent_s / mean_time_between_failures_s(world_gpus, hazard))
+
+
+def quorum_goodput(
+    gpus: Num, world_gpus: Num, stall_s: Num, absent_s: Num, hazard: Num = 1.0
+) -> Num:
+    """Goodput when a failure stalls all `gpus` for `stall_s` and its own world for `absent_s`.
+
+    `availability/(1 + κ·λ·N·S)`: a detector with dead time, failures within a stall ending with it
+    (torchft; arXiv 2602.00277). 0.92 at ten million GPUs with one second, worlds of 8,192, 600 s.
+    """
+    stalls = 1.0 + stall_s / mean_time_between_failures_s(gpus, hazard)
+    return availability(world_gpus, absent_s, hazard) / stalls

@@ -28,3 +28,12 @@ def expected_maximum(ranks: Num) -> Num:
 def barrier_slowdown(ranks: Num, noise: float = STEP_NOISE) -> Num:
     """Step time over that of an average rank when every step waits for all."""
     return 1 + noise * expected_maximum(ranks)
+
+
+def local_steps_slowdown(ranks: Num, steps: Num, noise: Num = STEP_NOISE) -> Num:
+    """Slow-down of ranks that wait for the slowest once every `steps` steps instead of each step.
+
+    Noise that is independent from step to step averages out, `1/√H`. A rank that is always slow is
+    not in it: that one is to be replaced.
+    """
+    return 1 + noise / np.sqrt(steps) * expected_maximum(ranks)

