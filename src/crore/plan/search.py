@@ -1,121 +1,245 @@
-"""Price every layout that obeys the rules; keep the fastest that fits, and why the rest fell."""
+"""Exact search by bounds: best cells first, until no cell left can beat what is found.
+
+1. Cells are ordered by a run time that nothing inside them undercuts (`run_bounds_s`); one whose
+   least memory does not fit falls whole (`least_bytes`).
+2. Settings inside a cell are priced with nothing recomputed or offloaded: nothing is faster, so
+   one that fits dominates its whole chain, and one that is too slow takes its chain with it.
+3. Only settings that are fast enough and do not fit walk their chain: each mode, and of full
+   recompute the fewest layers that fit (time rises and memory falls with every further layer).
+
+Nothing here can cut the optimum: `tests/plan/test_exact.py` holds it against pricing everything.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from crore.cost import (
-    Job,
-    Layout,
-    Memory,
-    StepTime,
-    fitted_constants,
-    memory,
-    operations,
-    step_time,
-)
-from crore.cost.layout import MOMENT_BYTES
-from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.layout import layers_per_stage
+from crore.plan.axes import OFFLOADS, Axes, axes_of
+from crore.plan.best import Best, Ranked
+from crore.plan.candidates import Candidates, Floats, Mask, repeated, size, take
+from crore.plan.fleet import run_bound_s, run_s
+from crore.plan.pricing import least_bytes, peak_bytes, run_bounds_s, seconds_and_bytes
 from crore.plan.request import Question
-from crore.plan.space import apply_rules, enumerate_layouts, take
+from crore.plan.space import (
+    FULL_MODE,
+    Cells,
+    Counts,
+    cells_of,
+    chain_lengths,
+    obeying,
+    settings,
+    settings_per_cell,
+    with_chain,
+)
 
-BLOCK = 32_768
-"""Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
-MARGIN = 0.04
-"""Share of a predicted peak kept free where possible: most measured peaks lie this close."""
-Floats = NDArray[np.float64]
+FIRST_CELLS = 128
+"""Cells opened first; each further batch is twice as large."""
+MOST_CELLS = 4096
+CHAIN_BLOCK = 512
+"""Settings that walk their chain together, fastest first."""
+TOO_SLOW = "slower than the best found, by bound"
+DOMINATED = "a faster setting of the same layout fits"
+NO_MEMORY = "does not fit in memory"
+Watch = Callable[[float, "Found"], None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Found:
-    """The outcome of a search."""
+    """The outcome of a search, and its state while it runs."""
 
-    layout: Layout | None
-    """The chosen candidate: the fastest that fits, else the one nearest to fitting; None when no
-    candidate obeys the rules."""
-    fits: bool
-    tight: bool
-    """It fits only without MARGIN."""
-    candidates: int
-    """Combinations enumerated."""
-    priced: int
-    """Of these, the ones that obey every rule: each got a full time and memory."""
-    rejected: dict[str, int]
-    """Reason -> how many candidates fell to it first."""
+    best: Best
+    candidates: int = 0
+    """Settings in the space."""
+    evaluated: int = 0
+    """Of these, the ones that got a full time and memory."""
+    kept: int = 0
+    """Of these, the ones that fit and were the best so far of their family, or could be."""
+    rejected: Counts = field(default_factory=dict)
+    """Reason -> settings that fell to it."""
     binding: str = ""
-    """The rule that left no candidate, when none is left."""
+    """The rule that left no cell, when none is left."""
+    interrupted: bool = False
+    """Stopped by the user: the best so far, not the best."""
+
+    def fell(self, reason: str, count: float) -> None:
+        """Count settings that fell."""
+        if count > 0:
+            self.rejected[reason] = self.rejected.get(reason, 0) + int(count)
+
+    @property
+    def ranked(self) -> list[Ranked]:
+        """The best plans, fastest first; empty when nothing fits."""
+        return self.best.ranked()
 
 
-def job_for(q: Question, layout: Layout) -> Job:
-    """Return the job of one or N layouts of a question.
+def usable_bytes(q: Question) -> float:
+    """Return the predicted peak up to which a plan counts as fitting."""
+    return q.memory_bytes / (1 + q.request.limits.memory_margin)
 
-    Raises InputError when the accelerator lacks the precision.
+
+def search(q: Question, watch: Watch | None = None) -> Found:
+    """Return the fastest plans that fit, `request.top` of them, and why the others fell.
+
+    `watch` is called after every batch of cells with the share of cells done. Ctrl-C ends the
+    search with the best found so far.
     """
-    muon = q.request.fix.get("optimizer") == "muon"
-    return Job(
-        shape=q.shape, layout=layout, machine=_machine(q),
-        stack=q.stack, seq_len=float(q.seq_len), global_batch=float(q.global_batch),
-        optimizer_bytes=float(q.stack.optimizer_bytes) - MOMENT_BYTES if muon else -1.0,
+    axes = axes_of(q)
+    cells = cells_of(q, axes)
+    found = Found(
+        best=Best(top=q.request.top), candidates=cells.total, rejected=dict(cells.rejected),
+        binding=cells.binding,
     )  # fmt: skip
+    if not size(cells.candidates):
+        return found
+    try:
+        _best_first(q, axes, cells, found, watch)
+    except KeyboardInterrupt:
+        if not found.ranked:
+            raise
+        found.interrupted = True
+    return found
 
 
-def _machine(q: Question) -> Machine:
-    """The accelerator on its cluster's or its fabric's network, or with its own NIC."""
-    node = q.cluster.node_size if q.cluster else 0
-    network = q.cluster.nic_bytes_per_s if q.cluster else 0.0
-    if q.fabric is None:
-        return machine_of(q.accelerator, q.precision, node_size=node, nic_bytes_per_s=network)
-    return machine_on_fabric(
-        q.accelerator, q.fabric, q.precision, node_size=node, nic_bytes_per_s=network
-    )
+def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watch | None) -> None:
+    bound = run_bounds_s(q, axes, cells)
+    order = np.argsort(bound, kind="stable")
+    start, batch = 0, FIRST_CELLS
+    while start < order.size:
+        index = order[start : start + batch]
+        start, batch = start + batch, min(2 * batch, MOST_CELLS)
+        hopeful = index[bound[index] <= found.best.threshold_s]
+        _count_cells(q, axes, cells, index, hopeful, found)
+        if not hopeful.size:
+            rest = order[start:]
+            _count_cells(q, axes, cells, rest, rest[:0], found)
+            return
+        _open_cells(q, axes, take(cells.candidates, hopeful), found)
+        if watch is not None:
+            watch(min(start / order.size, 1.0), found)
 
 
-def price(q: Question, layout: Layout) -> tuple[Job, StepTime, Memory]:
-    """Return job, time and memory of one or N layouts."""
-    job = job_for(q, layout)
-    ops = operations(job)
-    return job, step_time(job, fitted_constants(), ops), memory(job, ops)
+def _count_cells(
+    q: Question, axes: Axes, cells: Cells, index: Floats, kept: Floats, found: Found
+) -> None:
+    """Count the settings of cells that are cut by their bound."""
+    if index.size > kept.size:
+        cut = take(cells.candidates, np.setdiff1d(index, kept, assume_unique=True))
+        found.fell(TOO_SLOW, float(np.sum(settings_per_cell(q, axes, cut))))
 
 
-def _price_blocks(q: Question, layout: Layout, count: int) -> tuple[Floats, Floats]:
-    """Return (step seconds, peak bytes) of `count` candidates, block by block."""
-    seconds, peak = np.empty(count), np.empty(count)
-    for start in range(0, count, BLOCK):
-        part = slice(start, min(start + BLOCK, count))
-        _, time, held = price(q, take(layout, part))
-        seconds[part], peak[part] = time.step_s, held.peak_bytes
-    return seconds, peak
+def _open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
+    """Price the settings of cells that could hold the best, and walk the chains that matter."""
+    limit = usable_bytes(q)
+    roomy = least_bytes(q, axes, cells) <= limit
+    found.fell(NO_MEMORY, float(np.sum(settings_per_cell(q, axes, take(cells, ~roomy)))))
+    if not roomy.any():
+        return
+    inside, broken = obeying(q, axes, settings(q, axes, take(cells, roomy)))
+    for reason, count in broken.items():
+        found.fell(reason, count)
+    if not size(inside):
+        return
+    step_s, peak = seconds_and_bytes(q, inside)
+    found.evaluated += step_s.size
+    chains = chain_lengths(q, axes, inside)
+    fast, run = _fast_enough(q, inside, step_s, found.best.threshold_s)
+    found.fell(TOO_SLOW, float(np.sum(chains[~fast])))
+    searched = 0 in axes.recompute and 0 in axes.offload
+    fits = fast & (peak <= limit) & searched
+    found.best.add(take(inside, fits), run[fits], step_s[fits], peak[fits])
+    found.kept += int(np.count_nonzero(fits))
+    found.fell(DOMINATED, float(np.sum(chains[fits] - 1)))
+    rest = np.flatnonzero(fast & ~fits)
+    rest = rest[np.argsort(run[rest], kind="stable")]
+    for at in range(0, rest.size, CHAIN_BLOCK):
+        block = rest[at : at + CHAIN_BLOCK]
+        near = block[run[block] <= found.best.threshold_s]
+        found.fell(TOO_SLOW, float(np.sum(chains[block]) - np.sum(chains[near])))
+        if near.size:
+            _walk_chain(q, axes, take(inside, near), found)
 
 
-def search(q: Question) -> Found:
-    """Return the best layout and why the others fell; `priced` is 0 when none obeys the rules."""
-    space = enumerate_layouts(q)
-    alive, fallen = apply_rules(q, space.layout)
-    rejected = dict(space.rejected)
-    for reason, count in fallen.items():
-        rejected[reason] = rejected.get(reason, 0) + count
-    priced = int(np.count_nonzero(alive))
-    if not priced:
-        return Found(
-            layout=None, fits=False, tight=False, candidates=space.total, priced=0,
-            rejected=rejected, binding=[*space.rejected, *fallen][-1],
-        )  # fmt: skip
-    obeying = take(space.layout, alive)
-    seconds, peak = _price_blocks(q, obeying, priced)
-    capacity = q.accelerator.memory_bytes
-    fits = peak <= capacity
-    safe = peak * (1 + MARGIN) <= capacity
-    if over := int(np.count_nonzero(~fits)):
-        rejected["does not fit in memory"] = over
-    if tight := int(np.count_nonzero(fits & ~safe)):
-        rejected[f"fits with less than {MARGIN:.0%} to spare"] = tight
-    among = safe if safe.any() else fits
-    best = int(np.argmin(np.where(among, seconds, np.inf)) if among.any() else np.argmin(peak))
-    return Found(
-        layout=take(obeying, best), fits=bool(fits.any()),
-        tight=bool(fits.any() and not safe.any()), candidates=space.total, priced=priced,
-        rejected=rejected,
-    )  # fmt: skip
+def _fast_enough(
+    q: Question, candidates: Candidates, step_s: Floats, threshold_s: float
+) -> tuple[Mask, Floats]:
+    """Return who could still enter, and run times (infinite for the others)."""
+    run = np.full(step_s.size, np.inf)
+    near = run_bound_s(q, candidates, step_s) <= threshold_s
+    if near.any():
+        run[near] = run_s(q, take(candidates, near), step_s[near])
+    return run <= threshold_s, run
+
+
+def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -> None:
+    """Price every setting of recompute and offload that could be the best of its candidate."""
+    left = float(np.sum(chain_lengths(q, axes, candidates)))
+    for offload in axes.offload:
+        for mode in axes.recompute:
+            if mode == 0 and offload == 0:  # priced already, and it did not fit
+                found.fell(NO_MEMORY, size(candidates))
+                left -= size(candidates)
+                continue
+            chain = _chain(q, axes, candidates, mode, offload)
+            left -= size(chain)
+            _offer(q, chain, found)
+    found.fell(DOMINATED, left)
+
+
+def _chain(q: Question, axes: Axes, candidates: Candidates, mode: int, offload: int) -> Candidates:
+    """Return the settings of one mode and offload that nothing dominates."""
+    if mode != FULL_MODE or axes.recompute_layers:
+        return with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
+    if OFFLOADS[offload] in ("none", "optimizer"):
+        return _fewest_layers(q, candidates, offload)
+    return _every_count(q, candidates, offload)
+
+
+def _offer(q: Question, candidates: Candidates, found: Found) -> None:
+    """Price candidates, keep the best and count the others."""
+    if not size(candidates):
+        return
+    step_s, peak = seconds_and_bytes(q, candidates)
+    found.evaluated += step_s.size
+    fits = peak <= usable_bytes(q)
+    fast, run = _fast_enough(q, candidates, step_s, found.best.threshold_s)
+    keep = fits & fast
+    found.best.add(take(candidates, keep), run[keep], step_s[keep], peak[keep])
+    found.kept += int(np.count_nonzero(keep))
+    found.fell(TOO_SLOW, float(np.count_nonzero(fits & ~fast)))
+    found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
+
+
+def _fewest_layers(q: Question, candidates: Candidates, offload: int) -> Candidates:
+    """Return candidates with the fewest fully recomputed layers that fit, where any number does.
+
+    Peak memory falls with every layer from the first on, so halving finds the number.
+    """
+    limit = usable_bytes(q)
+    low = np.ones(size(candidates))
+    high = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), low.shape).copy()
+    possible = peak_bytes(q, with_chain(candidates, FULL_MODE, high, offload)) <= limit
+    candidates, low, high = take(candidates, possible), low[possible], high[possible]
+    while np.any(low < high):
+        middle = np.floor((low + high) / 2)
+        enough = peak_bytes(q, with_chain(candidates, FULL_MODE, middle, offload)) <= limit
+        high = np.where(enough, middle, high)
+        low = np.where(enough, low, np.minimum(middle + 1, high))
+    return with_chain(candidates, FULL_MODE, high, offload)
+
+
+def _every_count(q: Question, candidates: Candidates, offload: int) -> Candidates:
+    """Return candidates with every number of recomputed layers.
+
+    With activations in host memory a recomputed layer also saves a transfer, so more layers may be
+    faster and no number dominates.
+    """
+    stage = np.broadcast_to(
+        layers_per_stage(candidates.layout, q.shape.layers), (size(candidates),)
+    ).astype(np.intp)
+    spread = repeated(candidates, stage)
+    layers = np.concatenate([np.arange(1, count + 1, dtype=float) for count in stage])
+    return with_chain(spread, FULL_MODE, layers, offload)

@@ -1,201 +1,295 @@
-"""The space of layouts: every combination of the common axes, as columns, and what rules it out."""
+"""The space of plans: cells first (what a micro-batch costs), then the settings inside each cell.
+
+A cell fixes the axes of `axes.GRID` and how the GPUs fall into data-parallel ranks, worlds and
+islands. Inside it are pipeline schedules, ZeRO stages and shard groups; recompute and offload come
+last (`chain`). Every function works on columns, one entry per cell or candidate.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crore.cost.layout import OPTIMIZERS, RECOMPUTE, ZERO, Layout, layers_per_stage, rules
-from crore.cost.machine import BOX
-from crore.cost.schedules import SCHEDULE_NAMES, schedule_code
-from crore.errors import InputError, UnknownName
+from crore.cost.layout import RECOMPUTE, Layout, layers_per_stage, rules
+from crore.cost.schedules import chunks_per_rank, least_micro_batches, schedule_code
+from crore.plan.axes import OFFLOADS, Axes, divisors
+from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
+from crore.plan.fleet import island_counts
 from crore.plan.request import Question
 
-OUTER = ("tp", "pp", "cp", "ep")
-MICRO_BATCHES = (1, 2, 4, 8, 16)
-CHUNKS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
-SHORTEST_PART = 512
-"""Tokens every context-parallel rank keeps at least; shorter parts starve the attention kernels."""
-LARGEST_CONTEXT = 64
-LARGEST_PIPELINE = 256
-OFFLOADS = ("none", "optimizer", "activations")
-
-
-def divisors(number: int, largest: int) -> list[int]:
-    """Return the divisors of `number` up to `largest`, rising."""
-    return [d for d in range(1, min(number, largest) + 1) if number % d == 0]
-
-
-def _axes(q: Question) -> dict[str, list[int]]:
-    """Values each axis may take, before any rule is applied."""
-    gpu, model, gpus = q.accelerator, q.model, q.gpus
-    reach = gpu.domain_size if gpu.domain_size > 1 else max(gpu.node_size, BOX)
-    contexts = divisors(gpus, LARGEST_CONTEXT)
-    local = [c for c in contexts if c == 1 or q.seq_len // c >= SHORTEST_PART]
-    return {
-        "tp": divisors(gpus, max(reach, 1)),
-        "pp": divisors(gpus, min(model.layers, LARGEST_PIPELINE)),
-        "cp": local,
-        "ep": divisors(model.experts, gpus) if model.experts else [1],
-        "micro_batch": [b for b in MICRO_BATCHES if b <= q.global_batch],
-        "vpp": list(CHUNKS),
-        "recompute": list(range(len(RECOMPUTE))),
-        "zero": [1, 3],
-    }
-
-
-def _pins(q: Question) -> dict[str, int]:
-    """Pinned axes as numbers; words are looked up in their tables."""
-    words: Mapping[str, tuple[str, ...]] = {
-        "recompute": RECOMPUTE,
-        "schedule": SCHEDULE_NAMES,
-        "offload": OFFLOADS,
-        "optimizer": OPTIMIZERS,
-    }
-    pins: dict[str, int] = {}
-    for key, value in q.request.fix.items():
-        if key in words:
-            if value not in words[key]:
-                raise UnknownName(f"{key} in --fix", str(value), words[key])
-            pins[key] = words[key].index(str(value))
-        elif key not in ("precision", "global_batch", "seq_len"):
-            pins[key] = int(value)
-    if not 0 <= pins.get("zero", 0) < len(ZERO):
-        raise InputError(f"--fix zero={pins['zero']}: ZeRO stages are 0, 1, 2 and 3")
-    return pins
+FULL_MODE = RECOMPUTE.index("full")
+Counts = dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Space:
-    """All combinations of the axes: those whose outer axes obey the rules, the rest as counts."""
+class Cells:
+    """All cells whose rules hold, and which grid point each belongs to."""
 
-    layout: Layout
-    """`[N]` columns of what is left after the outer axes; N may be 0."""
+    candidates: Candidates
+    """With the most lenient settings inside."""
+    point: NDArray[np.intp]
+    """Index into the grid's points."""
+    grid: Candidates
+    """One entry per grid point, on as few GPUs as it needs."""
     total: int
-    """Combinations before any rule."""
-    rejected: dict[str, int]
-    """Reason -> combinations that fell with their outer axes."""
+    """Settings of all cells, rules or not."""
+    rejected: Counts
+    """Reason -> settings that fell with their cell."""
+    binding: str
+    """The last rule that took cells away."""
 
 
-def enumerate_layouts(q: Question) -> Space:
-    """Return the space of a question's layouts.
+def cells_of(q: Question, axes: Axes) -> Cells:
+    """Return the cells of a question: rules of the grid first, then those of its ranks."""
+    grid = _grid(q, axes)
+    alive, fallen = _fallen(rules_of_cells(q, grid, exact=False), np.ones(size(grid)))
+    per_cell = settings_per_cell(q, axes, grid)
+    rejected = {reason: int(np.sum(per_cell[mask])) for reason, mask in fallen.items()}
+    grid = take(grid, alive)
+    cells, point = _ranks(q, axes, grid)
+    weight = settings_per_cell(q, axes, cells)
+    obey, broken = _fallen(rules_of_cells(q, cells, exact=not q.is_fleet), weight)
+    for reason, mask in broken.items():
+        rejected[reason] = rejected.get(reason, 0) + int(np.sum(weight[mask]))
+    return Cells(
+        candidates=take(cells, obey), point=point[obey], grid=grid,
+        total=int(np.sum(per_cell[~alive]) + np.sum(weight)), rejected=rejected,
+        binding=[*fallen, *broken, ""][-1] if not obey.any() else "",
+    )  # fmt: skip
 
-    The outer axes are tried first with every inner axis at its most lenient value: a rule broken
-    there is broken for all inner values, so none of them need be written out.
-    """
-    pins = _pins(q)
-    axes = {name: [pins[name]] if name in pins else values for name, values in _axes(q).items()}
-    inner = {name: values for name, values in axes.items() if name not in OUTER}
-    lenient = {name: values[:1] for name, values in inner.items()}
-    outer = _columns({name: axes[name] for name in OUTER} | lenient)
-    layout = _layout(q, pins, outer)
-    each = math.prod(len(values) for values in inner.values())
-    alive, rejected = apply_rules(q, layout)
-    kept = {name: column[alive] for name, column in outer.items() if name in OUTER}
-    crossed = _columns(inner)
-    count = int(np.count_nonzero(alive))
-    columns = {name: np.repeat(column, each) for name, column in kept.items()}
-    columns |= {name: np.tile(column, count) for name, column in crossed.items()}
-    return Space(
-        layout=_layout(q, pins, columns),
-        total=each * alive.size,
-        rejected={reason: each * fallen for reason, fallen in rejected.items()},
+
+def _fallen(
+    broken: Iterator[tuple[str, Mask]], like: Floats
+) -> tuple[Mask, Mapping[str, Mask]]:
+    """Return who obeys every rule, and who fell to which first."""
+    alive = np.ones(like.shape, dtype=bool)
+    fallen: dict[str, Mask] = {}
+    for reason, mask in broken:
+        first = alive & mask
+        if first.any():
+            fallen[reason] = first
+            alive = alive & ~mask
+    return alive, fallen
+
+
+def _grid(q: Question, axes: Axes) -> Candidates:
+    """Cross the grid's axes; each point on the fewest ranks its experts need, one micro-batch."""
+    values = [np.array(v, dtype=float) for v in axes.grid.values()]
+    columns = dict(
+        zip(axes.grid, (g.ravel() for g in np.meshgrid(*values, indexing="ij")), strict=True)
     )
+    # Without tensor parallelism, etp "as tp" (0) and sequence parallelism are other names for none.
+    named_twice = (columns["etp"] == 0) * (len(axes.grid["etp"]) > 1) + columns["sequence_parallel"]
+    keep = (columns["tp"] > 1) | (named_twice == 0)
+    columns = {name: column[keep] for name, column in columns.items()}
+    columns["etp"] = np.where(columns["etp"] == 0, columns["tp"], columns["etp"])
+    ranks = columns["ep"] * columns["etp"]
+    layout = Layout(
+        **columns, dp_shard=ranks, dp_replicate=np.ones_like(ranks), vpp=np.ones_like(ranks),
+        schedule=np.full_like(ranks, schedule_code("1f1b")), zero=np.ones_like(ranks),
+    )  # fmt: skip
+    one = np.ones_like(ranks)
+    return Candidates(layout=layout, islands=one, worlds=one, batch=ranks * columns["micro_batch"])
 
 
-def _columns(axes: Mapping[str, list[int]]) -> dict[str, NDArray[np.float64]]:
-    grids = np.meshgrid(*(np.array(v, dtype=float) for v in axes.values()), indexing="ij")
-    return {name: grid.ravel() for name, grid in zip(axes, grids, strict=True)}
+def _ranks(q: Question, axes: Axes, grid: Candidates) -> tuple[Candidates, NDArray[np.intp]]:
+    """Give each grid point its data-parallel ranks, worlds and islands, in every way allowed."""
+    points = np.arange(size(grid))
+    if not q.is_fleet:
+        unit = grid.layout.tp * grid.layout.pp * grid.layout.cp
+        dp = np.maximum(np.floor(q.gpus / unit), 1)
+        layout = replace(grid.layout, dp_shard=dp)
+        one = np.ones_like(unit)
+        return replace(grid, layout=layout, batch=one * q.global_batch), points
+    parts, indices = [], []
+    for islands in island_counts(q):
+        for halving in range(q.world_limit.bit_length()):
+            chosen, which = _worlds(q, axes, grid, islands, 2**halving)
+            if which.size:
+                parts.append(chosen)
+                indices.append(which)
+    if not parts:
+        return take(grid, slice(0, 0)), points[:0]
+    return joined(parts, [w.size for w in indices]), np.concatenate(indices)
 
 
-def apply_rules(q: Question, layout: Layout) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return the mask of candidates that obey every rule, and how many fell to which first."""
-    alive = np.ones(np.size(layout.tp), dtype=bool)
-    rejected: dict[str, int] = {}
-    for reason, broken in broken_rules(q, layout):
-        if count := int(np.count_nonzero(alive & broken)):
-            rejected[reason] = count
-            alive &= ~broken
-    return alive, rejected
+def _worlds(
+    q: Question, axes: Axes, grid: Candidates, islands: int, part: int
+) -> tuple[Candidates, NDArray[np.intp]]:
+    """Return cells whose worlds hold 1/`part` of the model replicas that a world has room for.
 
-
-def _layout(
-    q: Question, pins: Mapping[str, int], column: Mapping[str, NDArray[np.float64]]
-) -> Layout:
-    """Complete the searched columns: axes without a search of their own follow.
-
-    Sequence parallelism wherever there is tensor parallelism, interleaving wherever there are
-    several chunks, all data-parallel ranks sharding unless pinned.
+    The batch is the largest multiple of ranks and micro-batch within the island's share; where that
+    is less than one micro-batch a rank, fewer worlds are used.
     """
-    dp = np.floor(q.gpus / (column["tp"] * column["pp"] * column["cp"]))
-    shard, replicate = _data_ranks(dp, pins)
-    interleaved, plain = float(schedule_code("interleaved")), float(schedule_code("1f1b"))
-    schedule = np.where(column["vpp"] > 1, interleaved, plain)
-    expert_tp = column["tp"] if q.stack.expert_tp and q.model.experts else np.ones_like(dp)
-    offload = OFFLOADS[pins.get("offload", 0)]
-    return Layout(
-        **column,
-        dp_shard=shard,
-        dp_replicate=replicate,
-        sequence_parallel=(column["tp"] > 1) * 1.0,
-        schedule=np.full_like(dp, pins["schedule"]) if "schedule" in pins else schedule,
-        etp=np.full_like(dp, pins["etp"]) if "etp" in pins else expert_tp,
-        offload_optimizer=float(offload == "optimizer"),
-        offload_activations=float(offload == "activations"),
-    )
+    it = grid.layout
+    unit = it.tp * it.pp * it.cp
+    room = np.floor(q.world_limit / unit)
+    replicas = np.floor(room / part)
+    if "dp_shard" in axes.pins:
+        replicas = np.where(part == 1, np.minimum(room, axes.pins["dp_shard"]), 0)
+    share = q.global_batch // islands
+    fed = np.floor(share / np.maximum(replicas * it.micro_batch, 1))
+    worlds = np.floor(q.gpus // islands / np.maximum(replicas * unit, 1))
+    worlds = np.minimum(worlds, fed)
+    if "worlds" in axes.pins:
+        worlds = np.where(worlds >= axes.pins["worlds"], axes.pins["worlds"], 0)
+    which = np.flatnonzero((replicas >= 1) & (worlds >= 1))
+    chosen, replicas, worlds = take(grid, which), replicas[which], worlds[which]
+    ranks = replicas * worlds * chosen.layout.micro_batch
+    layout = replace(chosen.layout, dp_shard=replicas, dp_replicate=worlds)
+    batch = np.floor(share / ranks) * ranks
+    return (
+        replace(chosen, layout=layout, islands=np.full(which.size, float(islands)), worlds=worlds,
+                batch=batch),
+        which,
+    )  # fmt: skip
 
 
-def _data_ranks(
-    dp: NDArray[np.float64], pins: Mapping[str, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Split data-parallel ranks into (shard, replicate); a rule catches what does not multiply."""
-    if "dp_shard" in pins:
-        shard = np.full_like(dp, pins["dp_shard"])
-        rest = np.maximum(np.floor(dp / shard), 1)
-        return shard, np.full_like(dp, pins["dp_replicate"]) if "dp_replicate" in pins else rest
-    replicate = np.full_like(dp, pins.get("dp_replicate", 1))
-    return np.maximum(np.floor(dp / replicate), 1), replicate
+def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tuple[str, Mask]]:
+    """Yield the cost room's rules of one world; an `exact` one uses every GPU of the question."""
+    replicas = cells.layout.dp_replicate
+    world = replace(cells.layout, dp_replicate=np.ones_like(replicas))
+    batch = cells.batch / replicas
+    gpus = float(q.gpus) if exact else world.gpus
+    yield from rules(world, q.shape, batch, gpus, q.seq_len)
 
 
-def take(layout: Layout, index: NDArray[np.intp] | NDArray[np.bool_] | slice | int) -> Layout:
-    """Select candidates of a layout; plain numbers stay as they are."""
-    picked = {
-        f.name: value[index] if isinstance(value := getattr(layout, f.name), np.ndarray) else value
-        for f in fields(layout)
-    }
-    return replace(layout, **picked)
+def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return how many settings each cell has inside: the sizes of what `settings` and `chain` add."""
+    stage = layers_per_stage(cells.layout, q.shape.layers)
+    full = FULL_MODE in axes.recompute
+    modes = len(axes.recompute) - full + full * np.where(axes.recompute_layers, 1, stage)
+    shards = np.zeros_like(stage)
+    for zero in axes.zero:
+        shards = shards + (_shard_counts(axes, cells) if zero == 3 else 1)
+    total: Floats = modes * len(axes.offload) * shards * len(axes.pipelines)
+    return total
 
 
-def broken_rules(q: Question, layout: Layout) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield (reason, mask) for every rule a candidate may break, the cost room's rules first."""
-    yield from rules(layout, q.shape, q.global_batch, q.gpus, q.seq_len)
-    stage = layers_per_stage(layout, q.shape.layers)
-    chunks = np.greater(layout.vpp, 1)
-    scheduled = np.equal(layout.schedule, schedule_code("interleaved"))
-    pinned = q.request.fix
-    yield "virtual stages without a pipeline", chunks & np.equal(layout.pp, 1)
+def _shard_counts(axes: Axes, cells: Candidates) -> Floats:
+    sizes, where = np.unique(cells.layout.dp_shard, return_inverse=True)
+    counts = np.array([float(len(_shard_groups(axes, 3, int(dp)))) for dp in sizes])
+    return counts[where] if counts.size else np.zeros_like(cells.layout.tp)
+
+
+def _shard_groups(axes: Axes, zero: int, dp: int) -> list[int]:
+    """Return the sizes of a shard group: pinned, all ranks, or any divisor where fully sharded.
+
+    Below ZeRO-3 a larger group only saves: its messages are as long, its optimizer step shorter.
+    """
+    if "dp_shard" in axes.pins:
+        return [axes.pins["dp_shard"]]
+    if "dp_replicate" in axes.pins:
+        return [max(dp // axes.pins["dp_replicate"], 1)]
+    return divisors(dp, dp) if zero == 3 else [dp]
+
+
+def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
+    """Return every pipeline, ZeRO stage and shard group inside each cell; nothing recomputed."""
+    parts = []
+    for zero in axes.zero:
+        for dp in np.unique(cells.layout.dp_shard):
+            inside = take(cells, np.flatnonzero(cells.layout.dp_shard == dp))
+            groups = _shard_groups(axes, zero, int(dp))
+            parts += [_with_shards(inside, zero, int(dp), shard) for shard in groups]
+    if not parts:
+        return cells
+    spread = joined(parts, [size(part) for part in parts])
+    if not axes.pipelines:
+        return take(spread, slice(0, 0))
+    count = len(axes.pipelines)
+    rows = size(spread)
+    spread = repeated(spread, np.full(rows, count))
+    codes, chunks = (np.tile(np.array(c, dtype=float), rows) for c in zip(*axes.pipelines, strict=True))
+    layout = replace(spread.layout, schedule=codes, vpp=chunks)
+    return _whole_rounds(q, replace(spread, layout=layout))
+
+
+def _with_shards(cells: Candidates, zero: int, dp: int, shard: int) -> Candidates:
+    it = cells.layout
+    replicas = np.maximum(dp // shard, 1) * it.dp_replicate
+    sharded = np.full_like(it.tp, float(shard))
+    layout = replace(it, zero=np.full_like(it.tp, float(zero)), dp_shard=sharded,
+                     dp_replicate=replicas)  # fmt: skip
+    return replace(cells, layout=layout)
+
+
+def _whole_rounds(q: Question, candidates: Candidates) -> Candidates:
+    """Interleaving takes micro-batches in multiples of pp: a fleet rounds its batch down to them."""
+    if not q.is_fleet:
+        return candidates
+    it = candidates.layout
+    each = it.dp * it.micro_batch
+    unit = np.where(it.vpp > 1, it.pp, 1.0) * each
+    return replace(candidates, batch=np.floor(candidates.batch / unit) * unit)
+
+
+def rules_of_settings(q: Question, axes: Axes, candidates: Candidates) -> Iterator[tuple[str, Mask]]:
+    """Yield the rules that a setting inside a cell may break."""
+    it, pinned = candidates.layout, axes.pins
+    stage = layers_per_stage(it, q.shape.layers)
+    chunks = np.greater(it.vpp, 1)
+    piped = np.greater(it.pp, 1)
+    plain = np.equal(it.schedule, axes.pipelines[0][0]) if axes.pipelines else piped
+    rounds = candidates.batch / (it.dp * it.micro_batch)
+    yield "virtual stages without a pipeline", chunks & ~piped
+    if len(axes.pipelines) > 1:
+        yield "a pipeline schedule without a pipeline", ~plain & ~piped
+    yield "no whole round of micro-batches", np.less(rounds, 1)
+    per_rank = chunks_per_rank(it.schedule, it.vpp)
+    yield "a stage's layers do not divide into its chunks", piped & (np.mod(stage, it.vpp) != 0)
     yield (
-        "vpp does not divide a stage's layers",
-        chunks & np.not_equal(np.mod(stage, layout.vpp), 0),
+        "more pipeline chunks than layers",
+        piped & np.greater(it.pp * per_rank, np.maximum(q.shape.layers, 1)),
     )
-    yield "several chunks need the interleaved schedule", chunks & ~scheduled
-    if "zero" not in pinned:
-        yield (
-            "weights sharded over one rank",
-            np.equal(layout.zero, 3) & np.equal(layout.dp_shard, 1),
-        )
-        yield (
-            "fully sharded weights inside a pipeline",
-            np.equal(layout.zero, 3) & np.greater(layout.pp, 1),
-        )
-    if "recompute" not in pinned:
-        flash = bool(q.stack.flash)
-        yield (
-            "selective recompute saves nothing beside a flash kernel",
-            np.equal(layout.recompute, RECOMPUTE.index("selective"))
-            & (flash and float(q.stack.selective_kept) == 1.0),
-        )
+    yield (
+        "interleaving needs micro-batches in multiples of pp",
+        chunks & (np.mod(rounds, it.pp) != 0),
+    )
+    yield (
+        "too few micro-batches to fill the schedule",
+        piped & np.less(rounds, least_micro_batches(it.schedule, it.pp)),
+    )
+    yield (
+        "several chunks need the interleaved schedule",
+        chunks & (it.schedule != schedule_code("interleaved")),
+    )
+    if not q.is_fleet:
+        yield "pp x dp x cp x tp is not the GPU count", np.not_equal(it.gpus, q.gpus)
+    alone = np.equal(it.dp_shard * it.cp, 1)
+    if "zero" not in pinned and len(axes.zero) > 1:
+        yield "weights sharded over one rank", np.equal(it.zero, 3) & np.equal(it.dp_shard, 1)
+        yield "gradients sharded over one rank", np.equal(it.zero, 2) & alone
+        if q.abilities.schedules[-1] == "interleaved":  # Megatron's line, and XLA
+            yield "fully sharded weights inside a pipeline", np.equal(it.zero, 3) & piped
+
+
+def obeying(q: Question, axes: Axes, candidates: Candidates) -> tuple[Candidates, Counts]:
+    """Return the settings that obey every rule, and the settings that fell, recompute included."""
+    alive, fallen = _fallen(rules_of_settings(q, axes, candidates), np.ones(size(candidates)))
+    weight = chain_lengths(q, axes, candidates)
+    counts = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
+    return take(candidates, alive), counts
+
+
+def chain_lengths(q: Question, axes: Axes, candidates: Candidates) -> Floats:
+    """Return how many recompute and offload settings each candidate has."""
+    stage = layers_per_stage(candidates.layout, q.shape.layers)
+    full = FULL_MODE in axes.recompute
+    modes = len(axes.recompute) - full + full * np.where(axes.recompute_layers, 1, stage)
+    total: Floats = modes * len(axes.offload) * np.ones(size(candidates))
+    return total
+
+
+def with_chain(candidates: Candidates, mode: int, layers: Floats | float, offload: int) -> Candidates:
+    """Return candidates with a recompute mode, its layers, and what goes to host memory."""
+    name = OFFLOADS[offload]
+    layout = replace(
+        candidates.layout, recompute=float(mode), recompute_layers=layers,
+        offload_optimizer=float(name in ("optimizer", "both")),
+        offload_activations=float(name in ("activations", "both")),
+    )  # fmt: skip
+    return replace(candidates, layout=layout)

@@ -1,0 +1,95 @@
+"""The best K candidates that really differ, kept while a search goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crore.plan.candidates import Candidates, Floats, size, take
+
+FAMILY = ("tp", "pp", "cp", "ep")
+"""Two plans really differ when one of these axes, the fully sharded weights, or the number of
+islands does; the rest is tuning."""
+TIE_ORDER = (
+    "micro_batch", "etp", "sequence_parallel", "zero", "dp_shard", "schedule", "vpp", "recompute",
+    "offload_activations", "offload_optimizer", "recompute_layers",
+)  # fmt: skip
+"""Equal times are settled by the smaller value, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranked:
+    """One candidate with its price."""
+
+    run_s: float
+    step_s: float
+    peak_bytes: float
+    candidate: Candidates
+    """A single one: every field a float."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Best:
+    """The fastest candidate of each of the K fastest families."""
+
+    top: int
+    found: dict[tuple[float, ...], Ranked] = field(default_factory=dict)
+
+    @property
+    def threshold_s(self) -> float:
+        """Run time above which a candidate cannot enter; infinite until K families are known."""
+        if len(self.found) < self.top:
+            return float("inf")
+        return self.ranked()[-1].run_s
+
+    def ranked(self) -> list[Ranked]:
+        """Return the K best, fastest first."""
+        return sorted(self.found.values(), key=_order)[: self.top]
+
+    def add(self, candidates: Candidates, run_s: Floats, step_s: Floats, peak: Floats) -> None:
+        """Take in candidates that fit."""
+        near = np.flatnonzero(run_s <= self.threshold_s)
+        if not near.size:
+            return
+        families = self._families(candidates, near)
+        for which in np.unique(families):
+            members = near[families == which]
+            fastest = members[run_s[members] == run_s[members].min()]
+            for index in fastest:
+                self._offer(
+                    Ranked(
+                        run_s=float(run_s[index]), step_s=float(step_s[index]),
+                        peak_bytes=float(peak[index]), candidate=take(candidates, int(index)),
+                    )
+                )  # fmt: skip
+        self.found = {family_of(it.candidate): it for it in self.ranked()}
+
+    def _families(self, candidates: Candidates, rows: np.ndarray) -> np.ndarray:
+        keys = np.stack([np.broadcast_to(k, (size(candidates),)) for k in _keys(candidates)])
+        return np.asarray(np.unique(keys[:, rows], axis=1, return_inverse=True)[1]).ravel()
+
+    def _offer(self, new: Ranked) -> None:
+        family = family_of(new.candidate)
+        known = self.found.get(family)
+        if known is None or _order(new) < _order(known):
+            self.found[family] = new
+
+
+def family_of(candidate: Candidates) -> tuple[float, ...]:
+    """Return what tells a single candidate from one that really differs."""
+    return tuple(float(key) for key in _keys(candidate))
+
+
+def _keys(candidates: Candidates) -> list[Floats]:
+    it = candidates.layout
+    sharded = np.asarray(np.equal(it.zero, 3), dtype=float)
+    axes = [np.asarray(getattr(it, name), dtype=float) for name in FAMILY]
+    return [*axes, sharded, np.asarray(candidates.islands, dtype=float)]
+
+
+def _order(it: Ranked) -> tuple[float, ...]:
+    layout = it.candidate.layout
+    ties = (float(np.asarray(getattr(layout, name))) for name in TIE_ORDER)
+    return (it.run_s, *family_of(it.candidate), float(np.asarray(it.candidate.worlds)), *ties)
+

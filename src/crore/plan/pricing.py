@@ -1,0 +1,122 @@
+"""Candidates priced by the cost model: time, memory, and bounds on both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from crore.cost import Job, Memory, StepTime, fitted_constants, memory, operations, step_time
+from crore.cost.layout import MOMENT_BYTES
+from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.stragglers import barrier_slowdown
+from crore.plan.axes import Axes
+from crore.plan.candidates import Candidates, Floats, compact, size, take
+from crore.plan.fleet import run_bound_s
+from crore.plan.request import Question
+from crore.plan.space import Cells, with_chain
+
+BLOCK = 32_768
+"""Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
+
+
+def machine_for(q: Question) -> Machine:
+    """Return the accelerator on its cluster's or its fabric's network, or with its own NIC.
+
+    Raises InputError when the accelerator lacks the precision.
+    """
+    node = q.cluster.node_size if q.cluster else 0
+    network = q.cluster.nic_bytes_per_s if q.cluster else 0.0
+    if q.fabric is None:
+        return machine_of(q.accelerator, q.precision, node_size=node, nic_bytes_per_s=network)
+    return machine_on_fabric(
+        q.accelerator, q.fabric, q.precision, node_size=node, nic_bytes_per_s=network
+    )
+
+
+def job_for(q: Question, candidates: Candidates, machine: Machine | None = None) -> Job:
+    """Return the job of one or N candidates of a question."""
+    muon = q.request.fix.get("optimizer") == "muon"
+    return Job(
+        shape=q.shape, layout=candidates.layout, machine=machine or machine_for(q), stack=q.stack,
+        seq_len=float(q.seq_len), global_batch=candidates.batch,
+        optimizer_bytes=float(q.stack.optimizer_bytes) - MOMENT_BYTES if muon else -1.0,
+    )  # fmt: skip
+
+
+def price(
+    q: Question, candidates: Candidates, machine: Machine | None = None
+) -> tuple[Job, StepTime, Memory]:
+    """Return job, time and memory of one or N candidates."""
+    job = job_for(q, compact(candidates), machine)
+    ops = operations(job)
+    return job, step_time(job, fitted_constants(), ops), memory(job, ops)
+
+
+def seconds_and_bytes(q: Question, candidates: Candidates) -> tuple[Floats, Floats]:
+    """Return (step seconds, peak bytes) of N candidates, block by block."""
+    count = size(candidates)
+    seconds, peak = np.empty(count), np.empty(count)
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        _, time, held = price(q, take(candidates, part))
+        seconds[part], peak[part] = time.step_s, held.peak_bytes
+    return seconds, peak
+
+
+def peak_bytes(q: Question, candidates: Candidates) -> Floats:
+    """Return peak bytes of N candidates, block by block."""
+    count = size(candidates)
+    peak = np.empty(count)
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        job = job_for(q, compact(take(candidates, part)))
+        peak[part] = memory(job, operations(job)).peak_bytes
+    return peak
+
+
+def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
+    """Return, per cell, a run time that no setting inside it undercuts.
+
+    A step is at least its micro-batches one after the other on the slowest stage: no bubble, no
+    message of data parallelism, no optimizer, nothing recomputed. ZeRO-3 on one rank adds no
+    gather and no gradient accumulation, ZeRO-1 on one rank no message; recompute and offload only
+    add. The grid point is priced once for all cells on it.
+    """
+    least = np.full(size(cells.grid), np.inf)
+    for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
+        least = np.minimum(least, _micro_batch_s(q, cells.grid, zero))
+    it = cells.candidates.layout
+    rounds = cells.candidates.batch / (it.dp * it.micro_batch)
+    step_s = rounds * least[cells.point] * barrier_slowdown(it.gpus)
+    return run_bound_s(q, cells.candidates, step_s)
+
+
+def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> Floats:
+    """Seconds of one micro-batch on the slowest stage, without shards to gather or stragglers."""
+    count = size(grid)
+    alone = replace(grid.layout, dp_shard=1.0, zero=float(zero))
+    candidates = replace(grid, layout=alone, batch=grid.layout.micro_batch)
+    seconds = np.empty(count)
+    for start in range(0, count, BLOCK):
+        part = slice(start, min(start + BLOCK, count))
+        job = job_for(q, compact(take(candidates, part)))
+        time = step_time(job, fitted_constants())
+        seconds[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
+    return seconds
+
+
+def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return, per cell, peak bytes that no setting inside it undercuts.
+
+    Everything that only saves memory at its most: shards over all ranks, offload of all a stack can,
+    one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and ZeRO
+    stages are all tried: a recomputed layer comes back whole, a gathered one too.
+    """
+    least = np.full(size(cells), np.inf)
+    for zero in axes.zero:
+        lenient = replace(cells, layout=replace(cells.layout, zero=float(zero)))
+        for mode in axes.recompute:
+            tried = with_chain(lenient, mode, -1.0, max(axes.offload))
+            least = np.minimum(least, peak_bytes(q, tried))
+    return least
