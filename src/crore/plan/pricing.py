@@ -11,7 +11,7 @@ from crore.cost.layout import MOMENT_BYTES
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
-from crore.plan.candidates import Candidates, Floats, compact, size, take
+from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
 from crore.plan.fleet import run_bound_s
 from crore.plan.request import Question
 from crore.plan.space import Cells, with_chain
@@ -113,10 +113,13 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and ZeRO
     stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
-    least = np.full(size(cells), np.inf)
-    for zero in axes.zero:
-        lenient = replace(cells, layout=replace(cells.layout, zero=float(zero)))
-        for mode in axes.recompute:
-            tried = with_chain(lenient, mode, -1.0, max(axes.offload))
-            least = np.minimum(least, peak_bytes(q, tried))
+    tried = [
+        with_chain(replace(cells, layout=replace(cells.layout, zero=float(zero))), mode, -1.0,
+                   max(axes.offload))
+        for zero in axes.zero
+        for mode in axes.recompute
+    ]  # fmt: skip
+    count = size(cells)
+    peak = peak_bytes(q, joined(tried, [count] * len(tried)))
+    least: Floats = peak.reshape(len(tried), count).min(axis=0)
     return least

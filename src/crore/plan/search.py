@@ -12,20 +12,21 @@ Nothing here can cut the optimum: `tests/plan/test_exact.py` holds it against pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from crore.cost.layout import layers_per_stage
 from crore.plan.axes import OFFLOADS, Axes, axes_of
 from crore.plan.best import Best, Ranked
-from crore.plan.candidates import Candidates, Floats, Mask, repeated, size, take
+from crore.plan.candidates import Candidates, Floats, joined, repeated, size, take
 from crore.plan.fleet import run_bound_s, run_s
 from crore.plan.pricing import least_bytes, peak_bytes, run_bounds_s, seconds_and_bytes
 from crore.plan.request import Question
 from crore.plan.space import (
     FULL_MODE,
+    NO_MEMORY,
     Cells,
     Counts,
     cells_of,
@@ -43,7 +44,6 @@ CHAIN_BLOCK = 512
 """Settings that walk their chain together, fastest first."""
 TOO_SLOW = "slower than the best found, by bound"
 DOMINATED = "a faster setting of the same layout fits"
-NO_MEMORY = "does not fit in memory"
 Watch = Callable[[float, "Found"], None]
 
 
@@ -88,7 +88,8 @@ def search(q: Question, watch: Watch | None = None) -> Found:
     search with the best found so far.
     """
     axes = axes_of(q)
-    cells = cells_of(q, axes)
+    limit = usable_bytes(q)
+    cells = cells_of(q, axes, lambda grid: least_bytes(q, axes, grid) <= limit)
     found = Found(
         best=Best(top=q.request.top), candidates=cells.total, rejected=dict(cells.rejected),
         binding=cells.binding,
@@ -146,71 +147,68 @@ def _open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> Non
     step_s, peak = seconds_and_bytes(q, inside)
     found.evaluated += step_s.size
     chains = chain_lengths(q, axes, inside)
-    fast, run = _fast_enough(q, inside, step_s, found.best.threshold_s)
-    found.fell(TOO_SLOW, float(np.sum(chains[~fast])))
-    searched = 0 in axes.recompute and 0 in axes.offload
-    fits = fast & (peak <= limit) & searched
-    found.best.add(take(inside, fits), run[fits], step_s[fits], peak[fits])
-    found.kept += int(np.count_nonzero(fits))
-    found.fell(DOMINATED, float(np.sum(chains[fits] - 1)))
-    rest = np.flatnonzero(fast & ~fits)
-    rest = rest[np.argsort(run[rest], kind="stable")]
+    bound = run_bound_s(q, inside, step_s)
+    plain = 0 in axes.recompute and 0 in axes.offload
+    fits = np.flatnonzero((peak <= limit) & plain)
+    _keep(q, take(inside, fits), step_s[fits], peak[fits], chains[fits], found)
+    rest = np.flatnonzero((peak > limit) | (not plain))
+    rest = rest[np.argsort(bound[rest], kind="stable")]
     for at in range(0, rest.size, CHAIN_BLOCK):
         block = rest[at : at + CHAIN_BLOCK]
-        near = block[run[block] <= found.best.threshold_s]
+        near = block[bound[block] <= found.best.threshold_s]
         found.fell(TOO_SLOW, float(np.sum(chains[block]) - np.sum(chains[near])))
         if near.size:
             _walk_chain(q, axes, take(inside, near), found)
 
 
-def _fast_enough(
-    q: Question, candidates: Candidates, step_s: Floats, threshold_s: float
-) -> tuple[Mask, Floats]:
-    """Return who could still enter, and run times (infinite for the others)."""
-    run = np.full(step_s.size, np.inf)
+def _keep(
+    q: Question, candidates: Candidates, step_s: Floats, peak: Floats, chains: Floats, found: Found
+) -> None:
+    """Take in candidates that fit; each stands for `chains` settings, of which it is the fastest."""
+    threshold_s = found.best.threshold_s
     near = run_bound_s(q, candidates, step_s) <= threshold_s
-    if near.any():
-        run[near] = run_s(q, take(candidates, near), step_s[near])
-    return run <= threshold_s, run
+    close = take(candidates, near)
+    run = run_s(q, close, step_s[near])
+    fast = run <= threshold_s
+    found.best.add(take(close, fast), run[fast], step_s[near][fast], peak[near][fast])
+    kept = np.count_nonzero(fast)
+    found.kept += int(kept)
+    found.fell(TOO_SLOW, float(np.sum(chains) - np.sum(chains[near][fast])))
+    found.fell(DOMINATED, float(np.sum(chains[near][fast]) - kept))
 
 
 def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -> None:
     """Price every setting of recompute and offload that could be the best of its candidate."""
     left = float(np.sum(chain_lengths(q, axes, candidates)))
-    for offload in axes.offload:
-        for mode in axes.recompute:
-            if mode == 0 and offload == 0:  # priced already, and it did not fit
-                found.fell(NO_MEMORY, size(candidates))
-                left -= size(candidates)
-                continue
-            chain = _chain(q, axes, candidates, mode, offload)
-            left -= size(chain)
-            _offer(q, chain, found)
+    pairs = [(mode, offload) for offload in axes.offload for mode in axes.recompute]
+    if (0, 0) in pairs:  # priced already, and it did not fit
+        found.fell(NO_MEMORY, size(candidates))
+        left -= size(candidates)
+        pairs.remove((0, 0))
+    chain = [part for part in _chain(q, axes, candidates, pairs) if size(part)]
+    if chain:
+        together = joined(chain, [size(part) for part in chain])
+        left -= size(together)
+        step_s, peak = seconds_and_bytes(q, together)
+        found.evaluated += step_s.size
+        fits = peak <= usable_bytes(q)
+        found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
+        one = np.ones(int(np.count_nonzero(fits)))
+        _keep(q, take(together, fits), step_s[fits], peak[fits], one, found)
     found.fell(DOMINATED, left)
 
 
-def _chain(q: Question, axes: Axes, candidates: Candidates, mode: int, offload: int) -> Candidates:
-    """Return the settings of one mode and offload that nothing dominates."""
-    if mode != FULL_MODE or axes.recompute_layers:
-        return with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
-    if OFFLOADS[offload] in ("none", "optimizer"):
-        return _fewest_layers(q, candidates, offload)
-    return _every_count(q, candidates, offload)
-
-
-def _offer(q: Question, candidates: Candidates, found: Found) -> None:
-    """Price candidates, keep the best and count the others."""
-    if not size(candidates):
-        return
-    step_s, peak = seconds_and_bytes(q, candidates)
-    found.evaluated += step_s.size
-    fits = peak <= usable_bytes(q)
-    fast, run = _fast_enough(q, candidates, step_s, found.best.threshold_s)
-    keep = fits & fast
-    found.best.add(take(candidates, keep), run[keep], step_s[keep], peak[keep])
-    found.kept += int(np.count_nonzero(keep))
-    found.fell(TOO_SLOW, float(np.count_nonzero(fits & ~fast)))
-    found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
+def _chain(
+    q: Question, axes: Axes, candidates: Candidates, pairs: list[tuple[int, int]]
+) -> Iterator[Candidates]:
+    """Yield the settings of each mode and offload that nothing dominates."""
+    for mode, offload in pairs:
+        if mode != FULL_MODE or axes.recompute_layers:
+            yield with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
+        elif OFFLOADS[offload] in ("none", "optimizer"):
+            yield _fewest_layers(q, candidates, offload)
+        else:
+            yield _every_count(q, candidates, offload)
 
 
 def _fewest_layers(q: Question, candidates: Candidates, offload: int) -> Candidates:

@@ -7,7 +7,7 @@ last (`chain`). Every function works on columns, one entry per cell or candidate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,9 @@ from crore.plan.fleet import island_counts
 from crore.plan.request import Question
 
 FULL_MODE = RECOMPUTE.index("full")
+NO_MEMORY = "does not fit in memory"
 Counts = dict[str, int]
+Fits = Callable[[Candidates], Mask]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +44,23 @@ class Cells:
     """The last rule that took cells away."""
 
 
-def cells_of(q: Question, axes: Axes) -> Cells:
-    """Return the cells of a question: rules of the grid first, then those of its ranks."""
+def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
+    """Return the cells of a question: rules of the grid first, then those of its ranks.
+
+    `fits` tells which points of the grid can hold any setting at all, each given as many shards as
+    a world has room for.
+    """
     grid = _grid(q, axes)
-    alive, fallen = _fallen(rules_of_cells(q, grid, exact=False), np.ones(size(grid)))
-    per_cell = settings_per_cell(q, axes, grid)
-    rejected = {reason: int(np.sum(per_cell[mask])) for reason, mask in fallen.items()}
-    grid = take(grid, alive)
+    weight = settings_per_cell(q, axes, grid)
+    alive, fallen = _fallen(rules_of_cells(q, grid, exact=False), weight)
+    rejected = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
+    total = float(np.sum(weight[~alive]))
+    grid, weight = take(grid, alive), weight[alive]
+    if q.is_fleet:
+        roomy = fits(_one_world(q, grid))
+        rejected[NO_MEMORY] = int(np.sum(weight[~roomy]))
+        total += float(np.sum(weight[~roomy]))
+        grid = take(grid, roomy)
     cells, point = _ranks(q, axes, grid)
     weight = settings_per_cell(q, axes, cells)
     obey, broken = _fallen(rules_of_cells(q, cells, exact=not q.is_fleet), weight)
@@ -56,9 +68,16 @@ def cells_of(q: Question, axes: Axes) -> Cells:
         rejected[reason] = rejected.get(reason, 0) + int(np.sum(weight[mask]))
     return Cells(
         candidates=take(cells, obey), point=point[obey], grid=grid,
-        total=int(np.sum(per_cell[~alive]) + np.sum(weight)), rejected=rejected,
-        binding=[*fallen, *broken, ""][-1] if not obey.any() else "",
+        total=int(total + np.sum(weight)), rejected=rejected,
+        binding=[*fallen, NO_MEMORY, *broken][-1] if not obey.any() else "",
     )  # fmt: skip
+
+
+def _one_world(q: Question, grid: Candidates) -> Candidates:
+    """Return each grid point with as many shards as one world has room for, one micro-batch each."""
+    it = grid.layout
+    shards = np.maximum(np.floor(q.world_limit / (it.tp * it.pp * it.cp)), 1)
+    return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
 
 
 def _fallen(
@@ -189,37 +208,34 @@ def _shard_groups(axes: Axes, zero: int, dp: int) -> list[int]:
 
 def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
     """Return every pipeline, ZeRO stage and shard group inside each cell; nothing recomputed."""
-    parts = []
+    sizes, which = np.unique(cells.layout.dp_shard, return_inverse=True)
+    rows: list[NDArray[np.intp]] = []
+    zeros, shards = [], []
     for zero in axes.zero:
-        for dp in np.unique(cells.layout.dp_shard):
-            inside = take(cells, np.flatnonzero(cells.layout.dp_shard == dp))
-            groups = _shard_groups(axes, zero, int(dp))
-            parts += [_with_shards(inside, zero, int(dp), shard) for shard in groups]
-    if not parts:
-        return cells
-    spread = joined(parts, [size(part) for part in parts])
-    if not axes.pipelines:
-        return take(spread, slice(0, 0))
-    count = len(axes.pipelines)
-    rows = size(spread)
-    spread = repeated(spread, np.full(rows, count))
-    codes, chunks = (np.tile(np.array(c, dtype=float), rows) for c in zip(*axes.pipelines, strict=True))
-    layout = replace(spread.layout, schedule=codes, vpp=chunks)
+        groups = [np.array(_shard_groups(axes, zero, int(dp)), dtype=float) for dp in sizes]
+        counts = np.array([group.size for group in groups])[which]
+        rows.append(np.repeat(np.arange(size(cells)), counts))
+        shards += [groups[k] for k in which]
+        zeros.append(np.full(int(counts.sum()), float(zero)))
+    row = np.concatenate(rows)
+    sharded = _with_shards(take(cells, row), np.concatenate(zeros), np.concatenate(shards))
+    pairs = np.array(axes.pipelines, dtype=float).reshape(-1, 2)
+    spread = repeated(sharded, np.full(row.size, len(pairs)))
+    codes, chunks = np.tile(pairs, (row.size, 1)).T
+    layout = replace(spread.layout, schedule=codes.copy(), vpp=chunks.copy())
     return _whole_rounds(q, replace(spread, layout=layout))
 
 
-def _with_shards(cells: Candidates, zero: int, dp: int, shard: int) -> Candidates:
+def _with_shards(cells: Candidates, zero: Floats, shard: Floats) -> Candidates:
+    """Split each cell's ranks of a world into groups of `shard`; what is left replicates them."""
     it = cells.layout
-    replicas = np.maximum(dp // shard, 1) * it.dp_replicate
-    sharded = np.full_like(it.tp, float(shard))
-    layout = replace(it, zero=np.full_like(it.tp, float(zero)), dp_shard=sharded,
-                     dp_replicate=replicas)  # fmt: skip
-    return replace(cells, layout=layout)
+    replicas = np.maximum(np.floor(it.dp_shard / shard), 1) * it.dp_replicate
+    return replace(cells, layout=replace(it, zero=zero, dp_shard=shard, dp_replicate=replicas))
 
 
 def _whole_rounds(q: Question, candidates: Candidates) -> Candidates:
     """Interleaving takes micro-batches in multiples of pp: a fleet rounds its batch down to them."""
-    if not q.is_fleet:
+    if not q.is_fleet or not size(candidates):
         return candidates
     it = candidates.layout
     each = it.dp * it.micro_batch
