@@ -20,7 +20,7 @@ from crore.cost.shape import (
     shape_of,
 )
 from crore.cost.stack import Stack, stack_of
-from crore.cost.step import operations
+from crore.cost.step import forward_operations, operations
 from crore.cost.step_time import StepTime, step_time
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "evidence_of",
     "fitted_constants",
     "forward_flops_per_token",
+    "forward_operations",
     "interval",
     "machine_of",
     "memory",

@@ -29,18 +29,24 @@ from crore.cost.step_messages import (
 LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer, layer_messages)
 
 
-def operations(job: Job) -> list[Operation]:
-    """Return every operation of one step on the ranks of the fullest stage and the two ends."""
-    ops: list[Operation] = []
+def forward_operations(job: Job) -> list[Operation]:
+    """Return the forward pass and what a micro-batch adds to it: all that holds memory."""
     forward = [op for build in LAYERS for op in build(job)]
     forward += [replace(op, expert=True) for op in moe_layer(job)]
-    forward += [
+    return [
+        *forward,
         *end_operations(job),
         *prediction_modules(job),
         *pipeline_messages(job),
         *sharded_messages(job),
         *accumulation(job),
     ]
+
+
+def operations(job: Job) -> list[Operation]:
+    """Return every operation of one step on the ranks of the fullest stage and the two ends."""
+    ops: list[Operation] = []
+    forward = forward_operations(job)
     for op in forward:
         ops.append(op)
         if op.phase != "forward":

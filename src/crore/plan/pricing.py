@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from crore.cost import Job, Memory, StepTime, fitted_constants, memory, operations, step_time
+from crore.cost import (
+    Job,
+    Memory,
+    StepTime,
+    fitted_constants,
+    forward_operations,
+    memory,
+    operations,
+    step_time,
+)
 from crore.cost.layout import MOMENT_BYTES
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.cost.stragglers import barrier_slowdown
@@ -71,7 +81,7 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
     for start in range(0, count, BLOCK):
         part = slice(start, min(start + BLOCK, count))
         job = job_for(q, compact(take(candidates, part)))
-        peak[part] = memory(job, operations(job)).peak_bytes
+        peak[part] = memory(job, forward_operations(job)).peak_bytes
     return peak
 
 
@@ -123,3 +133,34 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     peak = peak_bytes(q, joined(tried, [count] * len(tried)))
     least: Floats = peak.reshape(len(tried), count).min(axis=0)
     return least
+
+
+class LeastBytes:
+    """`least_bytes` of cells, each distinct question asked once.
+
+    Cells of one grid point, one number of shards and as many micro-batches in flight need the same;
+    the one with most replicas stands for them (experts are sharded over replicas too).
+    """
+
+    def __init__(self, q: Question, axes: Axes, cells: Cells) -> None:
+        self._q, self._axes, self._cells = q, axes, cells.candidates
+        it = cells.candidates.layout
+        rounds = cells.candidates.batch / (it.dp * it.micro_batch)
+        flight = np.minimum(rounds, it.pp)
+        most = np.argsort(-it.dp_replicate, kind="stable")
+        keys = np.stack([cells.point, it.dp_shard, flight])[:, most]
+        _, first, kind = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        self._kind = np.empty(most.size, dtype=np.intp)
+        self._kind[most] = np.asarray(kind).ravel()
+        self._speaker = most[first]
+        self._known = np.full(first.size, np.nan)
+
+    def of(self, index: NDArray[np.intp]) -> Floats:
+        """Return the least bytes of the cells at `index`."""
+        kinds = np.unique(self._kind[index])
+        new = kinds[np.isnan(self._known[kinds])]
+        if new.size:
+            asked = take(self._cells, self._speaker[new])
+            self._known[new] = least_bytes(self._q, self._axes, asked)
+        known: Floats = self._known[self._kind[index]]
+        return known

@@ -22,7 +22,7 @@ from crore.plan.axes import OFFLOADS, Axes, axes_of
 from crore.plan.best import Best, Ranked
 from crore.plan.candidates import Candidates, Floats, joined, repeated, size, take
 from crore.plan.fleet import run_bound_s, run_s
-from crore.plan.pricing import least_bytes, peak_bytes, run_bounds_s, seconds_and_bytes
+from crore.plan.pricing import LeastBytes, least_bytes, peak_bytes, run_bounds_s, seconds_and_bytes
 from crore.plan.request import Question
 from crore.plan.space import (
     FULL_MODE,
@@ -108,6 +108,7 @@ def search(q: Question, watch: Watch | None = None) -> Found:
 def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watch | None) -> None:
     bound = run_bounds_s(q, axes, cells)
     order = np.argsort(bound, kind="stable")
+    least, limit = LeastBytes(q, axes, cells), usable_bytes(q)
     start, batch = 0, FIRST_CELLS
     while start < order.size:
         index = order[start : start + batch]
@@ -118,7 +119,11 @@ def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watc
             rest = order[start:]
             _count_cells(q, axes, cells, rest, rest[:0], found)
             return
-        _open_cells(q, axes, take(cells.candidates, hopeful), found)
+        roomy = least.of(hopeful) <= limit
+        tight = take(cells.candidates, hopeful[~roomy])
+        found.fell(NO_MEMORY, float(np.sum(settings_per_cell(q, axes, tight))))
+        if roomy.any():
+            _open_cells(q, axes, take(cells.candidates, hopeful[roomy]), found)
         if watch is not None:
             watch(min(start / order.size, 1.0), found)
 
@@ -135,11 +140,7 @@ def _count_cells(
 def _open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
     """Price the settings of cells that could hold the best, and walk the chains that matter."""
     limit = usable_bytes(q)
-    roomy = least_bytes(q, axes, cells) <= limit
-    found.fell(NO_MEMORY, float(np.sum(settings_per_cell(q, axes, take(cells, ~roomy)))))
-    if not roomy.any():
-        return
-    inside, broken = obeying(q, axes, settings(q, axes, take(cells, roomy)))
+    inside, broken = obeying(q, axes, settings(q, axes, cells))
     for reason, count in broken.items():
         found.fell(reason, count)
     if not size(inside):
