@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crore.cost.arrays import Num
 from crore.cost.goodput import availability, mean_time_between_failures_s
+from crore.errors import UnknownName
 
 Policy = Literal["barrier", "quorum", "free"]
 POLICIES: Final[tuple[Policy, ...]] = ("barrier", "quorum", "free")
@@ -41,15 +42,17 @@ def islands_goodput(
     `absent_s`; islands join after `round_s` seconds of work each. A round ends, beyond `round_s`,
     after S times the expected largest of M Poisson counts (barrier), the count nine islands in ten
     stay within (quorum), or each island's own (free: exact, renewal-reward). Jitter between islands
-    is `local_steps_slowdown`'s.
+    is `local_steps_slowdown`'s. UnknownName for another policy.
     """
+    if policy not in POLICIES:
+        raise UnknownName("policy", policy, POLICIES)
     mean = round_s / mean_time_between_failures_s(gpus / islands, hazard)
     share = availability(world_gpus, absent_s, hazard) / (1 + OUTAGE_S / OUTAGE_EVERY_S)
     relative = stall_s / round_s
     free = 1 + relative * mean
     if policy == "free":
         return share / free
-    outage = 1 - np.exp(-islands * round_s / OUTAGE_EVERY_S)
+    outage = 1 - np.exp(-(islands - 1) * round_s / OUTAGE_EVERY_S)
     barrier = 1 + relative * expected_largest(mean, islands) + OUTAGE_TIMEOUT * outage
     if policy == "barrier":
         return share / barrier
@@ -58,23 +61,27 @@ def islands_goodput(
 
 def expected_largest(mean: Num, draws: Num) -> Num:
     """Expected largest of `draws` Poisson counts of `mean`: `Σ 1 - F(k)^M` over k = 0, 1, ..."""
-    total: Num = np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(draws)))
-    for _, _, cdf in _poisson(mean):
+    alone = np.equal(draws, 1)
+    total: Num = 0.0
+    for _, _, cdf in _poisson(np.where(alone, 0.0, mean)):
         total = total + 1 - cdf**draws
-    return np.where(np.equal(draws, 1), mean, total)
+    return np.where(alone, mean, total)
 
 
 def _quorum(mean: Num, islands: Num, relative: Num, barrier: Num, free: Num) -> Num:
     """Rate of a round that ends with nine islands in ten, over an undisturbed one."""
     late = islands - np.ceil(QUORUM * islands)
-    ends: Num = 1.0 + np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(late)))
-    for _, _, cdf in _poisson(mean):
-        ends = ends + relative * (1 - _at_most(late, islands, 1 - cdf))
+    nobody = np.less(late, 1)
+    counts = list(_poisson(np.where(nobody, 0.0, mean)))
+    beyond: Num = 0.0
+    for _, _, cdf in counts:
+        beyond = beyond + 1 - _at_most(late, islands, 1 - cdf)
+    ends = 1 + relative * beyond
     kept: Num = 0.0
-    for count, pmf, _ in _poisson(mean):
+    for count, pmf, _ in counts:
         kept = kept + pmf * np.minimum(1.0, ends / (1 + relative * count))
-    # The mean over rounds of what late islands do is a little above their long-run rate.
-    return np.where(np.less(late, 1), 1 / barrier, np.minimum(kept / ends, 1 / free))
+    # The mean over rounds is a little above the long-run rate, and the approximation may be below.
+    return np.where(nobody, 1 / barrier, np.clip(kept / ends, 1 / barrier, 1 / free))
 
 
 def _at_most(late: Num, islands: Num, chance: Num) -> NDArray[np.float64]:
@@ -152,9 +159,11 @@ def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS, 1.0))
     weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS), 1.0)
     few = np.minimum(np.log(islands) / np.log(GUESS_AT[1]), 1.0)
+    # Few islands lose less than the guess, but may gain as much.
+    shares = (few * weight, few * weight, weight)
     low, middle, high = (
-        np.where(np.greater(islands, 1), law ** (1 - weight) * guess ** (few * weight), 1.0)
-        for law, guess in zip(laws, GUESS, strict=True)
+        np.where(np.greater(islands, 1), law ** (1 - weight) * guess**share, 1.0)
+        for law, guess, share in zip(laws, GUESS, shares, strict=True)
     )
     return low, middle, high
 
