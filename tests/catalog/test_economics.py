@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crore.catalog import load_catalog
-from crore.catalog.economics import build_figure, load_economics
+from crore.catalog import load_catalog, load_economics
+from crore.catalog.economics import build_figure
 from crore.errors import InputError, UnknownName
 
 ECONOMICS = load_economics()

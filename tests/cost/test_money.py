@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.catalog import load_catalog
-from crore.catalog.economics import load_economics
+from crore.catalog import load_catalog, load_economics
 from crore.cost.money import (
     capital_recovery,
     card_usd_per_gpu_hour,
@@ -16,6 +15,7 @@ from crore.cost.money import (
     it_usd,
     ownership_usd_per_gpu_hour,
 )
+from crore.errors import InputError
 
 ECONOMICS = load_economics()
 RACKS_PER_GW = 35e9 / 5.9e6
@@ -30,8 +30,8 @@ ANCHORS = {  # IT USD, facility USD, W at the meter -> USD an hour
 @pytest.mark.parametrize("gpu", ANCHORS)
 def test_an_hour_of_a_known_machine(gpu):
     """Bernstein 2025 for GB200 and Rubin, an estimate for H100; 8 %, 3 % upkeep, 0.06 USD/kWh."""
-    *inputs, usd = ANCHORS[gpu]
-    low, value, high = ownership_usd_per_gpu_hour(*inputs, ECONOMICS)
+    hardware, facility, watts, usd = ANCHORS[gpu]
+    low, value, high = ownership_usd_per_gpu_hour(hardware, facility, watts, ECONOMICS)
     assert value == pytest.approx(usd, abs=0.005)
     assert 0.75 * usd < low < usd < high < 1.45 * usd
 
@@ -59,6 +59,14 @@ def test_a_rack_priced_whole_needs_a_tenth_more():
 def test_a_facility_costs_the_published_dollars_a_watt():
     value = facility_usd(1e9 / (RACKS_PER_GW * 72), ECONOMICS)[1]
     assert value == pytest.approx(2.5e6 / 72, rel=0.005)
+
+
+def test_what_has_no_price_is_not_free():
+    prices = np.array([1499.0, 0.0])
+    with pytest.raises(InputError, match="price_usd"):
+        it_usd(prices, ECONOMICS)
+    with pytest.raises(InputError, match="price_usd"):
+        card_usd_per_gpu_hour(prices, 350.0, ECONOMICS)
 
 
 def test_capital_recovery_at_eight_percent():
@@ -90,7 +98,7 @@ def test_dearer_parts_and_more_watts_never_cost_less(price, watts, more):
         ownership_usd_per_gpu_hour(price, 0.0, watts * both, ECONOMICS),
         card_usd_per_gpu_hour(price * both, watts, ECONOMICS),
     ):
-        low, value, high = usd
+        low, value, high = np.asarray(usd)
         assert (low < value).all()
         assert (value < high).all()
         assert value[0] < value[1]

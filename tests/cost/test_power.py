@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.catalog import load_catalog
-from crore.catalog.economics import load_economics
+from crore.catalog import load_catalog, load_economics
 from crore.cost.power import energy_j, gpu_power_w, site_power_w
+from crore.errors import InputError
 
 ECONOMICS = load_economics()
 
@@ -45,6 +45,11 @@ def test_phases_draw_less_than_the_board_limit():
     assert gpu_power_w(1000.0, 0.0, 1.0) == pytest.approx(450)
     assert gpu_power_w(1000.0, 0.0, 0.0) == pytest.approx(150)
     assert gpu_power_w(1000.0, 0.6, 0.3) == pytest.approx(600 + 135 + 15)
+
+
+def test_a_board_without_a_limit_does_not_run_for_nothing():
+    with pytest.raises(InputError, match="tdp_w"):
+        gpu_power_w(0.0, 1.0, 0.0)
 
 
 def test_half_a_million_gpus_swing_by_hundreds_of_megawatts():

@@ -23,6 +23,25 @@ OUTAGE_EVERY_S: Final = 90 * 86_400.0
 """Between two such absences of one site."""
 OUTAGE_TIMEOUT: Final = 0.1
 """Of a round, how long a barrier waits for a site before it goes on without it; estimate."""
+DATA_PARALLEL: Final = (18.129, 0.0953)
+"""(A, α) of the loss `A·N^-α` of data-parallel training, 35 M to 10 B parameters at 20 tokens each.
+
+Recalled from arXiv 2503.09799, as are the next two."""
+DILOCO: Final = ((18.768, 0.0969), (19.762, 0.0992), (21.051, 0.1018))
+"""The same of DiLoCo with 2, 4 and 8 islands."""
+JOINT: Final = (19.226, 0.0985, 0.0116)
+"""(A, α, β) of the joint law `A·N^-α·M^β` over 1 to 8 islands."""
+LOSS_PER_COMPUTE: Final = 0.0477
+"""Exponent of the loss in compute, C = 6·N·20·N: half of α."""
+MEASURED_PARAMETERS: Final = (3.5e7, 1e10)
+"""Smallest and largest model of those laws; below the smallest nothing is continued."""
+GUESS: Final = (0.66, 0.9, 1.05)
+"""(low, middle, high) φ of 20 to 100 islands at 30 T parameters: an estimate.
+
+Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islands at 10 B, the
+middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
+GUESS_AT: Final = (3e13, 20.0)
+"""(parameters, islands) from which the guess holds."""
 
 
 def islands_goodput(
@@ -126,27 +145,6 @@ def outer_bytes_per_s(parameters: Num, islands: Num, bits: Num, round_s: Num) ->
     return outer_bytes(parameters, islands, bits) / round_s
 
 
-DATA_PARALLEL: Final = (18.129, 0.0953)
-"""(A, α) of the loss `A·N^-α` of data-parallel training, 35 M to 10 B parameters at 20 tokens each.
-
-Recalled from arXiv 2503.09799, as are the next two."""
-DILOCO: Final = ((18.768, 0.0969), (19.762, 0.0992), (21.051, 0.1018))
-"""The same of DiLoCo with 2, 4 and 8 islands."""
-JOINT: Final = (19.226, 0.0985, 0.0116)
-"""(A, α, β) of the joint law `A·N^-α·M^β` over 1 to 8 islands."""
-LOSS_PER_COMPUTE: Final = 0.0477
-"""Exponent of the loss in compute, C = 6·N·20·N: half of α."""
-MEASURED_PARAMETERS: Final = 1e10
-"""Largest model of those laws."""
-GUESS: Final = (0.66, 0.9, 1.05)
-"""(low, middle, high) φ of 20 to 100 islands at 30 T parameters: an estimate.
-
-Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islands at 10 B, the
-middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
-GUESS_AT: Final = (3e13, 20.0)
-"""(parameters, islands) from which the guess holds."""
-
-
 def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     """Return (low, middle, high) φ: compute that counts of M islands' over data-parallel's.
 
@@ -155,9 +153,9 @@ def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     continued with the joint exponent. From there to 30 T it goes over to an estimate (`GUESS`).
     One island is exactly 1.
     """
-    laws = _law_efficiency(np.minimum(parameters, MEASURED_PARAMETERS), islands)
-    beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS, 1.0))
-    weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS), 1.0)
+    laws = _law_efficiency(np.clip(parameters, *MEASURED_PARAMETERS), islands)
+    beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS[1], 1.0))
+    weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS[1]), 1.0)
     few = np.minimum(np.log(islands) / np.log(GUESS_AT[1]), 1.0)
     # Few islands lose less than the guess, but may gain as much.
     shares = (few * weight, few * weight, weight)
@@ -176,11 +174,8 @@ def _law_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     doublings = np.log2(islands)
     factors, exponents = np.array(DILOCO).T
     inside = np.clip(doublings, 1.0, 3.0)
-    own = (
-        np.interp(inside, (1, 2, 3), np.log(factors))
-        - np.interp(inside, (1, 2, 3), exponents) * log
-    )
-    own = own + JOINT[2] * np.log(2) * np.maximum(doublings - 3, 0.0)
+    factor, exponent = (np.interp(inside, (1, 2, 3), x) for x in (np.log(factors), exponents))
+    own = factor - exponent * log + JOINT[2] * np.log(2) * np.maximum(doublings - 3, 0.0)
     pair = [np.exp((base - law) / LOSS_PER_COMPUTE) for law in (joint, own)]
     low, high = (np.minimum(f(*pair), GUESS[2]) for f in (np.minimum, np.maximum))
     return low, np.sqrt(low * high), high
