@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.cost.stragglers import STEP_NOISE, barrier_slowdown, expected_maximum
+from crore.cost.stragglers import (
+    STEP_NOISE,
+    barrier_slowdown,
+    expected_maximum,
+    local_steps_slowdown,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,15 @@ def test_the_noise_keeps_published_weak_scaling_flat():
     ratio = barrier_slowdown(512.0) / barrier_slowdown(8.0)
     assert 1 < ratio < 1.02
     assert 1 + STEP_NOISE * expected_maximum(512.0) == barrier_slowdown(512.0)
+
+
+def test_a_hundred_local_steps_leave_a_tenth_of_the_noise():
+    """2 % at ten million ranks: 10.6 % when every step waits, 1.1 % when every hundredth does."""
+    assert local_steps_slowdown(1e7, 1.0, noise=0.02) == barrier_slowdown(1e7, noise=0.02)
+    assert local_steps_slowdown(1e7, 100.0, noise=0.02) == pytest.approx(1.0106, abs=1e-4)
+
+
+def test_the_slowest_sum_of_drawn_steps_is_this_late():
+    steps = np.random.default_rng(2).normal(1.0, 0.02, (400, 256, 16)).sum(axis=2)
+    drawn = steps.max(axis=1).mean() / 16
+    assert local_steps_slowdown(256.0, 16.0, noise=0.02) == pytest.approx(drawn, abs=0.001)

@@ -47,7 +47,7 @@ def availability(world_gpus: Num, absent_s: Num, hazard: Num = 1.0) -> Num:
 
     Each of its failures takes it away for `absent_s` (alternating renewal process).
     """
-    return 1.0 / (1.0 + absent_s / mean_time_between_failures_s(world_gpus, hazard))
+    return 1.0 / (1.0 + HAZARD_PER_GPU_S * hazard * world_gpus * absent_s)
 
 
 def quorum_goodput(
@@ -58,5 +58,5 @@ def quorum_goodput(
     `availability/(1 + κ·λ·N·S)`: a detector with dead time, failures within a stall ending with it
     (torchft; arXiv 2602.00277). 0.92 at ten million GPUs with one second, worlds of 8,192, 600 s.
     """
-    stalls = 1.0 + stall_s / mean_time_between_failures_s(gpus, hazard)
-    return availability(world_gpus, absent_s, hazard) / stalls
+    stalls = HAZARD_PER_GPU_S * hazard * gpus * stall_s
+    return availability(world_gpus, absent_s, hazard) / (1.0 + stalls)

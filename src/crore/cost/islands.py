@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crore.cost.arrays import Num
 from crore.cost.goodput import availability, mean_time_between_failures_s
+from crore.errors import UnknownName
 
 Policy = Literal["barrier", "quorum", "free"]
 POLICIES: Final[tuple[Policy, ...]] = ("barrier", "quorum", "free")
@@ -22,6 +23,25 @@ OUTAGE_EVERY_S: Final = 90 * 86_400.0
 """Between two such absences of one site."""
 OUTAGE_TIMEOUT: Final = 0.1
 """Of a round, how long a barrier waits for a site before it goes on without it; estimate."""
+DATA_PARALLEL: Final = (18.129, 0.0953)
+"""(A, α) of the loss `A·N^-α` of data-parallel training, 35 M to 10 B parameters at 20 tokens each.
+
+Recalled from arXiv 2503.09799, as are the next two."""
+DILOCO: Final = ((18.768, 0.0969), (19.762, 0.0992), (21.051, 0.1018))
+"""The same of DiLoCo with 2, 4 and 8 islands."""
+JOINT: Final = (19.226, 0.0985, 0.0116)
+"""(A, α, β) of the joint law `A·N^-α·M^β` over 1 to 8 islands."""
+LOSS_PER_COMPUTE: Final = 0.0477
+"""Exponent of the loss in compute, C = 6·N·20·N: half of α."""
+MEASURED_PARAMETERS: Final = (3.5e7, 1e10)
+"""Smallest and largest model of those laws; below the smallest nothing is continued."""
+GUESS: Final = (0.66, 0.9, 1.05)
+"""(low, middle, high) φ of 20 to 100 islands at 30 T parameters: an estimate.
+
+Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islands at 10 B, the
+middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
+GUESS_AT: Final = (3e13, 20.0)
+"""(parameters, islands) from which the guess holds."""
 
 
 def islands_goodput(
@@ -41,15 +61,17 @@ def islands_goodput(
     `absent_s`; islands join after `round_s` seconds of work each. A round ends, beyond `round_s`,
     after S times the expected largest of M Poisson counts (barrier), the count nine islands in ten
     stay within (quorum), or each island's own (free: exact, renewal-reward). Jitter between islands
-    is `local_steps_slowdown`'s.
+    is `local_steps_slowdown`'s. UnknownName for another policy.
     """
+    if policy not in POLICIES:
+        raise UnknownName("policy", policy, POLICIES)
     mean = round_s / mean_time_between_failures_s(gpus / islands, hazard)
     share = availability(world_gpus, absent_s, hazard) / (1 + OUTAGE_S / OUTAGE_EVERY_S)
     relative = stall_s / round_s
     free = 1 + relative * mean
     if policy == "free":
         return share / free
-    outage = 1 - np.exp(-islands * round_s / OUTAGE_EVERY_S)
+    outage = 1 - np.exp(-(islands - 1) * round_s / OUTAGE_EVERY_S)
     barrier = 1 + relative * expected_largest(mean, islands) + OUTAGE_TIMEOUT * outage
     if policy == "barrier":
         return share / barrier
@@ -58,23 +80,27 @@ def islands_goodput(
 
 def expected_largest(mean: Num, draws: Num) -> Num:
     """Expected largest of `draws` Poisson counts of `mean`: `Σ 1 - F(k)^M` over k = 0, 1, ..."""
-    total: Num = np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(draws)))
-    for _, _, cdf in _poisson(mean):
+    alone = np.equal(draws, 1)
+    total: Num = 0.0
+    for _, _, cdf in _poisson(np.where(alone, 0.0, mean)):
         total = total + 1 - cdf**draws
-    return np.where(np.equal(draws, 1), mean, total)
+    return np.where(alone, mean, total)
 
 
 def _quorum(mean: Num, islands: Num, relative: Num, barrier: Num, free: Num) -> Num:
     """Rate of a round that ends with nine islands in ten, over an undisturbed one."""
     late = islands - np.ceil(QUORUM * islands)
-    ends: Num = 1.0 + np.zeros(np.broadcast_shapes(np.shape(mean), np.shape(late)))
-    for _, _, cdf in _poisson(mean):
-        ends = ends + relative * (1 - _at_most(late, islands, 1 - cdf))
+    nobody = np.less(late, 1)
+    counts = list(_poisson(np.where(nobody, 0.0, mean)))
+    beyond: Num = 0.0
+    for _, _, cdf in counts:
+        beyond = beyond + 1 - _at_most(late, islands, 1 - cdf)
+    ends = 1 + relative * beyond
     kept: Num = 0.0
-    for count, pmf, _ in _poisson(mean):
+    for count, pmf, _ in counts:
         kept = kept + pmf * np.minimum(1.0, ends / (1 + relative * count))
-    # The mean over rounds of what late islands do is a little above their long-run rate.
-    return np.where(np.less(late, 1), 1 / barrier, np.minimum(kept / ends, 1 / free))
+    # The mean over rounds is a little above the long-run rate, and the approximation may be below.
+    return np.where(nobody, 1 / barrier, np.clip(kept / ends, 1 / barrier, 1 / free))
 
 
 def _at_most(late: Num, islands: Num, chance: Num) -> NDArray[np.float64]:
@@ -119,27 +145,6 @@ def outer_bytes_per_s(parameters: Num, islands: Num, bits: Num, round_s: Num) ->
     return outer_bytes(parameters, islands, bits) / round_s
 
 
-DATA_PARALLEL: Final = (18.129, 0.0953)
-"""(A, α) of the loss `A·N^-α` of data-parallel training, 35 M to 10 B parameters at 20 tokens each.
-
-Recalled from arXiv 2503.09799, as are the next two."""
-DILOCO: Final = ((18.768, 0.0969), (19.762, 0.0992), (21.051, 0.1018))
-"""The same of DiLoCo with 2, 4 and 8 islands."""
-JOINT: Final = (19.226, 0.0985, 0.0116)
-"""(A, α, β) of the joint law `A·N^-α·M^β` over 1 to 8 islands."""
-LOSS_PER_COMPUTE: Final = 0.0477
-"""Exponent of the loss in compute, C = 6·N·20·N: half of α."""
-MEASURED_PARAMETERS: Final = 1e10
-"""Largest model of those laws."""
-GUESS: Final = (0.66, 0.9, 1.05)
-"""(low, middle, high) φ of 20 to 100 islands at 30 T parameters: an estimate.
-
-Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islands at 10 B, the
-middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
-GUESS_AT: Final = (3e13, 20.0)
-"""(parameters, islands) from which the guess holds."""
-
-
 def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     """Return (low, middle, high) φ: compute that counts of M islands' over data-parallel's.
 
@@ -148,13 +153,15 @@ def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     continued with the joint exponent. From there to 30 T it goes over to an estimate (`GUESS`).
     One island is exactly 1.
     """
-    laws = _law_efficiency(np.minimum(parameters, MEASURED_PARAMETERS), islands)
-    beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS, 1.0))
-    weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS), 1.0)
+    laws = _law_efficiency(np.clip(parameters, *MEASURED_PARAMETERS), islands)
+    beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS[1], 1.0))
+    weight = np.minimum(beyond / np.log(GUESS_AT[0] / MEASURED_PARAMETERS[1]), 1.0)
     few = np.minimum(np.log(islands) / np.log(GUESS_AT[1]), 1.0)
+    # Few islands lose less than the guess, but may gain as much.
+    shares = (few * weight, few * weight, weight)
     low, middle, high = (
-        np.where(np.greater(islands, 1), law ** (1 - weight) * guess ** (few * weight), 1.0)
-        for law, guess in zip(laws, GUESS, strict=True)
+        np.where(np.greater(islands, 1), law ** (1 - weight) * guess**share, 1.0)
+        for law, guess, share in zip(laws, GUESS, shares, strict=True)
     )
     return low, middle, high
 
@@ -167,11 +174,8 @@ def _law_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     doublings = np.log2(islands)
     factors, exponents = np.array(DILOCO).T
     inside = np.clip(doublings, 1.0, 3.0)
-    own = (
-        np.interp(inside, (1, 2, 3), np.log(factors))
-        - np.interp(inside, (1, 2, 3), exponents) * log
-    )
-    own = own + JOINT[2] * np.log(2) * np.maximum(doublings - 3, 0.0)
+    factor, exponent = (np.interp(inside, (1, 2, 3), x) for x in (np.log(factors), exponents))
+    own = factor - exponent * log + JOINT[2] * np.log(2) * np.maximum(doublings - 3, 0.0)
     pair = [np.exp((base - law) / LOSS_PER_COMPUTE) for law in (joint, own)]
     low, high = (np.minimum(f(*pair), GUESS[2]) for f in (np.minimum, np.maximum))
     return low, np.sqrt(low * high), high

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from crore.catalog.economics import Economics
+import numpy as np
+
+from crore.catalog import Economics
 from crore.cost.arrays import Num
+from crore.errors import InputError
 
 HOURS_PER_YEAR = 8760
 WATTS_PER_KW = 1000
@@ -19,7 +22,11 @@ def capital_recovery(rate: Num, years: Num) -> Num:
 
 
 def it_usd(price_usd: Num, economics: Economics) -> Spread:
-    """Dollars per accelerator with its host, network and storage, from its catalogue price."""
+    """Dollars per accelerator with its host, network and storage, from its catalogue price.
+
+    InputError when the price is not known (0).
+    """
+    _check_price(price_usd)
     low, value, high = economics.figure("it_all_in").spread()
     return price_usd * low, price_usd * value, price_usd * high
 
@@ -59,8 +66,9 @@ def card_usd_per_gpu_hour(price_usd: Num, power_w: Num, economics: Economics) ->
     """Return (low, value, high) dollars per hour of a card at home: its purchase and electricity.
 
     The purchase is written off over `card_years` of use around the clock, without interest or
-    upkeep; `power_w` is at the socket.
+    upkeep; `power_w` is at the socket. InputError when the price is not known (0).
     """
+    _check_price(price_usd)
     years = economics.figure("card_years").spread()[::-1]
     tariffs = economics.figure("household_usd_per_kwh").spread()
     low, value, high = (
@@ -68,6 +76,11 @@ def card_usd_per_gpu_hour(price_usd: Num, power_w: Num, economics: Economics) ->
         for life, tariff in zip(years, tariffs, strict=True)
     )
     return low, value, high
+
+
+def _check_price(price_usd: Num) -> None:
+    if np.any(np.less_equal(price_usd, 0)):
+        raise InputError("no price is known: give the accelerator's row a price_usd over 0")
 
 
 def _spread(usd: Num | Spread) -> Spread:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from crore.cost.arrays import Num
+from crore.errors import InputError
 
 IDLE_SHARE: Final = 0.15
 """Of the board limit, what an accelerator draws while it waits; estimate, 0.1 to 0.2."""
@@ -17,8 +20,10 @@ def gpu_power_w(tdp_w: Num, busy_share: Num, comm_share: Num) -> Num:
     """Average watts of one accelerator: `TDP·(busy + 0.45·comm + 0.15·(1 - busy - comm))`.
 
     `busy_share` and `comm_share` are the shares of the time it computes, at the board limit, and
-    only communicates; the rest it idles.
+    only communicates; the rest it idles. InputError when the board limit is not known (0).
     """
+    if np.any(np.less_equal(tdp_w, 0)):
+        raise InputError("no board limit is known: give the accelerator's row a tdp_w over 0")
     idle_share = 1 - busy_share - comm_share
     return tdp_w * (busy_share + MESSAGE_SHARE * comm_share + IDLE_SHARE * idle_share)
 

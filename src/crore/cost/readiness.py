@@ -14,7 +14,7 @@ TOKEN_BYTES: Final = 4
 CHECKPOINT_BYTES: Final = 14
 """Bytes per parameter: 16-bit weights, 32-bit master weights and two Adam moments.
 
-BLOOM's checkpoint of 176 B parameters has 2.3 TB, 13.1 a parameter (arXiv 2211.05100 §3)."""
+BLOOM's checkpoint of 176 B parameters has 2.3 TB, 13.1 a parameter (its model card, 2022)."""
 STARTUP_S_PER_GPU: Final = 265 / 98_304
 """Stock NCCL made its communicators in 265 s at 96k GPUs (arXiv 2510.20171, which makes it 24 s).
 
