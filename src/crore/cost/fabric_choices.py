@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from crore.catalog.parts import part, parts
-from crore.cost.fabric import FabricDesign, Topology, design
+from crore.cost.fabric import MAX_TIERS, FabricDesign, Topology, design
 from crore.errors import Infeasible, InputError
 
 PLANES: Final = (1, 2, 4, 8)
@@ -39,8 +39,8 @@ def choices(
             kept.append(one)
     if not kept:
         raise Infeasible(
-            f"no network of {len(PLANES)} plane counts and four tiers holds {endpoints:,} endpoints "
-            f"of {nic_bytes_per_s:.3g} bytes/s: split them over sites"
+            f"no network of up to {PLANES[-1]} planes and {MAX_TIERS} tiers holds {endpoints:,} "
+            f"endpoints of {nic_bytes_per_s:.3g} bytes/s: split them over sites"
         )
     return kept
 

@@ -138,7 +138,7 @@ def polarfly(endpoints: int, radix: int) -> Counts:
 def hyperx_3d(endpoints: int, radix: int) -> Counts:
     """HyperX of three dimensions: `S³T` endpoints, `R = T + 3(S-1)`, bisection `S/(2T)`.
 
-    Ahn et al., SC 2009. `T` is that of the largest machine (`S = R/4`), `S` is cut to the endpoints.
+    Ahn et al., SC 2009. `T` is that of the largest machine (`S = R/4`); `S` is cut to fit.
     """
     widest = max(radix // 4, 1)
     on_switch = radix - 3 * (widest - 1)
