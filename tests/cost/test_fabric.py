@@ -53,7 +53,7 @@ def test_deepseeks_slim_fly_is_of_an_order_that_has_no_field():
 
 
 def test_eight_planes_of_a_51_terabit_switch_reach_131_072_in_two_tiers():
-    """With two thirds of the optics and three fifths of the switches of three (arXiv 2605.04333)."""
+    """Two thirds of the optics and three fifths of the switches of three (arXiv 2605.04333)."""
     two = design("clos", 131_072, GBIT_800, switch="51.2t", planes=8, tiers=2)
     three = design("clos", 131_072, GBIT_800, switch="51.2t", planes=8, tiers=3)
     assert (two.radix, two.max_endpoints) == (512, 131_072)
@@ -129,6 +129,13 @@ def test_a_torus_of_216_cubed_has_no_packet_switches():
     assert built.diameter == 324
     # Two links per edge² cross any halving: 0.0093 per chip, each a sixth of a chip's bandwidth.
     assert built.bisection * 6 / 2 == pytest.approx(2 * 216**2 / 216**3)
+
+
+@given(endpoints=st.integers(1, 10**12))
+def test_a_torus_is_the_smallest_of_whole_blocks_that_holds_its_endpoints(endpoints):
+    edge = torus(endpoints, GBIT_800).diameter * 2 // 3
+    assert edge % 4 == 0
+    assert (edge - 4) ** 3 < endpoints <= edge**3
 
 
 def adjacency(nodes, joined):

@@ -176,5 +176,6 @@ def _smallest(endpoints: int, graph: Graph, radix: int) -> tuple[int, int]:
 @cache
 def _sizes(graph: Graph, radix: int) -> tuple[tuple[int, int], ...]:
     """Return each order whose graph a switch can build, and the endpoints it holds."""
-    built = ((q, *graph(q)) for q in prime_powers(radix) if q > 2)
+    # Both graphs have at least q links on a switch, and half as many endpoints.
+    built = ((q, *graph(q)) for q in prime_powers(2 * radix // 3 + 1) if q > 2)
     return tuple((q, n * (k // 2)) for q, n, k in built if k + k // 2 <= radix)

@@ -26,7 +26,7 @@ def torus(endpoints: int, bytes_per_s: float, *, optics: str = "dsp") -> FabricD
         raise InputError(
             f"a torus needs endpoints and bytes/s over 0, not {endpoints}, {bytes_per_s:g}"
         )
-    edge = BLOCK
+    edge = max(BLOCK, int(endpoints ** (1 / 3)) // BLOCK * BLOCK)
     while edge**3 < endpoints:
         edge += BLOCK
     links = 3 * edge**3
