@@ -34,13 +34,13 @@ to the host)."""
 
 
 def training_job(
-    shape: Shape, accelerator: Accelerator, half: str, *, tokens: Num, batch: Num, cards: int
+    shape: Shape, accelerator: Accelerator, half: str, *, tokens: Num, batch: Num, cards: Num
 ) -> Job:
     """Return the job of training with `batch` sequences of `tokens` a card, every layer recomputed.
 
     `half` is the 16-bit format; InputError when the part has no such peak.
     """
-    layout = Layout(dp_shard=float(cards), micro_batch=batch, recompute=FULL, zero=3.0)
+    layout = Layout(dp_shard=cards, micro_batch=batch, recompute=FULL, zero=3.0)
     return Job(
         shape=shape, layout=layout, machine=machine_of(accelerator, half), stack=stack_of(STACK),
         seq_len=tokens, global_batch=batch * cards,
@@ -68,7 +68,6 @@ def adapter_parts(job: Job, base: Format, rank: float = LORA_RANK) -> dict[str, 
     adapters = adapter_parameters(found, rank) / cards
     moving = {
         "adapters": adapters * sum(ADAPTER_BYTES.values()),
-        "gathered layers": gathered,
         "activations": full["activations"],
         "logits": full["logits"],
         "working": full["working"] + expanded_bytes(base, found),
@@ -76,6 +75,7 @@ def adapter_parts(job: Job, base: Format, rank: float = LORA_RANK) -> dict[str, 
     changing = sum(moving.values(), start=np.asarray(0.0))
     return {
         "weights": frozen / cards,
+        "gathered layers": gathered,
         **moving,
         "fragmentation": FRAGMENTATION * changing,
         "context": DEVICE_CONTEXT_BYTES + 0.0 * changing,

@@ -54,12 +54,12 @@ FORMATS: Final[Mapping[str, Format]] = {
         ),
         Format(
             name="int4", bytes_per_weight=4.5 / 8, bytes_per_row=0.0, expands=True,
-            source="4 bits and a 32-bit scale per 64 weights: 4.5 bits (bitsandbytes; "
-            "llama.cpp's Q4_0 is as large, GPTQ at 128 has 4.16)",
+            source="4.5 bits per weight, a 32-bit scale per 64 among them (bitsandbytes, "
+            "llama.cpp Q4_0; GPTQ at 128: 4.16)",
         ),
         Format(
             name="nf4", bytes_per_weight=4.127 / 8, bytes_per_row=0.0, expands=True,
-            source="4 bits and a doubly quantized scale per 64 weights: 4.127 bits (QLoRA, "
+            source="4.127 bits per weight, a doubly quantized scale per 64 among them (QLoRA, "
             "arXiv 2305.14314 §3)",
         ),
     )
@@ -114,15 +114,16 @@ def prompt_bytes(s: Shape, tokens: Num, cards: Num) -> Num:
     return HALF * read * (3 * s.hidden + wide) + FLOAT * s.vocab / cards
 
 
-def tensor_parallel(s: Shape, cards: int) -> Num:
+def tensor_parallel(s: Shape, cards: Num) -> Num:
     """Return the cards one copy of the model is split over: the most that divide its heads.
 
     Engines refuse a degree that does not divide the attention heads (vLLM `--tensor-parallel-size`,
     the same rule as in `layout.rules`); further cards hold further copies.
     """
     split: Num = 1.0
-    for degree in range(2, min(cards, int(np.max(s.heads))) + 1):
-        split = np.where(np.equal(np.mod(s.heads, degree), 0), float(degree), split)
+    for degree in range(2, int(min(np.max(cards), np.max(s.heads))) + 1):
+        even = np.equal(np.mod(s.heads, degree), 0) & np.less_equal(degree, cards)
+        split = np.where(even, float(degree), split)
     return split
 
 
