@@ -50,7 +50,9 @@ def children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["validate"], ["catalog"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["plan"], ["fit"], ["validate"], ["catalog"]], ids=" ".join
+)
 def test_help_fits_a_screen(command, tmp_path):
     done = crore(*command, "--help", cwd=tmp_path)
     assert done.returncode == 0

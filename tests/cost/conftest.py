@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,22 @@ def make_job(catalog):
         )  # fmt: skip
 
     return _make
+
+
+QWEN = {
+    "1.8b": {"layers": 24, "hidden": 2048, "heads": 16, "kv_heads": 16, "ffn": 5504},
+    "7b": {"layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 32, "ffn": 11008},
+    "14b": {"layers": 40, "hidden": 5120, "heads": 40, "kv_heads": 40, "ffn": 13696},
+    "72b": {"layers": 80, "hidden": 8192, "heads": 64, "kv_heads": 64, "ffn": 24576},
+}
+"""The first Qwen models: config.json of Qwen/Qwen-1_8B, -7B, -14B and -72B on Hugging Face."""
+
+
+@pytest.fixture(scope="session")
+def qwen(catalog):
+    """Return the shape of a first-generation Qwen model: Baichuan's layer with query biases."""
+    common = {"head_dim": 128, "vocab": 151936, "qkv_bias": True, "position": "rope"}
+    return lambda size: shape_of(replace(catalog.model("baichuan-13b"), **QWEN[size], **common))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,17 @@ def complete_fabric(incomplete: str) -> list[str]:
     return _starting(incomplete, "fabrics")
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Return the models whose name or alias starts with `incomplete`."""
+    return _starting(incomplete, "models")
+
+
 def complete_target(incomplete: str) -> list[str]:
     """Return the missions, and the models by name or alias, that start with `incomplete`."""
     from crore.plan import mission_names
 
     missions = [name for name in mission_names() if name.startswith(incomplete)]
-    return missions + _starting(incomplete, "models")
+    return missions + complete_model(incomplete)
 
 
 def _starting(incomplete: str, section: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Mission in, plan out: resolve, enumerate, constrain, price, explain; and validate the prices."""
 
+from crore.plan.fit import FitRequest, fit_record, make_fit
+from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
 from crore.plan.plan import SCHEMA_VERSION, Plan, make_plan, plan_record
 from crore.plan.render import render
@@ -9,14 +11,18 @@ from crore.plan.validation_text import render_validation
 
 __all__ = [
     "SCHEMA_VERSION",
+    "FitRequest",
     "Plan",
     "PlanRequest",
     "Validation",
+    "fit_record",
+    "make_fit",
     "make_plan",
     "mission_names",
     "plan_record",
     "read_mission",
     "render",
+    "render_fit",
     "render_validation",
     "validate_runs",
     "validation_record",

@@ -1,0 +1,237 @@
+"""What fits on the cards one has: inference, fine-tuning and training of one model, by memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from crore.catalog import Accelerator, Catalog, ModelSpec, load_catalog
+from crore.catalog.load import shipped
+from crore.cost import Shape, parameters, shape_of
+from crore.cost.arrays import stack_columns
+from crore.cost.finetune import LORA_RANK
+from crore.cost.linears import adapter_parameters, linears
+from crore.cost.serving import DEVICE_CONTEXT_BYTES, FORMATS, PROMPT_CHUNK, tensor_parallel
+from crore.errors import Infeasible, InputError
+from crore.plan.fit_modes import Cards, Mode, cards_of, last_fit, modes_of
+from crore.plan.search import MARGIN
+from crore.units import format_bytes, format_count
+
+DEFAULT_CONTEXT: Final = 4096
+LONGEST: Final = 1 << 24
+"""Tokens beyond which memory is said to set no limit (a state or a window needs no more)."""
+LARGEST_BATCH: Final = 1 << 16
+MOST_CARDS: Final = 1024
+"""How many cards are tried when the ones given do not do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitRequest:
+    """The user's words."""
+
+    model: str
+    gpu: str
+    gpus: int = 1
+    context: int | None = None
+    """Tokens per sequence; DEFAULT_CONTEXT or the model's learned positions when left open."""
+    catalog_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModeFit:
+    """One row of the answer; bytes are of one card."""
+
+    mode: str
+    bytes: float
+    split_bytes: dict[str, float]
+    fits: bool
+    tight: bool
+    """It fits, but with less to spare than predicted peaks usually miss by."""
+    short_bytes: float
+    largest_context: int | None
+    """Tokens at batch 1; 0 when not even one fits, None when memory sets no limit."""
+    positions_end_it: bool
+    """The learned position table ends the context, not memory."""
+    largest_batch: int | None
+    """Sequences a card at the asked context length; None where nothing is trained."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """What fits of one model; SI units."""
+
+    verdict: str
+    model: ModelSpec
+    accelerator: Accelerator
+    gpus: int
+    context: int
+    modes: tuple[ModeFit, ...]
+    largest: dict[str, str | None]
+    """Mode -> the released model of the catalogue with most parameters that fits."""
+    derived: tuple[str, ...]
+
+
+def make_fit(request: FitRequest) -> Fit:
+    """Return what fits.
+
+    Raises UnknownName and InputError for bad input; Infeasible when no mode fits, with what would.
+    """
+    catalog = load_catalog(request.catalog_file)
+    model = catalog.model(request.model)
+    cards = cards_of(catalog.accelerator(request.gpu), request.gpus)
+    shape = shape_of(model)
+    context, derived = _context(request, model)
+    modes = modes_of(cards.half)
+    rows = tuple(_row(cards, mode, model, shape, context) for mode in modes)
+    largest = _largest_models(catalog, cards, modes, context)
+    if not any(row.fits for row in rows):
+        raise Infeasible(_miss(request, cards, modes, rows, shape, context, largest))
+    return Fit(
+        verdict=_verdict(rows),
+        model=model, accelerator=cards.accelerator, gpus=request.gpus, context=context,
+        modes=rows, largest=largest,
+        derived=(*derived, *_assumed(shape, request.gpus)),
+    )  # fmt: skip
+
+
+def _verdict(rows: tuple[ModeFit, ...]) -> str:
+    does, does_not = ([row.mode for row in rows if row.fits is yes] for yes in (True, False))
+    but = f"; not for {', '.join(does_not)}" if does_not else ""
+    return f"FITS for {', '.join(does)}{but}"
+
+
+def _context(request: FitRequest, model: ModelSpec) -> tuple[int, list[str]]:
+    """Return the tokens per sequence: as given, or a default within the learned positions."""
+    positions = model.max_positions
+    if request.context is None:
+        context = min(DEFAULT_CONTEXT, positions or DEFAULT_CONTEXT)
+        return context, [f"context {context:,} tokens (default)"]
+    if 0 < positions < request.context:
+        raise InputError(
+            f"--context {request.context:,} is beyond the {positions:,} learned positions of "
+            f"{model.name}: give at most {positions}"
+        )
+    if request.context > LONGEST:
+        raise InputError(f"--context must be at most {LONGEST:,} tokens, not {request.context:.3g}")
+    return request.context, []
+
+
+def _row(cards: Cards, mode: Mode, model: ModelSpec, shape: Shape, context: int) -> ModeFit:
+    parts = {name: float(part) for name, part in cards.need(mode, shape, float(context)).items()}
+    need, capacity = sum(parts.values()), cards.accelerator.memory_bytes
+    limit = model.max_positions or LONGEST
+    longest = last_fit(lambda tokens: cards.fits(mode, shape, tokens), limit)
+    at_limit = longest == limit
+    return ModeFit(
+        mode=mode.name,
+        bytes=need,
+        split_bytes=parts,
+        fits=need <= capacity,
+        tight=need <= capacity < need * (1 + MARGIN),
+        short_bytes=max(0.0, need - capacity),
+        largest_context=None if at_limit and not model.max_positions else longest,
+        positions_end_it=at_limit and model.max_positions > 0,
+        largest_batch=last_fit(
+            lambda batch: cards.fits(mode, shape, float(context), batch), LARGEST_BATCH
+        )
+        if mode.trains
+        else None,
+    )
+
+
+def _released(catalog: Catalog) -> list[str]:
+    """Return models one can have: those with a repository's name, and the user's own rows."""
+    known = set(shipped("models").keys())
+    return [
+        name
+        for name in catalog.models()
+        if name not in known or any("/" in alias for alias in catalog.aliases("models", name))
+    ]
+
+
+def _largest_models(
+    catalog: Catalog, cards: Cards, modes: tuple[Mode, ...], context: int
+) -> dict[str, str | None]:
+    specs = [catalog.model(name) for name in _released(catalog)]
+    shapes = stack_columns([shape_of(spec) for spec in specs])
+    size = np.asarray(parameters(shapes))
+    reach = np.array([spec.max_positions or context for spec in specs]) >= context
+    found: dict[str, str | None] = {}
+    for mode in modes:
+        fitting = cards.fits(mode, shapes, float(context)) & reach
+        best = int(np.argmax(np.where(fitting, size, 0.0)))
+        found[mode.name] = specs[best].name if fitting.any() else None
+    return found
+
+
+def _assumed(shape: Shape, gpus: int) -> list[str]:
+    adapters = format_count(float(adapter_parameters(linears(shape), LORA_RANK)))
+    split = int(tensor_parallel(shape, float(gpus)))
+    several = [
+        f"inference split over {split:,} of {gpus:,} cards (tensor parallel; divides the heads)",
+        f"training sharded over {gpus:,} cards as ZeRO-3, batch 1 on each; NCCL buffers left out",
+    ]
+    several = several if gpus > 1 else []
+    return [
+        *several,
+        *(f"{name}: {FORMATS[name].source}" for name in ("int8", "int4", "nf4")),
+        "embedding, head and norms stay in 16 bits, and so do keys and values",
+        f"prompts are read {PROMPT_CHUNK:,} tokens at a time",
+        (
+            f"adapters of rank {LORA_RANK} on all linear layers: {adapters} parameters in 16 bits, "
+            "AdamW moments in 32"
+        ),
+        "training keeps weights, gradients and AdamW moments in 32 bits and recomputes every layer",
+        (
+            f"{format_bytes(DEVICE_CONTEXT_BYTES)} for the CUDA context (estimate); a desktop on "
+            "the same card takes more"
+        ),
+        "context lengths are what memory allows; the model may have been trained for less",
+    ]
+
+
+def _miss(
+    request: FitRequest, cards: Cards, modes: tuple[Mode, ...], rows: tuple[ModeFit, ...],
+    shape: Shape, context: int, largest: dict[str, str | None],
+) -> str:  # fmt: skip
+    """Say what comes nearest, how many such cards hold it, and the largest model that fits."""
+    row = min(rows, key=lambda row: row.bytes)
+    mode = modes[rows.index(row)]
+    tried = replace(cards, gpus=np.arange(1.0, MOST_CARDS + 1))
+    enough = np.flatnonzero(tried.fits(mode, shape, float(context)))
+    holds = f"{enough[0] + 1:,}" if len(enough) else f"not even {MOST_CARDS:,}"
+    best = largest[row.mode]
+    instead = f"; the largest that fits is {best}" if best else ""
+    return (
+        f"does not fit: {request.model[:40]} on {request.gpus:,} x {cards.accelerator.name}, "
+        f"{context:,} tokens: {row.mode} is smallest and needs {format_bytes(row.bytes)} a card, "
+        f"{format_bytes(row.short_bytes)} short; {holds} such cards hold it{instead}"
+    )
+
+
+def fit_record(fit: Fit) -> dict[str, Any]:
+    """Return the answer as the JSON document's body."""
+    return {
+        "verdict": fit.verdict,
+        "model": fit.model.name,
+        "gpu": fit.accelerator.name,
+        "gpus": fit.gpus,
+        "context": fit.context,
+        "memory_capacity_bytes": fit.accelerator.memory_bytes,
+        "modes": [_mode_record(row) for row in fit.modes],
+        "largest": fit.largest,
+        "sources": {
+            "model": fit.model.provenance.source,
+            "gpu": fit.accelerator.provenance.source,
+            **{name: FORMATS[name].source for name in FORMATS},
+        },
+        "derived": list(fit.derived),
+    }
+
+
+def _mode_record(row: ModeFit) -> dict[str, Any]:
+    split = {name.replace(" ", "_"): part for name, part in row.split_bytes.items()}
+    return {**asdict(row), "split_bytes": split}

@@ -1,0 +1,84 @@
+"""The ways to use a model, and what each needs on the cards one has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.catalog import Accelerator
+from crore.cost import Shape
+from crore.cost.arrays import Num
+from crore.cost.finetune import adapter_parts, training_job, training_parts
+from crore.cost.serving import FORMATS, Format, serving_parts, tensor_parallel
+
+POINTS: Final = 128
+"""Trials of one round of the search for the largest number that fits: priced as one column."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mode:
+    """One way to use a model."""
+
+    name: str
+    stored: Format | None
+    """Format of frozen weights; None where every weight is trained."""
+    trains: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cards:
+    """The machine of the question."""
+
+    accelerator: Accelerator
+    half: str
+    gpus: Num
+
+    def need(self, mode: Mode, shape: Shape, tokens: Num, batch: Num = 1.0) -> dict[str, Num]:
+        """Return bytes on one card, by part."""
+        if mode.stored is not None and not mode.trains:
+            return serving_parts(shape, mode.stored, tokens, tensor_parallel(shape, self.gpus))
+        job = training_job(
+            shape, self.accelerator, self.half, tokens=tokens, batch=batch, cards=self.gpus
+        )
+        return training_parts(job) if mode.stored is None else adapter_parts(job, mode.stored)
+
+    def fits(self, mode: Mode, shape: Shape, tokens: Num, batch: Num = 1.0) -> NDArray[np.bool_]:
+        """Return where the whole need is within a card's memory."""
+        total = sum(self.need(mode, shape, tokens, batch).values(), start=np.asarray(0.0))
+        return np.asarray(np.less_equal(total, self.accelerator.memory_bytes))
+
+
+def cards_of(accelerator: Accelerator, gpus: int) -> Cards:
+    """Return the machine, with the 16-bit format that it trains in."""
+    half = "bf16" if accelerator.peak_flops.get("bf16") else "fp16"
+    return Cards(accelerator=accelerator, half=half, gpus=float(gpus))
+
+
+def modes_of(half: str) -> tuple[Mode, ...]:
+    """Return every mode, in the order of the answer; `half` is the card's 16-bit format."""
+    serving = [Mode(name=f"inference {f}", stored=FORMATS[f], trains=False) for f in
+               ("fp16", "int8", "int4")]  # fmt: skip
+    return (
+        *serving,
+        Mode(name=f"LoRA {half}", stored=FORMATS["fp16"], trains=True),
+        Mode(name="QLoRA nf4", stored=FORMATS["nf4"], trains=True),
+        Mode(name=f"training {half}", stored=None, trains=True),
+    )
+
+
+def last_fit(fits: Callable[[NDArray[np.float64]], NDArray[np.bool_]], limit: int) -> int:
+    """Return the largest whole number from 1 to `limit` that fits, 0 when none does.
+
+    `fits` tells a column of numbers, and once it says no it says no to all that are larger.
+    """
+    low, high = 0, limit + 1
+    while high - low > 1:
+        tried = np.unique(np.linspace(low + 1, high - 1, POINTS).round())
+        good = int(np.count_nonzero(fits(tried)))
+        high = int(tried[good]) if good < len(tried) else high
+        low = int(tried[good - 1]) if good else low
+    return low

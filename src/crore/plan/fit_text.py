@@ -1,0 +1,54 @@
+"""What fits, as text: the verdict first, then one table, then what else would fit."""
+
+from __future__ import annotations
+
+from crore.cost import parameters, shape_of
+from crore.plan.fit import Fit, ModeFit
+from crore.units import format_bytes, format_count, format_int
+
+HEAD = ("mode", "memory", "verdict", "largest context", "largest batch")
+
+
+def render_fit(fit: Fit) -> str:
+    """Return the answer as lines of at most 120 columns."""
+    rows = [HEAD, *map(_cells, fit.modes)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    width = max(map(len, fit.largest))
+    largest = [f"  {mode:<{width}}  {name or 'none'}" for mode, name in fit.largest.items()]
+    derived = [f"{'assumed' if i == 0 else '':<8}{line}" for i, line in enumerate(fit.derived)]
+    return "\n".join(
+        [fit.verdict, _what(fit), "", *table, "",
+         f"largest released model of the catalogue that fits, {fit.context:,} tokens",
+         *largest, "", *derived]
+    )  # fmt: skip
+
+
+def _what(fit: Fit) -> str:
+    size = format_count(float(parameters(shape_of(fit.model))))
+    each = " each" if fit.gpus > 1 else ""
+    return (
+        f"{fit.model.name} ({size} parameters) on {format_int(fit.gpus)} x {fit.accelerator.name}, "
+        f"{format_bytes(fit.accelerator.memory_bytes)}{each}; {fit.context:,} tokens, batch 1"
+    )
+
+
+def _cells(row: ModeFit) -> tuple[str, ...]:
+    if row.fits:
+        verdict = "FITS (tight)" if row.tight else "FITS"
+    else:
+        verdict = f"no, {format_bytes(row.short_bytes)} short"
+    return row.mode, format_bytes(row.bytes), verdict, _context(row), _batch(row)
+
+
+def _context(row: ModeFit) -> str:
+    if row.largest_context is None:
+        return "no limit"
+    ends = " (learned positions end)" if row.positions_end_it else ""
+    return (format_int(row.largest_context) if row.largest_context else "none") + ends
+
+
+def _batch(row: ModeFit) -> str:
+    if row.largest_batch is None:
+        return ""
+    return format_int(row.largest_batch) if row.largest_batch else "none"
