@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crore.catalog import load_catalog
-from crore.cost import Constants, Job, Layout, Machine, Stack, shape_of
-from crore.cost.layout import FULL, SELECTIVE
+from crore.cost import Constants, Job, Layout, Machine, Memory, Stack, shape_of
+from crore.cost.layout import FULL, SELECTIVE, rules
 from crore.cost.schedules import schedule_code
 
 Column = NDArray[np.float64]
@@ -39,7 +39,12 @@ ALL_REDUCE, P2P_SPLIT, SEQUENCE = 0.0, 1.0, 2.0
 """Its tensor-parallel messages ar, p2p_rs_ag (split at stage boundaries only), rs_ag."""
 
 COUNTED, RUN, VALID = 177_804, 74_712, 13_062
-"""Combinations it loops over (-d); those it runs with -m; those that fit, of these."""
+"""Combinations it loops over (-d); those it runs with -m; those that fit, of these.
+
+22 software choices (11 of recompute, messages and repeated gather, with and without a sharded
+optimizer) x 8,082: over every (tp, pp, vpp), log2(tp pp) + 1 micro-batches x 2^k networks, k the
+degrees above 1.
+"""
 STEP_S, HELD_BYTES = 11.8265, 69_537_988_608
 """Its best plan: seconds per step (346.34 samples/s), bytes of device memory."""
 PARTS_S: Final = {
@@ -286,6 +291,14 @@ def job(s: Space) -> Job:
         shape=replace(gpt3, **none), layout=layout(s), machine=machine(s), stack=stack(s),
         seq_len=float(SEQ), global_batch=float(BATCH),
     )  # fmt: skip
+
+
+def usable(s: Space, asked: Job, held: Memory) -> NDArray[np.bool_]:
+    """True where the networks have room by its rule, and the plan is one of ours that fits."""
+    mask: NDArray[np.bool_] = net_fits(s) & np.asarray(held.fits)
+    for _, broken in rules(asked.layout, asked.shape, asked.global_batch, GPUS, SEQ):
+        mask = mask & ~broken
+    return mask
 
 
 def is_best_of_peer(s: Space) -> NDArray[np.bool_]:

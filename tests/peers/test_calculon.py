@@ -5,7 +5,7 @@ import pytest
 from tests.peers import calculon
 
 from crore.cost import memory, operations, step_time
-from crore.cost.layout import SELECTIVE, rules
+from crore.cost.layout import SELECTIVE
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,6 @@ def best(run):
     return row
 
 
-def feasible(run, job, held):
-    mask = calculon.net_fits(run) & held.fits
-    for _, broken in rules(job.layout, job.shape, job.global_batch, calculon.GPUS, calculon.SEQ):
-        mask &= ~broken
-    return mask
-
-
 def test_the_space_is_calculons_to_the_candidate(space, run):
     assert len(space.tp) == calculon.COUNTED
     assert len(run.tp) == calculon.RUN
@@ -61,13 +54,12 @@ def test_every_candidate_gets_a_time_and_a_memory_of_its_own(priced):
 
 def test_the_best_plan_is_calculons(run, priced):
     job, step, held = priced
-    row = np.where(feasible(run, job, held), step.step_s, np.inf).argmin()
+    row = np.where(calculon.usable(run, job, held), step.step_s, np.inf).argmin()
     plan = {"tp": 4, "pp": 16, "dp": 64, "vpp": 6, "micro_batch": 1, "recompute": SELECTIVE,
             "sharded": 0, "messages": calculon.SEQUENCE,
             "tp_net": 0, "pp_net": 1, "dp_net": 1}  # fmt: skip
     assert {name: getattr(run, name)[row] for name in plan} == plan
-    assert step.step_s[row] == pytest.approx(calculon.STEP_S, rel=0.10)
-    assert step.step_s[row] == pytest.approx(11.46, abs=0.01)
+    assert step.step_s[row] == pytest.approx(calculon.STEP_S, rel=0.035)
 
 
 @pytest.mark.parametrize(("part", "within"), [("pp", 0.001), ("dp", 0.02), ("bubble", 0.06)])
