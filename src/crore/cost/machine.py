@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crore.catalog.types import Accelerator, Fabric
@@ -51,6 +51,10 @@ class Machine:
     host_bytes_per_s: Num
     hop_latency_s: Num
     """Extra latency of the fabric per network step, over the fitted end-point latency."""
+    taper: Num = 1.0
+    """Bandwidth above the leaf switches over bandwidth below them."""
+    pod_size: Num = 1.0
+    """GPUs that share the leaf switches, and so full bandwidth; used where there is a taper."""
 
 
 def _peaks(accelerator: Accelerator) -> dict[str, float]:
@@ -81,7 +85,6 @@ def machine_of(
     *,
     node_size: int = 0,
     nic_bytes_per_s: float = 0.0,
-    hop_latency_s: float = 0.0,
 ) -> Machine:
     """Return the columns of one accelerator at one precision, as plain floats.
 
@@ -115,7 +118,7 @@ def machine_of(
         domain_bytes_per_s=inside,
         nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s or HOME_NETWORK / size,
         host_bytes_per_s=accelerator.host_bytes_per_s,
-        hop_latency_s=hop_latency_s,
+        hop_latency_s=0.0,
     )
 
 
@@ -129,13 +132,24 @@ def machine_on_fabric(
 ) -> Machine:
     """Return the columns of an accelerator on a network: its port and its hops.
 
-    A message crosses `2·tiers - 1` switches at most. Groups are assumed to be placed inside the
-    network's full-bandwidth part: a taper is not priced.
+    A message crosses `2·tiers - 1` switches at most. A leaf of radix R and taper f has `R/(1+f)`
+    ports to endpoints; on rails each leaf joins one GPU of every server.
     """
-    return machine_of(
+    machine = machine_of(
         accelerator,
         precision,
         node_size=node_size,
         nic_bytes_per_s=nic_bytes_per_s or fabric.port_bytes_per_s,
-        hop_latency_s=max(2 * fabric.tiers - 1, 0) * fabric.hop_latency_s,
     )
+    rails = machine.node_size if fabric.topology == "rail" else 1.0
+    return on_network(
+        machine,
+        hop_latency_s=max(2 * fabric.tiers - 1, 0) * fabric.hop_latency_s,
+        taper=fabric.taper,
+        pod_size=max(fabric.radix / (1 + fabric.taper), 1.0) * rails,
+    )
+
+
+def on_network(machine: Machine, *, hop_latency_s: Num, taper: Num, pod_size: Num) -> Machine:
+    """Return the machine on a network of that latency, taper and full-bandwidth block."""
+    return replace(machine, hop_latency_s=hop_latency_s, taper=taper, pod_size=pod_size)

@@ -14,6 +14,7 @@ from crore.cost.arrays import Num, present
 from crore.cost.collectives import Group
 from crore.cost.constants import Constants
 from crore.cost.job import Job
+from crore.cost.machine import Machine
 from crore.cost.operations import Axis, Operation
 from crore.cost.schedules import transfers
 from crore.cost.step_ends import expert_data_ranks, local_weights, stage_weights
@@ -182,13 +183,36 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = Fal
         sharded = np.greater_equal(layout.zero, 1)
         ranks = np.where(sharded, layout.dp_replicate, ranks)
         stride = np.where(sharded, tp * cp * layout.dp_shard, stride)
-    inner = np.minimum(np.maximum(np.floor(machine.domain_size / stride), 1.0), ranks)
+    inner = _members(machine.domain_size, stride, ranks)
+    network = machine.nic_bytes_per_s * constants.nic_share
+    all_to_all = axis == "ep" and not expert_step
     return Group(
         ranks=ranks,
         inner=inner,
         inner_bytes_per_s=machine.domain_bytes_per_s * constants.domain_share,
-        outer_bytes_per_s=machine.nic_bytes_per_s * constants.nic_share,
+        outer_bytes_per_s=network * uplink_share(machine, ranks, stride, all_to_all),
         inner_latency_s=constants.domain_latency_s,
         outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
         multicast=np.greater(machine.asynchronous, 0),
     )
+
+
+def _members(block: Num, stride: Num, ranks: Num) -> Num:
+    """Return how many ranks of a group stand in one block of neighbouring GPUs."""
+    return np.minimum(np.maximum(np.floor(block / stride), 1.0), ranks)
+
+
+def uplink_share(machine: Machine, ranks: Num, stride: Num, all_to_all: bool) -> Num:
+    """Return the share of a rank's network bandwidth that a tapered fabric leaves a group.
+
+    Of a ring's q members in one full-bandwidth block one link leaves it, so that `taper·q` of the
+    bandwidth suffices; of an all-to-all `(n - q)/n` of the bytes leave it.
+    """
+    if not present(np.less(machine.taper, 1)):
+        return 1.0
+    inside = _members(machine.pod_size, stride, ranks)
+    leaving = np.where(np.greater(ranks, inside), (ranks - inside) / ranks, 0.0)
+    one_link = machine.taper * inside
+    spread = machine.taper / np.where(leaving > 0, leaving, 1.0)
+    share = spread if all_to_all else one_link
+    return np.where(leaving > 0, np.minimum(share, 1.0), 1.0)

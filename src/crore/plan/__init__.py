@@ -1,17 +1,20 @@
-"""Mission in, plan out: resolve, enumerate, constrain, price, explain; and validate the prices."""
+"""Mission in, plan out: resolve, enumerate, bound, price, explain; and validate the prices."""
 
 from crore.plan.fit import FitRequest, fit_record, make_fit
 from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
-from crore.plan.plan import SCHEMA_VERSION, Plan, make_plan, plan_record
+from crore.plan.plan import Answer, Plan, make_plan
+from crore.plan.record import SCHEMA_VERSION, plan_record
 from crore.plan.render import render
-from crore.plan.request import PlanRequest
+from crore.plan.request import Limits, PlanRequest
 from crore.plan.validate import Validation, validate_runs, validation_record
 from crore.plan.validation_text import render_validation
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Answer",
     "FitRequest",
+    "Limits",
     "Plan",
     "PlanRequest",
     "Validation",

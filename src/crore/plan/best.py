@@ -34,14 +34,16 @@ class Best:
     """The fastest candidate of each of the K fastest families."""
 
     top: int
+    ceiling_s: float = float("inf")
+    """Run time that no candidate may exceed."""
     found: dict[tuple[float, ...], Ranked] = field(default_factory=dict)
 
     @property
     def threshold_s(self) -> float:
-        """Run time above which a candidate cannot enter; infinite until K families are known."""
+        """Run time above which a candidate cannot enter; the ceiling until K families are known."""
         if len(self.found) < self.top:
-            return float("inf")
-        return self.ranked()[-1].run_s
+            return self.ceiling_s
+        return min(self.ranked()[-1].run_s, self.ceiling_s)
 
     def ranked(self) -> list[Ranked]:
         """Return the K best, fastest first."""

@@ -17,7 +17,7 @@ from crore.cost.linears import adapter_parameters, linears
 from crore.cost.serving import DEVICE_CONTEXT_BYTES, FORMATS, PROMPT_CHUNK, tensor_parallel
 from crore.errors import Infeasible, InputError
 from crore.plan.fit_modes import Cards, Mode, cards_of, last_fit, modes_of
-from crore.plan.search import MARGIN
+from crore.plan.request import MEMORY_MARGIN
 from crore.units import format_bytes, format_count
 
 DEFAULT_CONTEXT: Final = 4096
@@ -130,7 +130,7 @@ def _row(cards: Cards, mode: Mode, model: ModelSpec, shape: Shape, context: int)
         bytes=need,
         split_bytes=parts,
         fits=need <= capacity,
-        tight=need <= capacity < need * (1 + MARGIN),
+        tight=need <= capacity < need * (1 + MEMORY_MARGIN),
         short_bytes=max(0.0, need - capacity),
         largest_context=None if at_limit and not model.max_positions else longest,
         positions_end_it=at_limit and model.max_positions > 0,

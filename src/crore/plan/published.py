@@ -20,8 +20,10 @@ from crore.cost.shape import shape_of
 from crore.cost.stack import overlaps_messages, stack_for_software, stack_of, without_overlap
 from crore.cost.step import operations
 from crore.errors import InputError, UnknownName, shown
-from crore.plan.plan import layout_record
-from crore.plan.request import PlanRequest, resolve
+from crore.plan.infeasible import nearest_miss
+from crore.plan.record import layout_record
+from crore.plan.request import PlanRequest
+from crore.plan.resolve import resolve
 from crore.plan.search import search
 
 GBIT = 1e9 / 8
@@ -54,10 +56,12 @@ def with_layout(run: PublishedRun, catalog: Catalog) -> PublishedRun:
         global_batch=run.global_batch, precision=run.precision, fix=known,
         stack=stack_for_software(run.software or "", run.year),
     )  # fmt: skip
-    found = search(resolve(request, catalog))
-    if found.layout is None:
+    question = resolve(request, catalog)
+    found = search(question)
+    best = found.ranked[0] if found.ranked else nearest_miss(question)
+    if best is None:
         raise InputError("no layout agrees with what it states; check gpus and batch")
-    chosen = layout_record(found.layout)
+    chosen = layout_record(question, best.candidate, 1.0)
     names = ("micro_batch", "tp", "pp", "cp", "dp", "vpp", "ep", "sequence_parallel")
     return replace(run, **{name: chosen[name] for name in names if getattr(run, name) is None})
 

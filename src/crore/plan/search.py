@@ -12,6 +12,7 @@ Nothing here can cut the optimum: `tests/plan/test_exact.py` holds it against pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -81,17 +82,17 @@ def usable_bytes(q: Question) -> float:
     return q.memory_bytes / (1 + q.request.limits.memory_margin)
 
 
-def search(q: Question, watch: Watch | None = None) -> Found:
+def search(q: Question, watch: Watch | None = None, ceiling_s: float = math.inf) -> Found:
     """Return the fastest plans that fit, `request.top` of them, and why the others fell.
 
-    `watch` is called after every batch of cells with the share of cells done. Ctrl-C ends the
-    search with the best found so far.
+    None takes longer than `ceiling_s`. `watch` is called after every batch of cells with the share
+    of cells done. Ctrl-C ends the search with the best found so far.
     """
     axes = axes_of(q)
     limit = usable_bytes(q)
     cells = cells_of(q, axes, lambda grid: least_bytes(q, axes, grid) <= limit)
     found = Found(
-        best=Best(top=q.request.top), candidates=cells.total, rejected=dict(cells.rejected),
+        best=Best(top=q.request.top, ceiling_s=ceiling_s), candidates=cells.total, rejected=dict(cells.rejected),
         binding=cells.binding,
     )  # fmt: skip
     if not size(cells.candidates):

@@ -1,0 +1,135 @@
+"""When nothing fits: the nearest miss, by how much, and the smallest change that would fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from crore.cost import parameters
+from crore.errors import CroreError, Infeasible
+from crore.plan.axes import axes_of
+from crore.plan.best import Ranked
+from crore.plan.candidates import joined, size, take
+from crore.plan.pricing import LeastBytes, least_bytes, seconds_and_bytes
+from crore.plan.record import layout_record
+from crore.plan.request import Question
+from crore.plan.resolve import near_batch
+from crore.plan.search import Found, search, usable_bytes
+from crore.plan.space import cells_of, obeying, settings, with_chain
+from crore.units import format_bytes
+
+BYTES_PER_PARAMETER: Final = 16
+"""Least state of mixed-precision Adam: fewer GPUs than these bytes need are not tried."""
+BATCH_DOUBLINGS: Final = 14
+GPU_DOUBLINGS: Final = 12
+DAY_S: Final = 86_400.0
+
+
+def why_infeasible(q: Question, found: Found) -> Infeasible:
+    """Return the error for a question without a plan."""
+    if q.request.limits.days and not found.binding:
+        unhurried = search(q)
+        if unhurried.ranked:
+            return _too_late(q, unhurried.ranked[0].run_s)
+    miss = None if found.binding else nearest_miss(q)
+    return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
+
+
+def _too_late(q: Question, run_s: float) -> Infeasible:
+    days = q.request.limits.days or 0.0
+    need = round(q.gpus * run_s / DAY_S / days)
+    return Infeasible(
+        f"the fastest plan of {q.model.name} on {q.gpus:,} x {q.accelerator.name} takes "
+        f"{run_s / DAY_S:,.1f} days, over the limit of {days:g}; about {need:,} such GPUs "
+        "would do, or fewer tokens"
+    )
+
+
+def nearest_miss(q: Question) -> Ranked | None:
+    """Return the setting that needs least memory; None when no setting obeys the rules."""
+    axes = axes_of(q)
+    cells = cells_of(q, axes, lambda grid: _leanest(least_bytes(q, axes, grid)))
+    if not size(cells.candidates):
+        return None
+    index = np.arange(size(cells.candidates))
+    order = np.argsort(LeastBytes(q, axes, cells).of(index), kind="stable")
+    for cell in order[:64]:
+        inside, _ = obeying(q, axes, settings(q, axes, take(cells.candidates, np.array([cell]))))
+        if not size(inside):
+            continue
+        chain = [
+            with_chain(inside, mode, float(axes.recompute_layers or -1), offload)
+            for mode in axes.recompute
+            for offload in axes.offload
+        ]
+        together = joined(chain, [size(part) for part in chain])
+        step_s, peak = seconds_and_bytes(q, together)
+        best = int(np.argmin(peak))
+        return Ranked(
+            run_s=0.0, step_s=float(step_s[best]), peak_bytes=float(peak[best]),
+            candidate=take(together, best),
+        )  # fmt: skip
+    return None
+
+
+def _leanest(least: np.ndarray) -> np.ndarray:
+    return np.asarray(least == least.min())
+
+
+def _does_not_fit(q: Question, miss: Ranked) -> str:
+    layout = layout_record(q, miss.candidate, 1.0)
+    axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
+    usable = usable_bytes(q)
+    return (
+        f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
+        f"{format_bytes(miss.peak_bytes)} per GPU ({axes or 'one rank'}, {layout['zero']}, "
+        f"recompute {layout['recompute']}) of {format_bytes(usable)}, "
+        f"{format_bytes(miss.peak_bytes - usable)} short; {smallest_change(q, miss)}"
+    )
+
+
+def smallest_change(q: Question, miss: Ranked) -> str:
+    """Return what would make it fit: no margin, or the GPUs from which on a plan exists."""
+    if miss.peak_bytes <= q.memory_bytes:
+        return "it fits without the margin: --memory-margin 0"
+    least = float(parameters(q.shape)) * BYTES_PER_PARAMETER / q.memory_bytes
+    for doubling in range(1, GPU_DOUBLINGS + 1):
+        count = q.gpus * 2**doubling
+        if count >= least and _fits_on(q, count):
+            return f"{count:,} such GPUs hold it; `crore fit {q.model.name}` shows what fits here"
+    return f"`crore fit {q.model.name} --gpu {q.accelerator.name}` shows what fits"
+
+
+def _fits_on(q: Question, count: int) -> bool:
+    more = replace(q, gpus=count, global_batch=max(q.global_batch, near_batch(count, count)))
+    try:
+        return bool(search(more).ranked)
+    except CroreError:
+        return False
+
+
+def _no_layout(q: Question, found: Found) -> str:
+    """Name the rule that left nothing, and a batch that would do where that is in the way."""
+    pins = ",".join(f"{key}={value}" for key, value in q.request.fix.items())
+    pinned = f" with --fix {pins}"[:60] if pins else ""
+    where = f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name}{pinned}: "
+    binding = found.binding or max(found.rejected, key=lambda k: found.rejected[k], default="")
+    batch = _batch_that_works(q) if "batch" in binding else 0
+    if batch:
+        return (
+            f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does"
+        )
+    return f"{where}{binding}; change --gpus, --global-batch ({q.global_batch:,}) or --fix"
+
+
+def _batch_that_works(q: Question) -> int:
+    """Return the next batch for which some cell obeys the rules, 0 when none is near."""
+    for doubling in range(BATCH_DOUBLINGS):
+        batch = near_batch(q.global_batch * 2.0**doubling, q.gpus)
+        asked = replace(q, global_batch=batch)
+        axes = axes_of(asked)
+        if size(cells_of(asked, axes, lambda grid: np.ones(size(grid), dtype=bool)).candidates):
+            return batch
+    return 0
