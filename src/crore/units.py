@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from crore.errors import InputError
@@ -17,6 +18,12 @@ _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"  # a comma only where it parts thous
 _COUNT = re.compile(
     rf"({_WHOLE}(?:\.\d+)?|\.\d+)(?:e\+?(\d{{1,2}}))?\s*([a-z]?)", re.IGNORECASE | re.ASCII
 )
+_QUANTITY = re.compile(
+    rf"({_WHOLE}(?:\.\d+)?(?:e\+?\d{{1,2}})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII
+)
+_BYTE_UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2.0**10,
+               "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}  # fmt: skip
+_WATT_UNITS = {"": 1.0, "w": 1.0, "kw": 1e3, "mw": 1e6, "gw": 1e9, "tw": 1e12}
 _COUNT_LETTERS = ("", "k", "M", "B", "T", "P", "E")
 _SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL_PREFIXES = ("", "m", "µ", "n", "p")
@@ -40,6 +47,28 @@ def parse_count(text: str | float, name: str = "count") -> int:
     if not _is_count(value):
         raise InputError(f"{name} must be a whole number from 1 to 1e30, not {shown[:40]!r}")
     return int(value)
+
+
+def parse_bytes(text: str | float, name: str = "memory") -> int:
+    """Read a size: `24 GB`, `24GiB`, `80e9`. Raises `InputError`, naming `name`."""
+    return int(_quantity(text, name, _BYTE_UNITS, "24 GB or 24 GiB"))
+
+
+def parse_watts(text: str | float, name: str = "power") -> float:
+    """Read a power: `350 W`, `30 MW`, `1.2GW`. Raises `InputError`, naming `name`."""
+    return _quantity(text, name, _WATT_UNITS, "30 MW")
+
+
+def _quantity(
+    text: str | float, name: str, units: Mapping[str, float], example: str, least: float = 0.0
+) -> float:
+    shown = str(text).strip()
+    match = _QUANTITY.fullmatch(shown) if len(shown) <= _MAX_CHARS else None
+    unit = match[2].lower() if match else "?"
+    value = float(match[1].replace("_", "").replace(",", "")) if match else 0.0
+    if unit not in units or not least < value * units[unit] <= _MAX_COUNT:
+        raise InputError(f"{name} must be a positive number such as {example}, not {shown[:40]!r}")
+    return value * units[unit]
 
 
 def _exact(shown: str) -> Fraction | None:
@@ -142,3 +171,17 @@ def _scaled(value: float, largest: int, smallest: int) -> tuple[str, int]:
 def _exponent(value: float) -> int:
     """Return the decimal exponent after rounding to three digits (999.7 rounds up to 1.00e3)."""
     return int(f"{value:.2e}".partition("e")[2])
+
+
+def limit_value(key: str, value: str | float, name: str) -> dict[str, float | int]:
+    """Return one limit under the key of the record that holds it, in SI: `memory` as bytes.
+
+    `name` is what messages call it. Raises `InputError` for a value out of range.
+    """
+    if key == "memory":
+        return {"memory_bytes": parse_bytes(value, name)}
+    if key == "power":
+        return {"power_w": parse_watts(value, name)}
+    if key in ("days", "memory_margin"):
+        return {key: _quantity(value, name, {"": 1.0, "d": 1.0, "days": 1.0}, "90", least=-1.0)}
+    return {key: parse_count(value, name)}

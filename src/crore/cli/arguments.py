@@ -1,12 +1,13 @@
 """What the user types after a flag, turned into values; the commands share it."""
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from crore.errors import InputError, UnknownName, shown
-from crore.units import parse_count
+from crore.units import limit_value, parse_count
 
 FIX_COUNTS = (
     "tp",
@@ -18,8 +19,13 @@ FIX_COUNTS = (
     "dp_replicate",
     "dp_shard",
     "micro_batch",
+    "recompute_layers",
     "global_batch",
     "seq_len",
+    "islands",
+    "worlds",
+    "interval",
+    "outer_bits",
 )
 """Keys of `--fix` that take a whole number of at least one."""
 FIX_WORDS = ("schedule", "recompute", "offload", "optimizer", "precision")
@@ -62,17 +68,43 @@ def parse_fix(text: str | None) -> dict[str, int | str]:
 
     Raises `UnknownName` for a key outside `FIX_KEYS`, `InputError` for a missing or repeated value.
     """
-    fixed: dict[str, int | str] = {}
+    return {
+        key: _fixed_value(key, value) for key, value in _pairs(text, "--fix", FIX_KEYS, _example)
+    }
+
+
+def parse_limits(text: str | None) -> dict[str, Any]:
+    """Parse `power=30 MW,days=90` into the keys of `crore.plan.Limits`.
+
+    Raises `UnknownName` for a key outside `LIMIT_KEYS`, `InputError` for a value out of range.
+    """
+    found: dict[str, Any] = {}
+    for key, value in _pairs(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
+        found |= limit_value(key, value, f"--limit {key}")
+    return found
+
+
+LIMIT_KEYS = ("gpus", "memory", "memory_margin", "global_batch_tokens", "power", "days",
+              "world_gpus")  # fmt: skip
+_LIMIT_EXAMPLES = {"gpus": "8k", "memory": "80 GB", "memory_margin": "0.04", "days": "90",
+                   "global_batch_tokens": "16M", "power": "30 MW", "world_gpus": "10k"}  # fmt: skip
+
+
+def _pairs(
+    text: str | None, flag: str, keys: Sequence[str], example: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the (key, value) pairs of `a=1,b=2`, each key known and given once."""
+    seen: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in (text or "").split(","))):
         key, equals, value = (side.strip().lower() for side in item.partition("="))
-        if key not in FIX_KEYS:
-            raise UnknownName("key in --fix", key, FIX_KEYS)
+        if key not in keys:
+            raise UnknownName(f"key in {flag}", key, keys)
         if not equals or not value:
-            raise InputError(f"--fix {key} needs a value, for example {key}={_example(key)}")
-        if key in fixed:
-            raise InputError(f"--fix names {key} twice: {fixed[key]} and {value[:40]}")
-        fixed[key] = _fixed_value(key, value)
-    return fixed
+            raise InputError(f"{flag} {key} needs a value, for example {key}={example(key)}")
+        if key in seen:
+            raise InputError(f"{flag} names {key} twice: {seen[key]} and {value[:40]}")
+        seen[key] = value
+        yield key, value
 
 
 def _fixed_value(key: str, value: str) -> int | str:

@@ -99,8 +99,8 @@ def sharded_messages(job: Job) -> Iterator[Operation]:
 def step_messages(job: Job) -> Iterator[Operation]:
     """Yield what data parallelism sends once per step: gradients out, weights back.
 
-    Shards are scattered and gathered inside a group of `dp_shard`; replicas of such groups, worlds of
-    an island among them, then reduce each shard across.
+    Shards are scattered and gathered inside a group of `dp_shard`; replicas of such groups, worlds
+    of an island among them, then reduce each shard across.
     """
     layout = job.layout
     plain, experts = stage_weights(job)

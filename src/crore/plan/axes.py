@@ -135,7 +135,7 @@ def _pipelines(q: Question, pins: Mapping[str, int]) -> list[tuple[int, int]]:
         codes = [pins["schedule"]]
     pairs = []
     for code in codes:
-        chunks = CHUNKS if code == interleaved else (1,)
+        chunks: tuple[int, ...] = CHUNKS if code == interleaved else (1,)
         if "vpp" in pins:
             # A pinned count of chunks above one asks for interleaving; one asks for anything else.
             fits = (code == interleaved) == (pins["vpp"] > 1) or "schedule" in pins

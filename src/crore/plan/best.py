@@ -94,4 +94,3 @@ def _order(it: Ranked) -> tuple[float, ...]:
     layout = it.candidate.layout
     ties = (float(np.asarray(getattr(layout, name))) for name in TIE_ORDER)
     return (it.run_s, *family_of(it.candidate), float(np.asarray(it.candidate.worlds)), *ties)
-

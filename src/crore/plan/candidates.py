@@ -5,7 +5,7 @@ Every field is a float or `[N]`, one entry per candidate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -64,7 +64,8 @@ def joined(records: Sequence[Columns], sizes: Sequence[int]) -> Columns:
     """Write records of columns one below the other."""
     first: Any = records[0]
     parts = {f.name: [getattr(record, f.name) for record in records] for f in fields(first)}
-    return replace(first, **{name: _below(values, sizes) for name, values in parts.items()})
+    whole: Columns = replace(first, **{name: _below(v, sizes) for name, v in parts.items()})
+    return whole
 
 
 def _below(values: list[Any], sizes: Sequence[int]) -> Any:
@@ -82,10 +83,12 @@ def _uniform(value: Any) -> Any:
     return float(first) if bool(np.all(value == first)) else value
 
 
-def _each(record: Any, change: Any) -> Any:
+def _each(record: Columns, change: Callable[[Any], Any]) -> Columns:
     """Apply `change` to every column, those of nested records included."""
+    whole: Any = record
     new = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
+    for field in fields(whole):
+        value = getattr(whole, field.name)
         new[field.name] = _each(value, change) if is_dataclass(value) else change(value)
-    return replace(record, **new)
+    changed: Columns = replace(whole, **new)
+    return changed

@@ -54,8 +54,8 @@ def economy_of(q: Question, gpus: float, parts_s: dict[str, float], run_s: float
     if part.tdp_w:
         step = sum(parts_s.values())
         busy, talking = (sum(parts_s.get(k, 0.0) for k in kind) / step for kind in (BUSY, MESSAGES))
-        power = _meter_w(q, gpus, float(gpu_power_w(part.tdp_w, busy, talking)), at_home)
-    rate, basis = _rate(q, gpus, at_home)
+        power = _meter_w(gpus, float(gpu_power_w(part.tdp_w, busy, talking)), at_home)
+    rate, basis = _rate(q, at_home)
     hours = gpus * run_s / 3600
     return Economy(
         power_w=power,
@@ -69,10 +69,10 @@ def economy_of(q: Question, gpus: float, parts_s: dict[str, float], run_s: float
 def full_load_w(q: Question) -> float | None:
     """Return watts of one GPU at the meter at its board limit; None where none is published."""
     part = q.accelerator
-    return _meter_w(q, 1.0, part.tdp_w, not part.nic_bytes_per_s) if part.tdp_w else None
+    return _meter_w(1.0, part.tdp_w, not part.nic_bytes_per_s) if part.tdp_w else None
 
 
-def _meter_w(q: Question, gpus: float, gpu_w: float, at_home: bool) -> float:
+def _meter_w(gpus: float, gpu_w: float, at_home: bool) -> float:
     book = load_economics()
     value = {name: book.figure(name).value for name in
              ("host_w", "network_w", "pue", "workstation_host_w")}  # fmt: skip
@@ -84,7 +84,7 @@ def _meter_w(q: Question, gpus: float, gpu_w: float, at_home: bool) -> float:
     )  # fmt: skip
 
 
-def _rate(q: Question, gpus: float, at_home: bool) -> tuple[Spread | None, str]:
+def _rate(q: Question, at_home: bool) -> tuple[Spread | None, str]:
     """Dollars per GPU-hour: owned where a price is known, else rented, else unknown."""
     book, part = load_economics(), q.accelerator
     watts = full_load_w(q)

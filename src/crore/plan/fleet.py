@@ -17,10 +17,10 @@ from crore.plan.request import Question
 ISLAND_COUNTS: Final = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 80, 100)
 """Islands tried when neither the mission nor a cluster says how many sites there are."""
 LARGEST_ISLAND: Final = 524_288
-"""GPUs of one site: what two tiers of 102.4T switches reach on 8 planes of 100 Gbit/s, and about
-what 1-2 GW feed (Epoch AI, Can AI scaling continue through 2030: 1-5 GW campuses)."""
+"""GPUs of one site: what two tiers of 102.4T switches reach on 8 planes of 100 Gbit/s; about what
+1-2 GW feed (Epoch AI, Can AI scaling continue through 2030: 1-5 GW campuses)."""
 STALL_S: Final = 10.0
-"""Every world of an island waits this long while a quorum forms without the failed one; estimate."""
+"""Every world of an island waits so long while a quorum forms without the failed one; estimate."""
 ABSENT_S: Final = 600.0
 """A world is away this long: restart and heal from a peer; estimate."""
 POLICY: Final = "quorum"
@@ -133,9 +133,7 @@ def goodput_bound(q: Question, candidates: Candidates) -> Num:
     if recovery_of(q) != "quorum":
         return goodput(q, candidates, 1.0)
     island = candidates.layout.gpus
-    return quorum_goodput(
-        island, island / candidates.worlds, stall_s=STALL_S, absent_s=ABSENT_S
-    )
+    return quorum_goodput(island, island / candidates.worlds, stall_s=STALL_S, absent_s=ABSENT_S)
 
 
 def learning_efficiency(q: Question, islands: Num) -> tuple[Num, Num, Num]:

@@ -59,13 +59,15 @@ def _questions(q: Question) -> Iterator[Question]:
 
 
 def _with_gpus(q: Question, count: int) -> Question:
-    """Return the question on fewer GPUs; the batch stays what it is."""
-    in_step = replace(q.request, gpus=count, limits=replace(q.request.limits, gpus=None),
-                      global_batch=q.global_batch, global_batch_tokens=None, stack=q.stack_name,
-                      cluster="", fix={k: v for k, v in q.request.fix.items() if k != "global_batch"})  # fmt: skip
-    asked = resolve(replace(in_step, gpu=q.accelerator.name, tokens=q.tokens, seq_len=q.seq_len,
-                            fabric=q.fabric.name if q.fabric else "", wan=q.wan.name))  # fmt: skip
-    return replace(asked, cluster=q.cluster, derived=q.derived, request=replace(q.request))
+    """Return the question on fewer GPUs; batch, tokens and stack stay what they are."""
+    pins = {k: v for k, v in q.request.fix.items() if k != "global_batch"}
+    asked = replace(
+        q.request, gpu=q.accelerator.name, gpus=count, cluster="", stack=q.stack_name, fix=pins,
+        tokens=q.tokens, seq_len=q.seq_len, global_batch=q.global_batch, global_batch_tokens=None,
+        fabric=q.fabric.name if q.fabric else "", wan=q.wan.name,
+        limits=replace(q.request.limits, gpus=None),
+    )  # fmt: skip
+    return replace(resolve(asked), cluster=q.cluster, derived=q.derived, request=q.request)
 
 
 def gpu_counts(q: Question) -> list[int]:

@@ -179,9 +179,7 @@ def describe(q: Question, it: Ranked) -> Plan:
     useful = float(np.asarray(goodput(q, chosen, np.asarray(round_s))))
     learning = _floats(learning_efficiency(q, chosen.islands))
     schedule = SCHEDULES[int(float(chosen.layout.schedule))]
-    evidence = evidence_of(
-        q.accelerator.name, gpus, q.precision, schedule.name, float(q.seq_len)
-    )
+    evidence = evidence_of(q.accelerator.name, gpus, q.precision, schedule.name, float(q.seq_len))
     batch_tokens = float(chosen.batch * chosen.islands) * q.seq_len
     stretch = round_s / float(rounds.interval) / step_s
     run_s = q.tokens / batch_tokens * step_s * stretch / (useful * learning[1])

@@ -119,8 +119,8 @@ def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> Floats:
 def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     """Return, per cell, peak bytes that no setting inside it undercuts.
 
-    Everything that only saves memory at its most: shards over all ranks, offload of all a stack can,
-    one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and ZeRO
+    Everything that only saves memory at its most: shards over all ranks, offload of all a stack
+    can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and ZeRO
     stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
     tried = [

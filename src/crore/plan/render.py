@@ -124,9 +124,7 @@ def _learning(plan: Plan) -> str:
     return f"; islands learn {middle:.2f} per token, {low:.2f} to {high:.2f}, extrapolated"
 
 
-def _bars(
-    parts: Mapping[str, float], total: float, show: Callable[[float], str]
-) -> Iterator[str]:
+def _bars(parts: Mapping[str, float], total: float, show: Callable[[float], str]) -> Iterator[str]:
     for name, value in parts.items():
         if value < SMALLEST * total:
             continue
@@ -136,9 +134,7 @@ def _bars(
 
 def _time(plan: Plan) -> list[str]:
     total = plan.step_time_s.value
-    return [
-        "time of a step", *_bars(plan.step_split_s, total, lambda v: f"{three_digits(v)} s")
-    ]
+    return ["time of a step", *_bars(plan.step_split_s, total, lambda v: f"{three_digits(v)} s")]
 
 
 def _memory(plan: Plan) -> list[str]:

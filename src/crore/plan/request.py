@@ -17,7 +17,7 @@ WORLD_GPUS: Final = 10_000
 (arXiv 2602.00277 runs 100,000 GPUs), and the loss of one stops them all."""
 LARGEST_WORLD: Final = 100_000
 MEMORY_MARGIN: Final = 0.04
-"""Share of a predicted peak kept free: most measured peaks lie this close (docs/guide/accuracy.md)."""
+"""Share of a predicted peak kept free: most measured ones lie this close (guide/accuracy.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

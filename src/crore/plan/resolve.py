@@ -76,7 +76,9 @@ def _check_numbers(request: PlanRequest) -> None:
     if request.objective not in OBJECTIVES:
         raise UnknownName("objective", request.objective, OBJECTIVES)
     if not 0 <= request.limits.memory_margin < 1:
-        raise InputError(f"memory_margin is a share from 0 to 1, not {request.limits.memory_margin}")
+        raise InputError(
+            f"memory_margin is a share from 0 to 1, not {request.limits.memory_margin}"
+        )
     if (request.limits.world_gpus or 1) > LARGEST_WORLD:
         raise InputError(
             f"a world of {request.limits.world_gpus:,} ranks is more than torch.distributed "

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crore.cost.layout import layers_per_stage
 from crore.plan.axes import OFFLOADS, Axes, axes_of
@@ -92,7 +93,9 @@ def search(q: Question, watch: Watch | None = None, ceiling_s: float = math.inf)
     limit = usable_bytes(q)
     cells = cells_of(q, axes, lambda grid: least_bytes(q, axes, grid) <= limit)
     found = Found(
-        best=Best(top=q.request.top, ceiling_s=ceiling_s), candidates=cells.total, rejected=dict(cells.rejected),
+        best=Best(top=q.request.top, ceiling_s=ceiling_s),
+        candidates=cells.total,
+        rejected=dict(cells.rejected),
         binding=cells.binding,
     )  # fmt: skip
     if not size(cells.candidates):
@@ -130,7 +133,12 @@ def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watc
 
 
 def _count_cells(
-    q: Question, axes: Axes, cells: Cells, index: Floats, kept: Floats, found: Found
+    q: Question,
+    axes: Axes,
+    cells: Cells,
+    index: NDArray[np.intp],
+    kept: NDArray[np.intp],
+    found: Found,
 ) -> None:
     """Count the settings of cells that are cut by their bound."""
     if index.size > kept.size:
@@ -166,7 +174,7 @@ def _open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> Non
 def _keep(
     q: Question, candidates: Candidates, step_s: Floats, peak: Floats, chains: Floats, found: Found
 ) -> None:
-    """Take in candidates that fit; each stands for `chains` settings, of which it is the fastest."""
+    """Take in candidates that fit; each is the fastest of the `chains` settings it stands for."""
     threshold_s = found.best.threshold_s
     near = run_bound_s(q, candidates, step_s) <= threshold_s
     close = take(candidates, near)

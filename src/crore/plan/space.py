@@ -50,7 +50,7 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     `fits` tells which points of the grid can hold any setting at all, each given as many shards as
     a world has room for.
     """
-    grid = _grid(q, axes)
+    grid = _grid(axes)
     weight = settings_per_cell(q, axes, grid)
     alive, fallen = _fallen(rules_of_cells(q, grid, exact=False), weight)
     rejected = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
@@ -80,9 +80,7 @@ def _one_world(q: Question, grid: Candidates) -> Candidates:
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
 
 
-def _fallen(
-    broken: Iterator[tuple[str, Mask]], like: Floats
-) -> tuple[Mask, Mapping[str, Mask]]:
+def _fallen(broken: Iterator[tuple[str, Mask]], like: Floats) -> tuple[Mask, Mapping[str, Mask]]:
     """Return who obeys every rule, and who fell to which first."""
     alive = np.ones(like.shape, dtype=bool)
     fallen: dict[str, Mask] = {}
@@ -94,7 +92,7 @@ def _fallen(
     return alive, fallen
 
 
-def _grid(q: Question, axes: Axes) -> Candidates:
+def _grid(axes: Axes) -> Candidates:
     """Cross the grid's axes; each point on the fewest ranks its experts need, one micro-batch."""
     values = [np.array(v, dtype=float) for v in axes.grid.values()]
     columns = dict(
@@ -177,7 +175,7 @@ def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tupl
 
 
 def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
-    """Return how many settings each cell has inside: the sizes of what `settings` and `chain` add."""
+    """Return how many settings each cell has inside: pipelines, shards, recompute, offload."""
     stage = layers_per_stage(cells.layout, q.shape.layers)
     full = FULL_MODE in axes.recompute
     modes = len(axes.recompute) - full + full * np.where(axes.recompute_layers, 1, stage)
@@ -234,7 +232,7 @@ def _with_shards(cells: Candidates, zero: Floats, shard: Floats) -> Candidates:
 
 
 def _whole_rounds(q: Question, candidates: Candidates) -> Candidates:
-    """Interleaving takes micro-batches in multiples of pp: a fleet rounds its batch down to them."""
+    """Round a fleet's batch down: interleaving takes micro-batches in multiples of pp."""
     if not q.is_fleet or not size(candidates):
         return candidates
     it = candidates.layout
@@ -243,7 +241,9 @@ def _whole_rounds(q: Question, candidates: Candidates) -> Candidates:
     return replace(candidates, batch=np.floor(candidates.batch / unit) * unit)
 
 
-def rules_of_settings(q: Question, axes: Axes, candidates: Candidates) -> Iterator[tuple[str, Mask]]:
+def rules_of_settings(
+    q: Question, axes: Axes, candidates: Candidates
+) -> Iterator[tuple[str, Mask]]:
     """Yield the rules that a setting inside a cell may break."""
     it, pinned = candidates.layout, axes.pins
     stage = layers_per_stage(it, q.shape.layers)
@@ -300,7 +300,9 @@ def chain_lengths(q: Question, axes: Axes, candidates: Candidates) -> Floats:
     return total
 
 
-def with_chain(candidates: Candidates, mode: int, layers: Floats | float, offload: int) -> Candidates:
+def with_chain(
+    candidates: Candidates, mode: int, layers: Floats | float, offload: int
+) -> Candidates:
     """Return candidates with a recompute mode, its layers, and what goes to host memory."""
     name = OFFLOADS[offload]
     layout = replace(

@@ -1,0 +1,103 @@
+"""Flags that ask for a plan, shared by every command that makes one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crore.cli.arguments import optional_count, optional_word, parse_fix, parse_limits
+from crore.cli.complete import complete_cluster, complete_fabric, complete_gpu, complete_target
+from crore.errors import InputError
+
+if TYPE_CHECKING:
+    from crore.plan import PlanRequest
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|MISSION",
+        help="A model, a mission, or a mission file.",
+        autocompletion=complete_target,
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        metavar="G", help="GPU, as `crore catalog gpus` names it.", autocompletion=complete_gpu
+    ),
+]
+Gpus = Annotated[str | None, typer.Option(metavar="N", help="How many: 8, 16k, 10M.")]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Instead of GPU and count: crore catalog clusters.",
+        autocompletion=complete_cluster,
+    ),
+]
+FabricName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Network, chosen if left out: crore catalog fabrics.",
+        autocompletion=complete_fabric,
+    ),
+]
+Tokens = Annotated[str | None, typer.Option(metavar="D", help="Tokens to train on: 15T.")]
+SeqLen = Annotated[str | None, typer.Option(metavar="S", help="Tokens per sequence.")]
+GlobalBatch = Annotated[str | None, typer.Option(metavar="B", help="Sequences per optimizer step.")]
+Precision = Annotated[
+    str | None, typer.Option(metavar="P", help="Format of the linear layers: bf16, fp8, …")
+]
+StackName = Annotated[str | None, typer.Option(metavar="NAME", help="Training software to assume.")]
+Objective = Annotated[
+    str | None, typer.Option(metavar="O", help="fastest (default), cheapest or pareto.")
+]
+Top = Annotated[str | None, typer.Option(metavar="K", help="So many plans that really differ.")]
+Fix = Annotated[
+    str | None, typer.Option(metavar="K=V,…", help="Pin the layout: tp=8,pp=16,recompute=full.")
+]
+Limit = Annotated[
+    str | None,
+    typer.Option(metavar="K=V,…", help="Not more than: power=30 MW,days=90,memory=80 GB."),
+]
+
+
+def request_of(target: str, given: dict[str, Any]) -> "PlanRequest":
+    """Return the request of a target with flags laid over its mission, if it names one.
+
+    `given` holds flags as typed, None where left out. Raises InputError for a value out of range
+    and when a GPU or a count is missing.
+    """
+    from dataclasses import replace
+
+    from crore.plan import Limits, PlanRequest, read_mission
+
+    fields = read_mission(target) or {"model": target}
+    flags = {key: value for key, value in _values(given).items() if value is not None}
+    if "global_batch" in flags:
+        fields.pop("global_batch_tokens", None)
+    if limits := parse_limits(given.get("limit")):
+        flags["limits"] = replace(fields.get("limits", Limits()), **limits)
+    if "fix" in flags:
+        flags["fix"] = {**fields.get("fix", {}), **flags["fix"]}
+    fields |= flags
+    missing = [f"--{key}" for key in ("gpu", "gpus") if not {key, "cluster"} & fields.keys()]
+    if missing:
+        raise InputError(
+            f"{target[:60]} needs {' and '.join(missing)}, "
+            f"for example --gpu h100-sxm --gpus 16384 (all: crore catalog gpus)"
+        )
+    return PlanRequest(**fields)
+
+
+def _values(given: dict[str, Any]) -> dict[str, Any]:
+    """Return flags as values: counts, words, pins."""
+    counts = {"gpus": "--gpus", "tokens": "--tokens", "seq_len": "--seq-len",
+              "global_batch": "--global-batch", "top": "--top"}  # fmt: skip
+    values = {key: optional_count(given.get(key), flag) for key, flag in counts.items()}
+    words = {key: optional_word(given.get(key)) for key in ("precision", "stack", "objective")}
+    names = {key: given.get(key) for key in ("gpu", "cluster", "fabric")}
+    file: Path | None = given.get("catalog")
+    return {**values, **words, **names, "fix": parse_fix(given.get("fix")) or None,
+            "catalog_file": file}  # fmt: skip
