@@ -13,6 +13,7 @@ import typer
 from crore import __version__
 from crore.cli.answer import Answer
 from crore.cli.catalog import catalog
+from crore.cli.document import called_as
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a user's mistake is one line on stderr."""
     words = list(arguments) or ["--help"]
     try:
-        with contextlib.redirect_stdout(Answer(sys.stdout)):
+        with contextlib.redirect_stdout(Answer(sys.stdout)), called_as(words):
             code = app(args=words, prog_name="crore", standalone_mode=False)
     except (CroreError, typer.TyperException) as error:
         called = f"crore {words[0]}" if words[0] in _COMMANDS else "crore"

@@ -24,8 +24,8 @@ def catalog(
     """List what exists, or show one entry with its sources."""
     from crore.catalog import load_catalog
     from crore.cli.catalog_text import listing, record, sheet
+    from crore.cli.document import dumped
     from crore.errors import UnknownName
-    from crore.io import dump_json
 
     kind = kind.strip().lower()
     if kind not in KINDS:
@@ -36,7 +36,7 @@ def catalog(
     else:
         entries = [_find(loaded, kind, name)]
     if as_json:
-        typer.echo(dump_json("catalog", 1, {kind: [record(entry) for entry in entries]}))
+        typer.echo(dumped("catalog", 1, {kind: [record(entry) for entry in entries]}))
     elif name is None:
         typer.echo(listing(kind, entries))
     else:

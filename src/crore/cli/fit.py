@@ -43,10 +43,10 @@ def fit(
             "(all: crore catalog gpus)"
         )
     count, tokens = optional_count(gpus, "--gpus"), optional_count(context, "--context")
-    from crore.io import dump_json
+    from crore.cli.document import dumped
     from crore.plan import SCHEMA_VERSION, FitRequest, fit_record, make_fit, render_fit
 
     made = make_fit(
         FitRequest(model=model, gpu=gpu, gpus=count or 1, context=tokens, catalog_file=catalog)
     )
-    typer.echo(dump_json("fit", SCHEMA_VERSION, fit_record(made)) if as_json else render_fit(made))
+    typer.echo(dumped("fit", SCHEMA_VERSION, fit_record(made)) if as_json else render_fit(made))

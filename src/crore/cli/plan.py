@@ -65,7 +65,8 @@ def plan(
         "seq_len": seq_len, "global_batch": global_batch, "precision": precision, "stack": stack,
         "objective": objective, "top": top, "fix": fix, "limit": limit, "catalog": catalog,
     }  # fmt: skip
-    from crore.io import dump_json, keep_inputs, write_json
+    from crore.cli.document import dumped, written
+    from crore.io import keep_inputs
 
     request = request_of(target, given)
     if output is not None:
@@ -75,9 +76,9 @@ def plan(
     from crore.plan import SCHEMA_VERSION, plan_record, render
 
     if output is not None:
-        write_json(output, "plan", SCHEMA_VERSION, plan_record(answer))
-    record = plan_record
-    typer.echo(dump_json("plan", SCHEMA_VERSION, record(answer)) if as_json else render(answer))
+        written(output, "plan", SCHEMA_VERSION, plan_record(answer))
+    asked = dumped("plan", SCHEMA_VERSION, plan_record(answer)) if as_json else render(answer)
+    typer.echo(asked)
     if answer.interrupted:
         raise typer.Exit(INTERRUPTED)
 

@@ -24,7 +24,8 @@ def validate(
 ) -> None:
     """Predict measured runs; see how far off that is."""
     from crore.catalog import load_catalog, read_runs
-    from crore.io import dump_json, keep_inputs, write_jsonl
+    from crore.cli.document import dumped
+    from crore.io import keep_inputs, write_jsonl
     from crore.plan import SCHEMA_VERSION, render_validation, validate_runs, validation_record
 
     if predictions is not None:
@@ -33,6 +34,6 @@ def validate(
     if predictions is not None:
         write_jsonl(predictions, made.predictions)
     if as_json:
-        typer.echo(dump_json("validation", SCHEMA_VERSION, validation_record(made)))
+        typer.echo(dumped("validation", SCHEMA_VERSION, validation_record(made)))
     else:
         typer.echo(render_validation(made))

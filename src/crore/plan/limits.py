@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from crore.cost import active_parameters, parameters
 from crore.cost.batch import critical_batch
+from crore.cost.goodput import DISK
 from crore.cost.latency import latency_floor_s
 from crore.cost.readiness import (
     STOCK_TOKENS,
@@ -17,13 +19,15 @@ from crore.cost.readiness import (
     startup_s,
 )
 from crore.plan.candidates import Candidates
-from crore.plan.fleet import Rounds, wan_bytes_per_s
+from crore.plan.fleet import Rounds, recovery_of, wan_bytes_per_s
 from crore.plan.request import Question
 
 EPOCHS: Final = 4.0
 """Passes over the same text that are worth nearly as much as new text (arXiv 2305.16264)."""
-WRITE_S: Final = 30.0
-"""A checkpoint is to be written in this time (the planner's restart from disk assumes it)."""
+WRITE_SHARE: Final = 0.1
+"""Of the time between two checkpoints, what writing one may take; estimate."""
+QUORUM_INTERVAL_S: Final = 3600.0
+"""Between two checkpoints of a run that heals from peers; they only insure it; estimate."""
 STORE_BYTES_PER_S_PER_GPU: Final = 2e12 / 16_384
 """What a large store takes, per GPU: Llama 3's Tectonic sustained 2 TB/s for 16,384 GPUs, 7 TB/s at
 its peak (arXiv 2407.21783 §3.3.1)."""
@@ -53,7 +57,7 @@ def limits_of(
         _memory(q, peak_bytes),
         *_batch(q, chosen),
         _data(q),
-        *_storage(q, chosen, step_s),
+        *_storage(q, chosen, step_s, mtbf_s),
         _startup(chosen, mtbf_s),
         _latency(q, chosen, step_s),
         *_outer(q, chosen, rounds, step_s),
@@ -92,20 +96,27 @@ def _data(q: Question) -> Limit:
     )  # fmt: skip
 
 
-def _storage(q: Question, chosen: Candidates, step_s: float) -> Iterator[Limit]:
+def _storage(q: Question, chosen: Candidates, step_s: float, mtbf_s: float) -> Iterator[Limit]:
     gpus = float(chosen.layout.gpus * chosen.islands)
     room = STORE_BYTES_PER_S_PER_GPU * gpus
     tokens_per_s = float(chosen.batch * chosen.islands) * q.seq_len / step_s
-    copies = float(chosen.islands)
-    write = copies * float(checkpoint_write_bytes_per_s(float(parameters(q.shape)), WRITE_S))
+    interval_s = _checkpoint_interval_s(q, mtbf_s)
+    every = WRITE_SHARE * interval_s
+    write = float(chosen.islands) * float(checkpoint_write_bytes_per_s(parameters(q.shape), every))
     for name, value, note in (
         ("input", float(input_bytes_per_s(tokens_per_s)), "4 bytes a token, each read once"),
-        ("checkpoint", write, f"every island's checkpoint written in {WRITE_S:.0f} s"),
+        ("checkpoint", write, f"every island, in a tenth of {interval_s:,.0f} s between two"),
     ):
         yield Limit(
             name=f"{name} bandwidth", value=value, limit=room, unit="bytes/s", binds=value > room,
-            note=f"{note}; 2 TB/s per 16,384 GPUs of storage assumed (arXiv 2407.21783)",
+            note=f"{note}; storage of 2 TB/s per 16,384 GPUs assumed (arXiv 2407.21783)",
         )  # fmt: skip
+
+
+def _checkpoint_interval_s(q: Question, mtbf_s: float) -> float:
+    """Young's interval `sqrt(2·C·MTBF)`; at least QUORUM_INTERVAL_S where a quorum goes on anyway."""
+    young = math.sqrt(2 * DISK[0] * mtbf_s)
+    return max(young, QUORUM_INTERVAL_S) if recovery_of(q) == "quorum" else young
 
 
 def _startup(chosen: Candidates, mtbf_s: float) -> Limit:

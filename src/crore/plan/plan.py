@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ from crore.plan.record import layout_record
 from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import resolve
 from crore.plan.search import Found, Watch
+from crore.plan.whatif import WhatIf, what_if
 
 DAY_S = 86_400.0
 
@@ -116,7 +117,8 @@ class Answer:
     rejected: Mapping[str, int]
     interrupted: bool
     search_cpu_s: float
-    notes: tuple[str, ...] = field(default=())
+    what_if: tuple[WhatIf, ...]
+    """One step in each direction from the best plan."""
 
     @property
     def plan(self) -> Plan:
@@ -144,12 +146,14 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
     if not ranked:
         raise why_infeasible(question, found[0])
     cpu_s = time.process_time() - started
-    plans = tuple(describe(q, it) for q, it in ranked)
+    plans = _in_order(request, tuple(describe(q, it) for q, it in ranked))
+    best = plans[0]
     return Answer(
-        request=request, question=question, plans=_in_order(request, plans),
+        request=request, question=question, plans=plans,
         evaluated=sum(f.evaluated for f in found), candidates=sum(f.candidates for f in found),
         rejected=_together(found), interrupted=any(f.interrupted for f in found),
         search_cpu_s=cpu_s,
+        what_if=what_if(best.question, best.chosen, best.run_s, best.network.machine, cpu_s),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from crore.plan.request import Question
 if TYPE_CHECKING:
     from crore.plan.plan import Answer, Plan
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 
 
 def layout_record(q: Question, chosen: Candidates, stage_layers: float) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def plan_record(answer: Answer) -> dict[str, Any]:
     return {
         **body,
         "alternatives": [_summary(plan) for plan in answer.plans[1:]],
+        "what_if": [asdict(step) for step in answer.what_if],
         "candidates": answer.candidates,
         "evaluated": answer.evaluated,
         "rejected": dict(answer.rejected),

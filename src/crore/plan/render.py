@@ -28,7 +28,7 @@ def render(answer: Answer) -> str:
     plan = answer.plan
     blocks = [
         _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
-        _failures(plan), _takes(plan), _limits(plan), _others(answer), _why(answer),
+        _failures(plan), _takes(plan), _limits(plan), _what_if(answer), _others(answer), _why(answer),
     ]  # fmt: skip
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -218,13 +218,26 @@ def _limits(plan: Plan) -> list[str]:
     binding = [limit for limit in plan.limits if limit.binds]
     lines = [
         (
-            f"{limit.name}: {three_digits(limit.value)} against {three_digits(limit.limit)} "
+            f"{limit.name}: {format_count(limit.value)} against {format_count(limit.limit)} "
             f"{limit.unit}; {limit.note}"
         )
         for limit in binding
     ]
     shown = lines or ["none of " + ", ".join(limit.name for limit in plan.limits)]
     return [f"{'binds' if k == 0 else '':<12}{line}" for k, line in enumerate(shown)]
+
+
+def _what_if(answer: Answer) -> list[str]:
+    """One step in each direction, fastest first."""
+    steps = [it for it in answer.what_if if it.ratio is not None]
+    none = [it.step for it in answer.what_if if it.ratio is None]
+    steps.sort(key=lambda it: it.run_s or 0.0)
+    lines = [
+        f"{'what if' if k == 0 else '':<12}{it.step:<24}{100 * ((it.ratio or 1) - 1):+6.1f} % days"
+        + (f"  ({it.note})" if it.note else "")
+        for k, it in enumerate(steps)
+    ]
+    return [*lines, f"{'':<12}does not fit or divide: {', '.join(none)}"] if none else lines
 
 
 def _others(answer: Answer) -> list[str]:

@@ -127,7 +127,7 @@ def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watc
         tight = take(cells.candidates, hopeful[~roomy])
         found.fell(NO_MEMORY, float(np.sum(settings_per_cell(q, axes, tight))))
         if roomy.any():
-            _open_cells(q, axes, take(cells.candidates, hopeful[roomy]), found)
+            open_cells(q, axes, take(cells.candidates, hopeful[roomy]), found)
         if watch is not None:
             watch(min(start / order.size, 1.0), found)
 
@@ -146,7 +146,7 @@ def _count_cells(
         found.fell(TOO_SLOW, float(np.sum(settings_per_cell(q, axes, cut))))
 
 
-def _open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
+def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
     """Price the settings of cells that could hold the best, and walk the chains that matter."""
     limit = usable_bytes(q)
     inside, broken = obeying(q, axes, settings(q, axes, cells))

@@ -1,0 +1,143 @@
+"""What if: one more step in each direction from a plan, and what each would give.
+
+A direction of the layout is taken with everything else chosen again; a resource is doubled with the
+layout kept, so its gain is the least it would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from crore.cost.machine import Machine
+from crore.errors import CroreError
+from crore.plan.axes import Axes, axes_of
+from crore.plan.best import Best
+from crore.plan.candidates import Candidates, joined, size
+from crore.plan.fleet import run_s
+from crore.plan.pricing import price
+from crore.plan.request import Question
+from crore.plan.search import Found, open_cells, search
+from crore.plan.space import Cells, cells_of
+
+DIRECTIONS: Final = ("tp", "pp", "cp", "ep", "micro_batch")
+RESOURCES: Final[dict[str, tuple[str, ...]]] = {
+    "FLOP/s x 2": ("half_peak", "half_measured", "linear_peak", "linear_measured"),
+    "memory bandwidth x 2": ("memory_bytes_per_s",),
+    "scale-up bandwidth x 2": ("domain_bytes_per_s",),
+    "network bandwidth x 2": ("nic_bytes_per_s",),
+}
+"""Resource -> columns of the machine."""
+QUICK_S: Final = 0.3
+"""Only a search this short is made again for twice and half the GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WhatIf:
+    """One step away from a plan."""
+
+    step: str
+    """What changes: `tp 8 -> 16`, `network bandwidth x 2`, `GPUs x 2`."""
+    run_s: float | None
+    """Until the last token; None where nothing of the kind fits or divides."""
+    ratio: float | None
+    """Of that to the plan's."""
+    note: str = ""
+
+
+def what_if(
+    q: Question, chosen: Candidates, plan_run_s: float, machine: Machine, search_cpu_s: float
+) -> tuple[WhatIf, ...]:
+    """Return every step that can be taken, those of the layout first.
+
+    `machine` is what the plan was priced on, `search_cpu_s` what the search took: GPU counts are
+    searched again where that is quick.
+    """
+    found = [*_neighbours(q, chosen), *_resources(q, chosen, machine)]
+    if search_cpu_s <= QUICK_S and not q.is_fleet:
+        found += _counts(q)
+    return tuple(
+        WhatIf(step=step, run_s=seconds, note=note,
+               ratio=None if seconds is None else seconds / plan_run_s)
+        for step, seconds, note in found
+    )  # fmt: skip
+
+
+Step = tuple[str, float | None, str]
+
+
+def _neighbours(q: Question, chosen: Candidates) -> Iterator[Step]:
+    """Yield the next value each way of each axis, everything inside the cell chosen again."""
+    axes = axes_of(q)
+    here = {name: int(float(getattr(chosen.layout, name))) for name in axes.grid}
+    names, parts = [], []
+    for name in DIRECTIONS:
+        for value in _next_values(axes, name, here[name]):
+            cells = _cells_at(q, axes, here | {name: value}, chosen).candidates
+            names.append(f"{name.replace('_', '-')} {here[name]} -> {value}")
+            parts.append(cells)
+    for name, cells in zip(names, parts, strict=True):
+        if not size(cells):
+            yield name, None, "no such layout obeys the rules"
+            continue
+        found = Found(best=Best(top=1))
+        open_cells(q, axes, cells, found)
+        best = found.ranked
+        yield name, best[0].run_s if best else None, "" if best else "does not fit"
+
+
+def _next_values(axes: Axes, name: str, here: int) -> list[int]:
+    """Return the values before and after the chosen one."""
+    values = sorted(axes.grid[name])
+    if here not in values:
+        return []
+    at = values.index(here)
+    return [values[k] for k in (at - 1, at + 1) if 0 <= k < len(values)]
+
+
+def _cells_at(q: Question, axes: Axes, point: dict[str, int], chosen: Candidates) -> Cells:
+    """Return the cells of one grid point, etp following tp where it did, in as many islands."""
+    if int(float(chosen.layout.etp)) > 1 and int(float(chosen.layout.etp)) == int(
+        float(chosen.layout.tp)
+    ):
+        point = point | {"etp": point["tp"]}
+    if point["tp"] == 1:
+        point = point | {"sequence_parallel": 0}
+    elif int(float(chosen.layout.tp)) == 1:
+        point = point | {"sequence_parallel": 1}
+    grid = {name: [value] for name, value in point.items()}
+    kept = replace(axes, grid=grid)
+    pins = {**q.request.fix, "islands": int(float(chosen.islands))}
+    asked = replace(q, request=replace(q.request, fix=pins))
+    return cells_of(asked, kept, lambda points: np.ones(size(points), dtype=bool))
+
+
+def _resources(q: Question, chosen: Candidates, machine: Machine) -> Iterator[Step]:
+    """Yield the plan's own layout with one resource doubled; power is taken to follow FLOP/s."""
+    count = len(RESOURCES)
+    columns = {column for names in RESOURCES.values() for column in names}
+    doubled = {
+        column: float(np.asarray(getattr(machine, column)))
+        * np.array([2.0 if column in names else 1.0 for names in RESOURCES.values()])
+        for column in columns
+    }
+    _, time, _ = price(q, chosen, replace(machine, **doubled))
+    seconds = np.broadcast_to(np.asarray(time.step_s, dtype=float), (count,))
+    wide = joined([chosen] * count, [1] * count)
+    for name, run in zip(RESOURCES, run_s(q, wide, seconds), strict=True):
+        yield name, float(run), "same layout"
+
+
+def _counts(q: Question) -> Iterator[Step]:
+    """Yield twice and half the GPUs, searched again at the same batch."""
+    for name, count in (("GPUs x 2", 2 * q.gpus), ("GPUs / 2", q.gpus // 2)):
+        if count < 1 or count > q.world_limit:
+            continue
+        try:
+            best = search(replace(q, gpus=count)).ranked
+        except CroreError:
+            continue
+        yield name, best[0].run_s if best else None, "" if best else "nothing fits or divides"
