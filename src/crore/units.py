@@ -146,6 +146,24 @@ def format_duration(value_s: float) -> str:
     return f"{three_digits(value_s)} s"
 
 
+def format_watts(value: float) -> str:
+    """Return a power with three digits: `350 W`, `23.4 GW`."""
+    return _in_units(value, (("GW", 1e9), ("MW", 1e6), ("kW", 1e3)), "W")
+
+
+def format_energy(joules: float) -> str:
+    """Return an energy in watt-hours with three digits: `56.2 TWh`."""
+    hours = joules / 3.6e6
+    return _in_units(hours, (("TWh", 1e9), ("GWh", 1e6), ("MWh", 1e3)), "kWh")
+
+
+def _in_units(value: float, units: tuple[tuple[str, float], ...], smallest: str) -> str:
+    for unit, scale in units:
+        if value >= scale:
+            return f"{three_digits(value / scale)} {unit}"
+    return f"{three_digits(value)} {smallest}"
+
+
 def format_usd(value: float) -> str:
     """Return dollars with three significant digits: `$2.23`, `$61.0`, `$53.6B`."""
     sign = "-" if value < 0 else ""

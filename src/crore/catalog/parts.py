@@ -25,6 +25,10 @@ class Estimate:
     value: float
     high: float
 
+    def spread(self) -> tuple[float, float, float]:
+        """Return (low, value, high)."""
+        return self.low, self.value, self.high
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:

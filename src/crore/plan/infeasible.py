@@ -81,11 +81,12 @@ def _leanest(least: np.ndarray) -> np.ndarray:
 def _does_not_fit(q: Question, miss: Ranked) -> str:
     layout = layout_record(q, miss.candidate, 1.0)
     axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
+    moved = ", optimizer in host memory" if layout["offload_optimizer"] else ""
     usable = usable_bytes(q)
     return (
         f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
         f"{format_bytes(miss.peak_bytes)} per GPU ({axes or 'one rank'}, {layout['zero']}, "
-        f"recompute {layout['recompute']}) of {format_bytes(usable)}, "
+        f"recompute {layout['recompute']}{moved}) of {format_bytes(usable)}, "
         f"{format_bytes(miss.peak_bytes - usable)} short; {smallest_change(q, miss)}"
     )
 
@@ -119,7 +120,8 @@ def _no_layout(q: Question, found: Found) -> str:
     batch = _batch_that_works(q) if "batch" in binding else 0
     if batch:
         return (
-            f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does"
+            f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does, "
+            f"or --limit gpus={q.gpus} to use fewer"
         )
     return f"{where}{binding}; change --gpus, --global-batch ({q.global_batch:,}) or --fix"
 

@@ -114,7 +114,7 @@ def _storage(q: Question, chosen: Candidates, step_s: float, mtbf_s: float) -> I
 
 
 def _checkpoint_interval_s(q: Question, mtbf_s: float) -> float:
-    """Young's interval `sqrt(2·C·MTBF)`; at least QUORUM_INTERVAL_S where a quorum goes on anyway."""
+    """Young's interval `sqrt(2·C·MTBF)`; at least QUORUM_INTERVAL_S where a quorum goes on."""
     young = math.sqrt(2 * DISK[0] * mtbf_s)
     return max(young, QUORUM_INTERVAL_S) if recovery_of(q) == "quorum" else young
 

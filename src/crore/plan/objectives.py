@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
+MOST_PRICED: Final = 2_000_000
+"""Settings after which no further GPU count is searched."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""
 
@@ -27,47 +28,76 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
     """Return what was searched: one question per GPU count and memory margin.
 
     A limit on GPUs or power, or an objective other than the fastest, allows fewer GPUs: whole
-    servers times 2^a or 3·2^a are tried, largest first. Raises Infeasible when not one GPU is
-    within the limits.
+    servers times 2^a or 3·2^a are tried (2^a for a frontier). What is known of other counts bounds
+    the next: a slower plan, or one of more GPU-hours, is not looked for. Raises Infeasible when not
+    one GPU is within the limits.
     """
     searched: list[tuple[Question, Found]] = []
-    ceiling_s = (q.request.limits.days or math.inf) * DAY_S
-    for question in _questions(q):
-        fastest = q.request.objective == "fastest" and len(searched) > 0
-        known = [it.run_s for _, found in searched for it in found.ranked]
-        top = q.request.top
-        within_s = sorted(known)[top - 1] if fastest and len(known) >= top else math.inf
-        found = search(question, watch, ceiling_s=min(ceiling_s, within_s))
-        searched.append((question, found))
-        if found.interrupted:
+    for count in _counts(q):
+        asked = q if count == q.gpus else _with_gpus(q, count)
+        found = search(asked, watch, ceiling_s=_ceiling_s(q, count, searched))
+        searched.append((asked, found))
+        if q.request.objective == "pareto" and found.ranked and not found.interrupted:
+            searched += _roomier(asked, found, watch)
+        priced = sum(one.evaluated for _, one in searched)
+        if searched[-1][1].interrupted or priced > MOST_PRICED:
             break
     return searched
 
 
-def _questions(q: Question) -> Iterator[Question]:
-    """Yield the question at every GPU count and memory margin the objective asks for."""
-    limits = q.request.limits
-    several = q.request.objective != "fastest" or limits.gpus or limits.power_w
-    margins = (*MARGINS,) if q.request.objective == "pareto" else ()
-    for count in gpu_counts(q) if several else (q.gpus,):
-        asked = q if count == q.gpus else _with_gpus(q, count)
-        yield asked
-        for margin in margins:
-            if margin > limits.memory_margin:
-                looser = replace(limits, memory_margin=margin)
-                yield replace(asked, request=replace(asked.request, limits=looser))
+def _counts(q: Question) -> list[int]:
+    """Return the GPU counts to search, in the order that bounds the others soonest."""
+    objective, limits = q.request.objective, q.request.limits
+    if objective == "fastest":
+        return gpu_counts(q) if limits.gpus or limits.power_w else [q.gpus]
+    # Small counts are efficient, so the cheapest is found early.
+    return sorted(gpu_counts(q), reverse=objective == "pareto")
+
+
+def _ceiling_s(q: Question, count: int, searched: list[tuple[Question, Found]]) -> float:
+    """Return the run time beyond which a plan on `count` GPUs cannot be among the answers."""
+    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    if q.request.objective == "pareto":
+        return deadline_s
+    cheapest = q.request.objective == "cheapest"
+    known = sorted(
+        it.run_s * (asked.gpus if cheapest else 1)
+        for asked, found in searched
+        for it in found.ranked
+    )
+    if len(known) < q.request.top:
+        return deadline_s
+    return min(deadline_s, known[q.request.top - 1] / (count if cheapest else 1))
+
+
+def _roomier(q: Question, found: Found, watch: Watch | None) -> list[tuple[Question, Found]]:
+    """Return searches with more memory kept free, where the best plan does not keep it anyway."""
+    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    searched: list[tuple[Question, Found]] = []
+    peak = max(it.peak_bytes for it in found.ranked)
+    for margin in MARGINS:
+        if margin > q.request.limits.memory_margin and peak * (1 + margin) > q.memory_bytes:
+            wary = replace(q.request.limits, memory_margin=margin)
+            asked = replace(q, request=replace(q.request, limits=wary))
+            searched.append((asked, search(asked, watch, ceiling_s=deadline_s)))
+    return searched
 
 
 def _with_gpus(q: Question, count: int) -> Question:
-    """Return the question on fewer GPUs; batch, tokens and stack stay what they are."""
-    pins = {k: v for k, v in q.request.fix.items() if k != "global_batch"}
+    """Return the question on fewer GPUs; a batch the user left open is derived again."""
+    open_batch = q.request.global_batch is None and q.request.global_batch_tokens is None
+    keeps = not open_batch or "global_batch" in q.request.fix
     asked = replace(
-        q.request, gpu=q.accelerator.name, gpus=count, cluster="", stack=q.stack_name, fix=pins,
-        tokens=q.tokens, seq_len=q.seq_len, global_batch=q.global_batch, global_batch_tokens=None,
+        q.request, gpu=q.accelerator.name, gpus=count, cluster="", stack=q.stack_name,
         fabric=q.fabric.name if q.fabric else "", wan=q.wan.name,
         limits=replace(q.request.limits, gpus=None),
     )  # fmt: skip
-    return replace(resolve(asked), cluster=q.cluster, derived=q.derived, request=q.request)
+    resolved = resolve(asked, q.catalog)
+    batch = q.global_batch if keeps else resolved.global_batch
+    derived = q.derived if keeps else resolved.derived
+    return replace(
+        resolved, cluster=q.cluster, derived=derived, request=q.request, global_batch=batch
+    )
 
 
 def gpu_counts(q: Question) -> list[int]:
@@ -77,7 +107,8 @@ def gpu_counts(q: Question) -> list[int]:
     """
     most = largest_count(q)
     server = min(q.accelerator.node_size, most)
-    units = {server * part * 2**k for part in (1, 3) for k in range(most.bit_length())}
+    parts = (1,) if q.request.objective == "pareto" else (1, 3)
+    units = {server * part * 2**k for part in parts for k in range(most.bit_length())}
     below = {1 << k for k in range(server.bit_length())} if most <= server else set()
     counts = {n for n in units | below if most >> SHORTEST_OCTAVES < n <= most}
     if most == q.gpus:

@@ -7,13 +7,14 @@ from typing import Final
 
 from crore.plan.plan import Answer, Plan
 from crore.plan.record import verdict
+from crore.plan.render_takes import failures, limits, takes
+from crore.plan.render_why import others, what_if, why
 from crore.units import (
     format_bytes,
     format_count,
     format_duration,
     format_int,
     format_percent,
-    format_usd,
     three_digits,
 )
 
@@ -28,7 +29,7 @@ def render(answer: Answer) -> str:
     plan = answer.plan
     blocks = [
         _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
-        _failures(plan), _takes(plan), _limits(plan), _what_if(answer), _others(answer), _why(answer),
+        failures(plan), takes(plan), limits(plan), what_if(answer), others(answer), why(answer),
     ]  # fmt: skip
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -81,8 +82,9 @@ def _fleet(plan: Plan) -> Iterator[str]:
         rounds = plan.rounds
         yield (
             f"            islands every {float(rounds.interval):.0f} steps with "
-            f"{float(rounds.bits):.0f}-bit outer gradients, {three_digits(float(rounds.outer_s))} s "
-            f"over {plan.question.wan.name}, {_hidden(float(rounds.exposed_s))}"
+            f"{float(rounds.bits):.0f}-bit outer gradients, "
+            f"{three_digits(float(rounds.outer_s))} s over {plan.question.wan.name}, "
+            f"{_hidden(float(rounds.exposed_s))}"
         )
 
 
@@ -146,134 +148,3 @@ def _memory(plan: Plan) -> list[str]:
         *_bars(plan.memory_split_bytes, capacity, format_bytes),
         f"  {'free':<24}{format_bytes(free):>10}  {100 * free / capacity:4.1f} %",
     ]
-
-
-def _failures(plan: Plan) -> list[str]:
-    """Say how often something fails, how the plan goes on, and what else would."""
-    others = ", ".join(f"{name} {share:.2f}" for name, share in plan.goodput_by_policy.items())
-    return [
-        (
-            f"failures    one every {format_duration(plan.mtbf_s)} somewhere (rate of arXiv "
-            f"2407.21783); goodput {plan.goodput:.2f} by {_recovery(plan)}"
-        ),
-        f"            all in step: {others}",
-    ]
-
-
-def _recovery(plan: Plan) -> str:
-    words = {"disk": "restart from disk", "peer": "restart from peers' memory"}
-    if plan.recovery in words:
-        return words[plan.recovery]
-    return "a quorum of worlds" + (" and islands" if plan.islands > 1 else "")
-
-
-def _takes(plan: Plan) -> list[str]:
-    """Power, energy, dollars, network."""
-    economy = plan.economy
-    power = "power unknown: no board limit published"
-    if economy.power_w is not None and economy.energy_j is not None:
-        power = f"{_watts(economy.power_w)} at the meter, {_kwh(economy.energy_j)}"
-    money = f"cost unknown: {economy.usd_basis}"
-    if economy.usd and economy.usd_per_gpu_hour:
-        low, value, high = (format_usd(x) for x in economy.usd)
-        rate = economy.usd_per_gpu_hour[1]
-        money = f"{value} ({low} to {high}; ${rate:.2f} per GPU-hour, {economy.usd_basis})"
-    return [f"takes       {power}", f"            {money}", *_network(plan)]
-
-
-def _network(plan: Plan) -> Iterator[str]:
-    design = plan.network.design
-    if design is None:
-        return
-    tiers = f"{design.tiers} tiers, " if design.tiers > 1 else ""
-    yield (
-        f"fabric      {design.topology}: {tiers}{design.planes} planes of {design.switch} switches, "
-        f"taper {design.taper:g}{' in each island' if plan.islands > 1 else ''}"
-    )
-    price = design.price_usd
-    yield (
-        f"            {format_int(design.switches)} switches, {format_int(design.optic_ends)} optic "
-        f"ends, {format_usd(price.value)} ({format_usd(price.low)} to {format_usd(price.high)}), "
-        f"{_watts(design.power_w)}"
-    )
-
-
-def _watts(watts: float) -> str:
-    for unit, scale in (("GW", 1e9), ("MW", 1e6), ("kW", 1e3)):
-        if watts >= scale:
-            return f"{three_digits(watts / scale)} {unit}"
-    return f"{three_digits(watts)} W"
-
-
-def _kwh(joules: float) -> str:
-    hours = joules / 3.6e6
-    for unit, scale in (("TWh", 1e9), ("GWh", 1e6), ("MWh", 1e3)):
-        if hours >= scale:
-            return f"{three_digits(hours / scale)} {unit}"
-    return f"{three_digits(hours)} kWh"
-
-
-def _limits(plan: Plan) -> list[str]:
-    """What binds."""
-    binding = [limit for limit in plan.limits if limit.binds]
-    lines = [
-        (
-            f"{limit.name}: {format_count(limit.value)} against {format_count(limit.limit)} "
-            f"{limit.unit}; {limit.note}"
-        )
-        for limit in binding
-    ]
-    shown = lines or ["none of " + ", ".join(limit.name for limit in plan.limits)]
-    return [f"{'binds' if k == 0 else '':<12}{line}" for k, line in enumerate(shown)]
-
-
-def _what_if(answer: Answer) -> list[str]:
-    """One step in each direction, fastest first."""
-    steps = [it for it in answer.what_if if it.ratio is not None]
-    none = [it.step for it in answer.what_if if it.ratio is None]
-    steps.sort(key=lambda it: it.run_s or 0.0)
-    lines = [
-        f"{'what if' if k == 0 else '':<12}{it.step:<24}{100 * ((it.ratio or 1) - 1):+6.1f} % days"
-        + (f"  ({it.note})" if it.note else "")
-        for k, it in enumerate(steps)
-    ]
-    return [*lines, f"{'':<12}does not fit or divide: {', '.join(none)}"] if none else lines
-
-
-def _others(answer: Answer) -> list[str]:
-    """The other plans, where several were asked for."""
-    if len(answer.plans) == 1:
-        return []
-    lines = [f"{'others' if answer.request.objective != 'pareto' else 'frontier':<12}"
-             f"{'GPUs':>10}{'days':>9}{'cost':>9}{'energy':>10}{'risk':>6}  layout"]  # fmt: skip
-    return [*lines, *(_row(plan) for plan in answer.plans)]
-
-
-def _row(plan: Plan) -> str:
-    it, economy = plan.layout, plan.economy
-    shape = ", ".join(f"{k} {it[k]}" for k in ("tp", "cp", "ep", "pp", "dp") if it[k] > 1)
-    usd = format_usd(economy.usd[1]) if economy.usd else "unknown"
-    energy = _kwh(economy.energy_j) if economy.energy_j is not None else "unknown"
-    return (
-        f"{'':<12}{format_int(plan.gpus):>10}{three_digits(plan.days.value):>9}{usd:>9}"
-        f"{energy:>10}{100 * plan.risk:5.0f}%  {shape or 'one rank'}, {it['zero']}, "
-        f"recompute {it['recompute']}"
-    )
-
-
-def _why(answer: Answer) -> list[str]:
-    lines = [
-        (
-            f"searched    {format_int(answer.candidates)} settings, "
-            f"{format_int(answer.evaluated)} priced in full, in "
-            f"{three_digits(answer.search_cpu_s)} CPU s{_stopped(answer)}"
-        )
-    ]
-    worst = sorted(answer.rejected.items(), key=lambda item: -item[1])[:4]
-    lines += [f"            {format_int(count)} fell: {reason}" for reason, count in worst]
-    derived = answer.plan.question.derived
-    return lines + [f"{'assumed' if k == 0 else '':<12}{line}" for k, line in enumerate(derived)]
-
-
-def _stopped(answer: Answer) -> str:
-    return "; stopped early: the best so far" if answer.interrupted else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from crore.catalog import Accelerator, Cluster, Fabric, ModelSpec
+from crore.catalog import Accelerator, Catalog, Cluster, Fabric, ModelSpec
 from crore.cost import Shape
 from crore.cost.stack import Abilities, Stack
 
@@ -84,6 +84,8 @@ class Question:
     """The request with every name looked up and every open number derived."""
 
     request: PlanRequest
+    catalog: Catalog
+    """Where the names were looked up."""
     model: ModelSpec
     shape: Shape
     accelerator: Accelerator

@@ -52,8 +52,8 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     if not accelerator.nic_bytes_per_s and gpus > 1 and fabric is None:
         derived.append(f"{BOX} cards a box on PCIe, boxes on 10 Gbit/s Ethernet")
     question = Question(
-        request=request, model=model, shape=shape, accelerator=accelerator, cluster=cluster,
-        fabric=fabric, wan=_wan(request, cluster, catalog), stack_name=stack,
+        request=request, catalog=catalog, model=model, shape=shape, accelerator=accelerator,
+        cluster=cluster, fabric=fabric, wan=_wan(request, cluster, catalog), stack_name=stack,
         stack=stack_of(stack), abilities=abilities_of(stack), gpus=gpus,
         sites=request.sites or (cluster.sites if cluster else 0), seq_len=seq_len,
         global_batch=_global_batch(request, seq_len, tokens, gpus, derived), tokens=tokens,

