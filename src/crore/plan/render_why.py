@@ -45,6 +45,7 @@ def _row(plan: Plan) -> str:
 
 
 def why(answer: Answer) -> list[str]:
+    """What was searched, why the rest fell, and what was assumed."""
     lines = [
         (
             f"searched    {format_int(answer.candidates)} settings, "
