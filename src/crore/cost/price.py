@@ -149,7 +149,7 @@ class Pricer:
     def _group(self, axis: Axis, expert: bool) -> Group:
         key = (axis, expert)
         if key not in self._groups:
-            self._groups[key] = group_of(self.job, axis, self.constants, expert_step=expert)
+            self._groups[key] = group_of(self.job, axis, self.constants, expert)
         return self._groups[key]
 
     def _pass(self, op: Operation) -> Num:
@@ -165,8 +165,7 @@ class Pricer:
         return moved / self.rates.memory_bytes_per_s + gap
 
     def _collective(self, op: Operation) -> Num:
-        expert = op.repeat == "step" and op.axis == "ep"
-        group = self._group(op.axis, expert)
+        group = self._group(op.axis, op.expert)
         if op.collective == "all_to_all":
             return all_to_all_s(group, self._message_bytes(op), self.job.shape.topk)
         return COLLECTIVES[op.collective](group, self._message_bytes(op))

@@ -10,6 +10,7 @@ import numpy as np
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
 from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of
+from crore.cost.step_data import sharded_messages, step_messages
 from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
 from crore.cost.step_layers import (
     HALF,
@@ -19,12 +20,7 @@ from crore.cost.step_layers import (
     mamba_layer,
     moe_layer,
 )
-from crore.cost.step_messages import (
-    layer_messages,
-    pipeline_messages,
-    sharded_messages,
-    step_messages,
-)
+from crore.cost.step_messages import layer_messages, pipeline_messages
 
 LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer, layer_messages)
 

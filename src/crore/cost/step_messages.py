@@ -17,7 +17,7 @@ from crore.cost.job import Job
 from crore.cost.machine import Machine
 from crore.cost.operations import Axis, Operation
 from crore.cost.schedules import transfers
-from crore.cost.step_ends import expert_data_ranks, local_weights, stage_weights
+from crore.cost.step_ends import expert_data_ranks, expert_shard_ranks
 from crore.cost.step_layers import HALF
 
 
@@ -33,16 +33,16 @@ def layer_messages(job: Job) -> Iterator[Operation]:
         blocks = mixers * job.stage_share + job.stage_dense + job.stage_moe * (1 - alone)
         count = blocks * np.greater(layout.tp, 1)
         sequence = layout.sequence_parallel
-        yield _message("tp gather", "tp", "all_gather", activations, count * sequence)
-        yield _message("tp scatter", "tp", "reduce_scatter", activations, count * sequence)
-        yield _message("tp all-reduce", "tp", "all_reduce", activations, count * (1 - sequence))
+        yield message("tp gather", "tp", "all_gather", activations, count * sequence)
+        yield message("tp scatter", "tp", "reduce_scatter", activations, count * sequence)
+        yield message("tp all-reduce", "tp", "all_reduce", activations, count * (1 - sequence))
     if present(np.greater(layout.cp, 1)):
         yield from _context_messages(job)
     if present(np.greater(layout.ep, 1)):
         routed = HALF * job.expert_tokens / layout.etp * s.hidden
         count = job.stage_moe * np.greater(layout.ep, 1)
-        yield _message("expert dispatch", "ep", "all_to_all", routed, count)
-        yield _message("expert combine", "ep", "all_to_all", routed, count)
+        yield message("expert dispatch", "ep", "all_to_all", routed, count)
+        yield message("expert combine", "ep", "all_to_all", routed, count)
 
 
 def _context_messages(job: Job) -> Iterator[Operation]:
@@ -53,7 +53,7 @@ def _context_messages(job: Job) -> Iterator[Operation]:
     width = local * (1 - s.mla) + latent * s.mla
     buffer = HALF * job.tokens * layout.cp * width
     count = s.attention * job.stage_share * np.greater(layout.cp, 1)
-    yield _message("cp ring", "cp", "all_gather", buffer, count, backward=2.0, redo="core")
+    yield message("cp ring", "cp", "all_gather", buffer, count, backward=2.0, redo="core")
 
 
 def pipeline_messages(job: Job) -> Iterator[Operation]:
@@ -66,84 +66,10 @@ def pipeline_messages(job: Job) -> Iterator[Operation]:
     parts = layout.tp * scatter + (1 - scatter)
     size = HALF * job.tokens * job.shape.hidden / parts
     chunks = transfers(layout.schedule, layout.vpp) * pipelined
-    yield _message("pp send", "pp", "p2p", size, chunks, stage="rank", launches=4.0)
+    yield message("pp send", "pp", "p2p", size, chunks, stage="rank", launches=4.0)
 
 
-def sharded_messages(job: Job) -> Iterator[Operation]:
-    """Yield fully sharded gathers (each pass) and gradient scatters (each micro-batch).
-
-    A layer gathered for its backward pass is recomputed from the same weights (arXiv 1910.02054
-    §7.2.2: three volumes a step). Context ranks hold shards like data ranks. ZeRO-2 holds no whole
-    gradients, so it scatters them every micro-batch too.
-    """
-    layout = job.layout
-    several = np.greater(layout.dp_shard * layout.cp, 1)
-    sharded, scattered = (np.greater_equal(layout.zero, z) & several for z in (3, 2))
-    if not present(scattered):
-        return
-    plain, experts = stage_weights(job)
-    layers = job.stage_layers
-    buffer = HALF * (plain + experts) / layers
-    gradients = buffer / HALF * job.stack.reduce_bytes
-    count = layers * sharded
-    yield _message(
-        "shard gather", "dp_shard", "all_gather", buffer, count, backward=0.0, redo="never"
-    )
-    yield _message("shard gather again", "dp_shard", "all_gather", buffer, count, phase="backward")
-    yield _message(
-        "gradient scatter", "dp_shard", "reduce_scatter", gradients, layers * scattered,
-        phase="backward",
-    )  # fmt: skip
-
-
-def step_messages(job: Job) -> Iterator[Operation]:
-    """Yield what data parallelism sends once per step: gradients out, weights back.
-
-    Shards are scattered and gathered inside a group of `dp_shard`; replicas of such groups, worlds
-    of an island among them, then reduce each shard across.
-    """
-    layout = job.layout
-    plain, experts = stage_weights(job)
-    reduce_bytes = job.stack.reduce_bytes
-    data: tuple[Axis, Axis] = ("dp_shard", "dp_replicate")
-    yield from _data_messages(job, "", plain, layout.dp_shard * layout.cp, data)
-    yield from _data_messages(job, "expert ", experts, expert_data_ranks(job), ("ep", "ep"))
-    replicas = np.greater(layout.dp_replicate, 1) & np.greater_equal(layout.zero, 1)
-    if present(replicas):
-        # ZeRO-1 and 2 reduce experts over all their ranks at once, above.
-        held = plain + experts * np.equal(layout.zero, 3)
-        shard = held / layout.dp_shard * reduce_bytes
-        yield _step("replica all-reduce", "dp_replicate", "all_reduce", shard, replicas * 1.0)
-    tied = np.greater(layout.pp, 1) * job.shape.tied
-    if present(tied):
-        table = local_weights(job)[2] * reduce_bytes
-        yield _step("tied table exchange", "pp", "p2p", 2 * table, tied)
-
-
-def _data_messages(
-    job: Job, name: str, elements: Num, ranks: Num, axes: tuple[Axis, Axis]
-) -> Iterator[Operation]:
-    """Yield scatter and gather (axis one), or the plain all-reduce of ZeRO-0 (axis two)."""
-    if not present(elements):
-        return
-    zero, held = job.layout.zero, np.greater(elements, 0) * 1.0
-    several, gradients = np.greater(ranks, 1) * held, elements * job.stack.reduce_bytes
-    everyone = np.greater(job.layout.dp * job.layout.cp, 1) * held if axes[0] != "ep" else several
-    yield _step(
-        f"{name}gradient reduce-scatter", axes[0], "reduce_scatter", gradients,
-        several * np.equal(zero, 1),
-    )  # fmt: skip
-    yield _step(
-        f"{name}weight all-gather", axes[0], "all_gather", elements * HALF,
-        several * (np.equal(zero, 1) | np.equal(zero, 2)),
-    )  # fmt: skip
-    yield _step(
-        f"{name}gradient all-reduce", axes[1], "all_reduce", gradients,
-        everyone * np.equal(zero, 0),
-    )  # fmt: skip
-
-
-def _message(
+def message(
     name: str, axis: Axis, collective: str, buffer: Num, count: Num, **fields: object
 ) -> Operation:
     values: dict[str, object] = {
@@ -153,44 +79,41 @@ def _message(
     return Operation(**(values | fields))  # type: ignore[arg-type]
 
 
-def _step(name: str, axis: Axis, collective: str, buffer: Num, count: Num) -> Operation:
-    return _message(
-        name, axis, collective, buffer, count, stage="rank", phase="step", repeat="step"
-    )
-
-
-def group_of(job: Job, axis: Axis, constants: Constants, expert_step: bool = False) -> Group:
+def group_of(job: Job, axis: Axis, constants: Constants, expert: bool = False) -> Group:
     """Return the process group of an axis.
 
     Ranks are laid out tensor innermost, then context, then data parallel, pipeline outermost, so
-    a group of stride `k` has `domain/k` members in one scale-up domain. `expert_step` asks for the
-    data-parallel group of an expert shard (stride ep·etp).
+    a group of stride `k` has `domain/k` members in one scale-up domain. `expert` asks for the
+    data-parallel group of an expert's weights: its copies stand ep·etp apart.
     """
     layout, machine = job.layout, job.machine
     tp, cp = layout.tp, layout.cp
+    if expert and axis in ("dp_shard", "dp_replicate"):
+        everyone, shard, near = (
+            expert_data_ranks(job),
+            expert_shard_ranks(job),
+            layout.ep * layout.etp,
+        )
+    else:
+        everyone, shard, near = layout.dp * cp, layout.dp_shard * cp, tp
+    split = np.where(np.greater_equal(layout.zero, 1), shard, 1.0)
     strided: dict[str, tuple[Num, Num]] = {
         "tp": (tp, 1.0),
         "cp": (cp, tp),
         "ep": (layout.ep, layout.etp),
-        "dp_shard": (layout.dp_shard * cp, tp),
-        "dp_replicate": (layout.dp * cp, tp),
+        "dp_shard": (shard, near),
+        # Without shards all copies reduce together; with them, each shard across its replicas.
+        "dp_replicate": (np.maximum(everyone / split, 1.0), near * split),
         "pp": (layout.pp, tp * cp * layout.dp),
     }
     ranks, stride = strided[axis]
-    if expert_step:
-        ranks, stride = expert_data_ranks(job), layout.ep * layout.etp
-    if axis == "dp_replicate" and not expert_step:
-        sharded = np.greater_equal(layout.zero, 1)
-        ranks = np.where(sharded, layout.dp_replicate, ranks)
-        stride = np.where(sharded, tp * cp * layout.dp_shard, stride)
     inner = _members(machine.domain_size, stride, ranks)
     network = machine.nic_bytes_per_s * constants.nic_share
-    all_to_all = axis == "ep" and not expert_step
     return Group(
         ranks=ranks,
         inner=inner,
         inner_bytes_per_s=machine.domain_bytes_per_s * constants.domain_share,
-        outer_bytes_per_s=network * uplink_share(machine, ranks, stride, all_to_all),
+        outer_bytes_per_s=network * uplink_share(machine, ranks, stride, axis == "ep"),
         inner_latency_s=constants.domain_latency_s,
         outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
         multicast=np.greater(machine.asynchronous, 0),
