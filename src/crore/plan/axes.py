@@ -20,7 +20,7 @@ CHUNKS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 SHORTEST_PART: Final = 512
 """Tokens every context-parallel rank keeps at least; shorter parts starve the attention kernels."""
 LARGEST_CONTEXT: Final = 64
-LARGEST_PIPELINE: Final = 256
+LARGEST_PIPELINE: Final = 1024
 OFFLOADS: Final = ("none", "optimizer", "activations", "both")
 PINNED_ELSEWHERE: Final = ("precision", "global_batch", "seq_len")
 

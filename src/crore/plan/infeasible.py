@@ -11,19 +11,21 @@ from crore.cost import parameters
 from crore.errors import CroreError, Infeasible
 from crore.plan.axes import axes_of
 from crore.plan.best import Ranked
-from crore.plan.candidates import joined, size, take
+from crore.plan.candidates import Floats, Mask, joined, size, take
 from crore.plan.pricing import LeastBytes, least_bytes, seconds_and_bytes
 from crore.plan.record import layout_record
 from crore.plan.request import Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
-from crore.plan.space import cells_of, obeying, settings, with_chain
+from crore.plan.space import NO_MEMORY, cells_of, obeying, settings, with_chain
 from crore.units import format_bytes
 
 BYTES_PER_PARAMETER: Final = 16
 """Least state of mixed-precision Adam: fewer GPUs than these bytes need are not tried."""
 BATCH_DOUBLINGS: Final = 14
 GPU_DOUBLINGS: Final = 12
+LOOKED_INTO: Final = 64
+"""Cells tried for the nearest miss, the leanest first: some obey no rule inside."""
 DAY_S: Final = 86_400.0
 
 
@@ -33,7 +35,8 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
         unhurried = search(q)
         if unhurried.ranked:
             return _too_late(q, unhurried.ranked[0].run_s)
-    miss = None if found.binding else nearest_miss(q)
+    ruled_out = found.binding not in ("", NO_MEMORY)
+    miss = None if ruled_out else nearest_miss(q)
     return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
 
 
@@ -55,7 +58,7 @@ def nearest_miss(q: Question) -> Ranked | None:
         return None
     index = np.arange(size(cells.candidates))
     order = np.argsort(LeastBytes(q, axes, cells).of(index), kind="stable")
-    for cell in order[:64]:
+    for cell in order[:LOOKED_INTO]:
         inside, _ = obeying(q, axes, settings(q, axes, take(cells.candidates, np.array([cell]))))
         if not size(inside):
             continue
@@ -74,8 +77,10 @@ def nearest_miss(q: Question) -> Ranked | None:
     return None
 
 
-def _leanest(least: np.ndarray) -> np.ndarray:
-    return np.asarray(least == least.min())
+def _leanest(least: Floats) -> Mask:
+    """Tell the points that need least, as many as are looked into."""
+    few = np.sort(least)[:LOOKED_INTO]
+    return least <= few[-1] if few.size else np.zeros(0, dtype=bool)
 
 
 def _does_not_fit(q: Question, miss: Ranked) -> str:

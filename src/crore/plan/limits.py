@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crore.cost import active_parameters, parameters
 from crore.cost.batch import critical_batch
 from crore.cost.goodput import DISK
 from crore.cost.latency import latency_floor_s
+from crore.cost.machine import Machine
 from crore.cost.readiness import (
     STOCK_TOKENS,
     checkpoint_write_bytes_per_s,
@@ -20,6 +21,7 @@ from crore.cost.readiness import (
 )
 from crore.plan.candidates import Candidates
 from crore.plan.fleet import Rounds, recovery_of, wan_bytes_per_s
+from crore.plan.pricing import price
 from crore.plan.request import Question
 
 EPOCHS: Final = 4.0
@@ -33,6 +35,8 @@ STORE_BYTES_PER_S_PER_GPU: Final = 2e12 / 16_384
 its peak (arXiv 2407.21783 §3.3.1)."""
 STARTUP_SHARE: Final = 0.5
 """Of the mean time between failures: a world that takes longer to start hardly ever runs."""
+BATCH_SAVES: Final = 0.1
+"""Share of the time per token that twice the batch would save, from which on the batch binds."""
 LATENCY_SHARE: Final = 0.2
 """Of a step: above, waiting for messages to travel is what more GPUs would buy."""
 
@@ -50,11 +54,18 @@ class Limit:
 
 
 def limits_of(
-    q: Question, chosen: Candidates, step_s: float, peak_bytes: float, mtbf_s: float, rounds: Rounds
+    q: Question,
+    chosen: Candidates,
+    machine: Machine,
+    step_s: float,
+    peak_bytes: float,
+    mtbf_s: float,
+    rounds: Rounds,
 ) -> tuple[Limit, ...]:
     """Return every limit that was checked, the ones that bind first."""
     found = [
         _memory(q, peak_bytes),
+        _parallel(q, chosen, machine, step_s),
         *_batch(q, chosen),
         _data(q),
         *_storage(q, chosen, step_s, mtbf_s),
@@ -71,6 +82,18 @@ def _memory(q: Question, peak_bytes: float) -> Limit:
         name="memory", value=peak_bytes, limit=q.memory_bytes, unit="bytes per GPU",
         binds=peak_bytes > share * q.memory_bytes,
         note=f"binds above {share:.0%}: more memory would allow a faster layout",
+    )  # fmt: skip
+
+
+def _parallel(q: Question, chosen: Candidates, machine: Machine, step_s: float) -> Limit:
+    """Too few sequences a step to keep every GPU busy: twice as many would take less than twice."""
+    _, time, _ = price(q, replace(chosen, batch=2 * chosen.batch), machine)
+    saved = 1 - float(time.step_s) / (2 * step_s)
+    own = float(chosen.batch * chosen.islands) * q.seq_len
+    return Limit(
+        name="global batch", value=own, limit=own / (1 - saved) if saved > 0 else own,
+        unit="tokens per step", binds=saved > BATCH_SAVES,
+        note=f"twice the batch would take {saved:.0%} less time per token, on these GPUs",
     )  # fmt: skip
 
 

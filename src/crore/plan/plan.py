@@ -211,7 +211,7 @@ def describe(q: Question, it: Ranked) -> Plan:
         ),
         mtbf_s=mtbf_s, economy=economy_of(q, gpus, per_step, run_s),
         risk=risk_of(q, peak, low_s, high_s),
-        limits=limits_of(q, chosen, step_s, peak, mtbf_s, rounds),
+        limits=limits_of(q, chosen, network.machine, step_s, peak, mtbf_s, rounds),
         parameters=float(parameters(q.shape)), active_parameters=float(active_parameters(q.shape)),
     )  # fmt: skip
 
