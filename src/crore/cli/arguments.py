@@ -42,7 +42,8 @@ def optional_word(text: str | None) -> str | None:
 def parse_fix(text: str | None) -> dict[str, int | str]:
     """Parse `tp=8,pp=16,recompute=full` into a dictionary.
 
-    Raises `UnknownName` for a key outside `crore.plan.pins.FIX_KEYS`, `InputError` for a missing or repeated value.
+    Raises `UnknownName` for a key outside `crore.plan.pins.FIX_KEYS`, `InputError` for a value
+    missing, given twice or out of range.
     """
     from crore.plan.pins import FIX_KEYS, pin_value
 
@@ -53,7 +54,8 @@ def parse_fix(text: str | None) -> dict[str, int | str]:
 def parse_limits(text: str | None) -> dict[str, Any]:
     """Parse `power=30 MW,days=90` into the keys of `crore.plan.Limits`.
 
-    Raises `UnknownName` for a key outside `crore.units.LIMIT_KEYS`, `InputError` for a value out of range.
+    Raises `UnknownName` for a key outside `crore.units.LIMIT_KEYS`, `InputError` for a value out
+    of range.
     """
     found: dict[str, Any] = {}
     for key, value in _pairs(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):

@@ -32,7 +32,7 @@ def read_mission(name: str) -> dict[str, Any] | None:
     if problems:
         more = len(problems) - 1
         tail = f" (and {more} more: crore check {name[:60]})" if more else ""
-        raise InputError(f"{said(path, problems[0])}{tail}")
+        raise InputError(f"{said(path.name, problems[0])}{tail}")
     return fields
 
 
@@ -41,10 +41,11 @@ def read_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     return read_record(read_toml(path), read_text(path))
 
 
-def said(path: Path, problem: Problem) -> str:
-    """Return a problem as one reads it: file, line, what is wrong and what to do."""
+def said(file: str, problem: Problem) -> str:
+    """Return a problem as one reads it: file, line, key, what is wrong and what to do."""
     line = f" line {problem.line}" if problem.line else ""
-    return f"{path.name[:60]}{line}: {problem.text}"
+    key = "" if problem.key in problem.text else f"{problem.key}: "
+    return f"{file[:60]}{line}: {key}{problem.text}"
 
 
 def mission_path(name: str) -> Path | None:

@@ -66,7 +66,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
 
 
 def number_errors(request: PlanRequest) -> Iterator[InputError]:
-    """Yield what is wrong with the numbers alone: a count below one, a share above, no objective."""
+    """Yield what is wrong whatever the model: a count below one, a share above, no objective."""
     names = ("tokens", "seq_len", "global_batch", "global_batch_tokens", "stock_tokens", "top")
     for owner, keys in ((request, names), (request.limits, _LIMITS)):
         for key in keys:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from crore.errors import InputError, nearest, shown
@@ -26,7 +26,7 @@ class Problem:
     """What is wrong and what to do."""
     line: int | None = None
     """Line of the file, from 1; None for what the file does not hold."""
-    fits_rules: bool = False
+    sound: bool = False
     """The mission is sound, but nothing satisfies it."""
 
 
@@ -79,7 +79,6 @@ def read_record(record: Mapping[str, Any], text: str) -> tuple[dict[str, Any], l
 
     `text` is what `record` was parsed from. What is wrong is left out of the arguments.
     """
-    lines = key_lines(text)
     found: list[Problem] = []
     read: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     top = {k: v for k, v in record.items() if not _is_table(k, v)}
@@ -92,17 +91,14 @@ def read_record(record: Mapping[str, Any], text: str) -> tuple[dict[str, Any], l
         else:
             read[name] = _read_table(name, table, found)
     found += _between_keys(record, read)
-    placed = (_with_line(problem, lines) for problem in found)
-    return _arguments(read), sorted(placed, key=lambda problem: problem.line or 0)
+    return _arguments(read), in_order(found, text)
 
 
 def _is_table(key: str, value: Any) -> bool:
     return (isinstance(value, Mapping) and key not in TABLES[""]) or (key != "" and key in TABLES)
 
 
-def _read_table(
-    name: str, table: Mapping[str, Any], found: list[Problem]
-) -> dict[str, Any]:
+def _read_table(name: str, table: Mapping[str, Any], found: list[Problem]) -> dict[str, Any]:
     """Return the values of a table that are right; add what is wrong to `found`."""
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -147,16 +143,16 @@ def _arguments(read: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _unknown_key(table: str, key: str) -> str:
     """Say that a key is unknown, in which table it would be known, or what is spelt alike."""
     homes = [f"[{name}]" if name else "the top" for name, keys in TABLES.items() if key in keys]
-    where = f"key in [{table}]" if table else "key above the tables"
+    where = f" in [{table}]" if table else " above the tables"
     if homes:
-        return f"unknown {where} {shown(key)}: it belongs in {' or '.join(homes)}"
-    return _unknown(where, key, [*TABLES[table]])
+        return f"unknown key {shown(key)}{where}: it belongs in {' or '.join(homes)}"
+    return _unknown("key", key, [*TABLES[table]], where)
 
 
-def _unknown(kind: str, name: str, valid: list[str]) -> str:
+def _unknown(kind: str, name: str, valid: list[str], where: str = "") -> str:
     near = nearest(name, valid)
     hint = f"did you mean {', '.join(near)}?" if near else f"one of: {', '.join(valid)}"
-    return f"unknown {kind} {shown(name)}; {hint}"
+    return f"unknown {kind} {shown(name)}{where}; {hint}"
 
 
 def dotted(table: str, key: str) -> str:
@@ -164,10 +160,13 @@ def dotted(table: str, key: str) -> str:
     return f"{table}.{key}" if table else key
 
 
-def _with_line(problem: Problem, lines: Mapping[str, int]) -> Problem:
-    table = problem.key.partition(".")[0]
-    line = lines.get(problem.key, lines.get(table))
-    return Problem(key=problem.key, text=problem.text, line=line)
+def in_order(problems: Iterable[Problem], text: str) -> list[Problem]:
+    """Return problems with the line of their key, or of its table, in the order of the file."""
+    lines = key_lines(text)
+    placed = (
+        replace(it, line=lines.get(it.key, lines.get(it.key.partition(".")[0]))) for it in problems
+    )
+    return sorted(placed, key=lambda it: it.line or 0)
 
 
 _HEADER: Final = re.compile(r"\s*\[+\s*([^\]\[]+?)\s*\]")
