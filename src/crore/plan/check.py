@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +21,26 @@ from crore.plan.mission import mission_names, mission_path, read_file, said
 from crore.plan.objectives import search_objective
 from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import given_batch, number_errors, resolve
-from crore.plan.schema import TABLES, Problem, dotted, in_order
+from crore.plan.schema import Problem, in_order
 from crore.plan.search import usable_bytes
 from crore.units import format_bytes, format_count
 
 CHECK_VERSION: Final = 1
+CAUSES: Final = (
+    ("memory_margin", "limits.memory_margin"),
+    ("world_gpus", "limits.world_gpus"),
+    ("objective", "objective"),
+    ("days must be", "limits.days"),
+    ("days, over the limit", "limits.days"),
+    ("W at full load", "limits.power"),
+    ("global batch", "data.global_batch"),
+    ("sequence length", "data.seq_len"),
+    ("peak in the catalogue", "precision"),
+    ("precision", "precision"),
+    ("--stack", "stack"),
+    ("fabric", "cluster.fabric"),
+)
+"""What a planner's message holds -> the key it is about; anything else is about the machines."""
 SPLITS: Final = ("tp", "pp", "cp", "ep", "etp")
 """Pins that divide something of the model."""
 NEEDS_SEARCH: Final = ("gpus", "power_w", "days")
@@ -117,10 +131,10 @@ def _numbers(request: PlanRequest) -> list[Problem]:
 
 
 def _problem(error: Exception) -> Problem:
-    """Return an error with the schema's key that its message names."""
-    keys = {key: dotted(table, key) for table in TABLES if table != "fix" for key in TABLES[table]}
-    named = (keys[word] for word in re.findall(r"\w+", str(error)) if word in keys)
-    return Problem(key=next(named, "cluster"), text=str(error), sound=isinstance(error, Infeasible))
+    """Return an error of the planner under the key to change first."""
+    text = str(error)
+    key = next((key for phrase, key in CAUSES if phrase in text), "cluster")
+    return Problem(key=key, text=text, sound=isinstance(error, Infeasible))
 
 
 def _as_a_whole(request: PlanRequest, catalog: Catalog) -> tuple[str, list[Problem]]:
@@ -135,7 +149,7 @@ def _as_a_whole(request: PlanRequest, catalog: Catalog) -> tuple[str, list[Probl
     try:
         peak = _feasible(q)
     except Infeasible as error:
-        return "", [Problem(key=_cause(str(error)), text=str(error), sound=True)]
+        return "", [_problem(error)]
     return _holds(q, peak), []
 
 
@@ -162,13 +176,6 @@ def _pin_splits(q: Question) -> Iterator[Problem]:
     if not q.is_fleet and q.gpus % ranks:
         text = f"tp x pp x cp = {ranks:,} does not divide {q.gpus:,} GPUs: change a pin or the GPUs"
         yield Problem(key="fix", text=text)
-
-
-def _cause(miss: str) -> str:
-    """Return the key to change first."""
-    if "over the limit" in miss:
-        return "limits"
-    return "data.global_batch" if "global batch" in miss else "cluster"
 
 
 def _divisible(q: Question) -> str:
