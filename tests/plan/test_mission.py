@@ -106,6 +106,7 @@ def test_a_mission_file_may_have_any_name_but_a_models(tmp_path, monkeypatch):
         ("model = 'x'\n\n[data]\ntokns = 5\n", "line 4: .*'tokns' in .data.; did you mean tokens"),
         ("model = 'x'\ngpus = 8\n", r"line 2: .*it belongs in \[cluster\] or \[limits\]"),
         ("model = 'x'\n[clutser]\ngpus = 8\n", r"line 2: unknown table .*did you mean \[cluster\]"),
+        ("model = 'x'\n['']\nmodel = 'y'\n", "line 2: unknown table "),
         ("model = 'x'\ndata = 3\n", r"line 2: write \[data\] above its keys"),
         ("title = 'x'\n", "lacks model"),
         ("model = 3\n", "line 1: model must be text in quotes, not 3"),

@@ -82,8 +82,9 @@ def read_record(record: Mapping[str, Any], text: str) -> tuple[dict[str, Any], l
     found: list[Problem] = []
     read: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     top = {k: v for k, v in record.items() if not _is_table(k, v)}
-    for name, table in {"": top, **{k: v for k, v in record.items() if k not in top}}.items():
-        if name not in TABLES:
+    read[""] = _read_table("", top, found)
+    for name, table in ((k, v) for k, v in record.items() if k not in top):
+        if not name or name not in TABLES:
             tables = [f"[{known}]" for known in TABLES if known]
             found.append(Problem(key=name, text=_unknown("table", f"[{name}]", tables)))
         elif not isinstance(table, Mapping):
@@ -95,7 +96,8 @@ def read_record(record: Mapping[str, Any], text: str) -> tuple[dict[str, Any], l
 
 
 def _is_table(key: str, value: Any) -> bool:
-    return (isinstance(value, Mapping) and key not in TABLES[""]) or (key != "" and key in TABLES)
+    named = key != "" and key in TABLES
+    return named or (isinstance(value, Mapping) and key not in TABLES[""])
 
 
 def _read_table(name: str, table: Mapping[str, Any], found: list[Problem]) -> dict[str, Any]:
