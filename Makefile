@@ -11,7 +11,7 @@ run: $(VENV)/.run
 	@echo "== How Llama-3-405B trains on 16,384 H100s =="
 	$(BIN)/crore plan llama-3.1-405b --gpu h100-sxm --gpus 16384 --tokens 15.6T -o $(OUT)/llama3_405b.plan.json
 	@echo
-	@echo "== What one synchronous world of ten million GPUs would do with the first mission =="
+	@echo "== What ten million GPUs would do with the first mission =="
 	$(BIN)/crore plan ten_million -o $(OUT)/ten_million.plan.json
 	@echo
 	@echo "Wrote $(OUT)/llama3_405b.plan.json and $(OUT)/ten_million.plan.json. Next: docs/guide/first-plan.md"

@@ -27,6 +27,9 @@ _WATT_UNITS = {"": 1.0, "w": 1.0, "kw": 1e3, "mw": 1e6, "gw": 1e9, "tw": 1e12}
 _COUNT_LETTERS = ("", "k", "M", "B", "T", "P", "E")
 _SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 _SMALL_PREFIXES = ("", "m", "µ", "n", "p")
+LIMIT_KEYS = ("gpus", "memory", "memory_margin", "global_batch_tokens", "power", "days",
+              "world_gpus")  # fmt: skip
+"""What a plan may be limited in: the keys of `--limit` and of a mission's [limits]."""
 _MAX_COUNT = 10**30
 _MAX_CHARS = 50
 _DURATIONS = ((365.25 * 86400, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))

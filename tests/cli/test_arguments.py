@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crore.cli.arguments import FIX_KEYS, file_name, optional_count, optional_word, parse_fix
+from crore.cli.arguments import file_name, optional_count, optional_word, parse_fix
 from crore.errors import InputError, UnknownName
+from crore.plan.pins import FIX_KEYS
 
 
 def test_a_pinned_layout_is_read():

@@ -30,6 +30,15 @@ def test_json_says_the_same(capsys):
     }  # fmt: skip
 
 
+def test_a_mission_brings_model_gpu_and_count(capsys):
+    assert run(["fit", "baichuan13b_3090", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["model"], record["gpu"], record["gpus"]) == ("baichuan-13b", "rtx-3090", 1)
+    assert run(["fit", "llama3_405b", "--gpus", "32k", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["model"], record["gpu"], record["gpus"]) == ("llama3.1-405b", "h100-sxm", 32000)
+
+
 def test_nothing_fits_is_exit_code_1_and_one_line(capsys):
     assert run(["fit", "llama-3.1-405b", "--gpu", "rtx-3090"]) == 1
     printed = capsys.readouterr()

@@ -7,31 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from crore.errors import InputError, UnknownName, shown
-from crore.units import limit_value, parse_count
-
-FIX_COUNTS = (
-    "tp",
-    "pp",
-    "vpp",
-    "cp",
-    "ep",
-    "etp",
-    "dp_replicate",
-    "dp_shard",
-    "micro_batch",
-    "recompute_layers",
-    "global_batch",
-    "seq_len",
-    "islands",
-    "worlds",
-    "interval",
-    "outer_bits",
-)
-"""Keys of `--fix` that take a whole number of at least one."""
-FIX_WORDS = ("schedule", "recompute", "offload", "optimizer", "precision")
-"""Keys of `--fix` that take a word; the planner knows the words."""
-FIX_KEYS = (*FIX_COUNTS, "zero", *FIX_WORDS)
-"""All keys of `--fix`; `zero` takes a stage from 0 to 3."""
+from crore.units import LIMIT_KEYS, limit_value, parse_count
 
 
 def file_name(text: str) -> Path:
@@ -66,17 +42,20 @@ def optional_word(text: str | None) -> str | None:
 def parse_fix(text: str | None) -> dict[str, int | str]:
     """Parse `tp=8,pp=16,recompute=full` into a dictionary.
 
-    Raises `UnknownName` for a key outside `FIX_KEYS`, `InputError` for a missing or repeated value.
+    Raises `UnknownName` for a key outside `crore.plan.pins.FIX_KEYS`, `InputError` for a value
+    missing, given twice or out of range.
     """
-    return {
-        key: _fixed_value(key, value) for key, value in _pairs(text, "--fix", FIX_KEYS, _example)
-    }
+    from crore.plan.pins import FIX_KEYS, pin_value
+
+    pairs = _pairs(text, "--fix", FIX_KEYS, _example)
+    return {key: pin_value(key, value, f"--fix {key}") for key, value in pairs}
 
 
 def parse_limits(text: str | None) -> dict[str, Any]:
     """Parse `power=30 MW,days=90` into the keys of `crore.plan.Limits`.
 
-    Raises `UnknownName` for a key outside `LIMIT_KEYS`, `InputError` for a value out of range.
+    Raises `UnknownName` for a key outside `crore.units.LIMIT_KEYS`, `InputError` for a value out
+    of range.
     """
     found: dict[str, Any] = {}
     for key, value in _pairs(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
@@ -84,8 +63,6 @@ def parse_limits(text: str | None) -> dict[str, Any]:
     return found
 
 
-LIMIT_KEYS = ("gpus", "memory", "memory_margin", "global_batch_tokens", "power", "days",
-              "world_gpus")  # fmt: skip
 _LIMIT_EXAMPLES = {"gpus": "8k", "memory": "80 GB", "memory_margin": "0.04", "days": "90",
                    "global_batch_tokens": "16M", "power": "30 MW", "world_gpus": "10k"}  # fmt: skip
 
@@ -105,14 +82,6 @@ def _pairs(
             raise InputError(f"{flag} names {key} twice: {seen[key]} and {value[:40]}")
         seen[key] = value
         yield key, value
-
-
-def _fixed_value(key: str, value: str) -> int | str:
-    if key == "zero":
-        if value not in {"0", "1", "2", "3"}:
-            raise InputError(f"--fix zero must be 0, 1, 2 or 3, not {shown(value)}")
-        return int(value)
-    return parse_count(value, f"--fix {key}") if key in FIX_COUNTS else value
 
 
 def _example(key: str) -> str:

@@ -25,10 +25,14 @@ def complete_model(incomplete: str) -> list[str]:
 
 def complete_target(incomplete: str) -> list[str]:
     """Return the missions, and the models by name or alias, that start with `incomplete`."""
+    return complete_mission(incomplete) + complete_model(incomplete)
+
+
+def complete_mission(incomplete: str) -> list[str]:
+    """Return the missions that start with `incomplete`."""
     from crore.plan import mission_names
 
-    missions = [name for name in mission_names() if name.startswith(incomplete)]
-    return missions + complete_model(incomplete)
+    return [name for name in mission_names() if name.startswith(incomplete)]
 
 
 def _starting(incomplete: str, section: str) -> list[str]:

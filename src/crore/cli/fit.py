@@ -1,11 +1,12 @@
 """`crore fit`: what fits on the cards one has."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, optional_count
-from crore.cli.complete import complete_gpu, complete_model
+from crore.cli.complete import complete_gpu, complete_target
 from crore.errors import InputError
 
 
@@ -13,9 +14,9 @@ def fit(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help="A model, or a Hugging Face config.json.",
-            autocompletion=complete_model,
+            metavar="MODEL|MISSION",
+            help="A model, a Hugging Face config.json, or a mission.",
+            autocompletion=complete_target,
         ),
     ],
     gpu: Annotated[
@@ -37,16 +38,27 @@ def fit(
 
     Nothing fits: exit code 1 and what would.
     """
-    if gpu is None:
+    count, tokens = optional_count(gpus, "--gpus"), optional_count(context, "--context")
+    asked = _asked(model, catalog) | {k: v for k, v in (("gpu", gpu), ("gpus", count)) if v}
+    if "gpu" not in asked:
         raise InputError(
             f"crore fit {model[:60]} needs --gpu, for example --gpu rtx-3090 "
             "(all: crore catalog gpus)"
         )
-    count, tokens = optional_count(gpus, "--gpus"), optional_count(context, "--context")
     from crore.cli.document import dumped
     from crore.plan import SCHEMA_VERSION, FitRequest, fit_record, make_fit, render_fit
 
-    made = make_fit(
-        FitRequest(model=model, gpu=gpu, gpus=count or 1, context=tokens, catalog_file=catalog)
-    )
+    made = make_fit(FitRequest(**asked, context=tokens, catalog_file=catalog))
     typer.echo(dumped("fit", SCHEMA_VERSION, fit_record(made)) if as_json else render_fit(made))
+
+
+def _asked(target: str, catalog_file: Path | None) -> dict[str, Any]:
+    """Return the model, and the GPU and how many of them where `target` is a mission."""
+    from crore.catalog import load_catalog
+    from crore.plan import read_mission
+
+    fields = read_mission(target) or {"model": target}
+    if "cluster" in fields:
+        cluster = load_catalog(catalog_file).cluster(fields["cluster"])
+        fields = {"gpu": cluster.accelerator, "gpus": cluster.gpus, **fields}
+    return {key: fields[key] for key in ("model", "gpu", "gpus") if key in fields}

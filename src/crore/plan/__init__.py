@@ -1,5 +1,6 @@
 """Mission in, plan out: resolve, enumerate, bound, price, explain; and validate the prices."""
 
+from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
 from crore.plan.fit import FitRequest, fit_record, make_fit
 from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
@@ -11,6 +12,7 @@ from crore.plan.validate import Validation, validate_runs, validation_record
 from crore.plan.validation_text import render_validation
 
 __all__ = [
+    "CHECK_VERSION",
     "SCHEMA_VERSION",
     "Answer",
     "FitRequest",
@@ -18,6 +20,8 @@ __all__ = [
     "Plan",
     "PlanRequest",
     "Validation",
+    "check_mission",
+    "check_record",
     "fit_record",
     "make_fit",
     "make_plan",
@@ -25,6 +29,7 @@ __all__ = [
     "plan_record",
     "read_mission",
     "render",
+    "render_check",
     "render_fit",
     "render_validation",
     "validate_runs",

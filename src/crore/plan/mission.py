@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from crore.catalog.load import shipped
-from crore.errors import InputError, shown
-from crore.io import check_keys, exists, read_toml
-from crore.plan.request import PlanRequest
-from crore.units import parse_count
-
-KEYS = tuple(f.name for f in fields(PlanRequest) if f.name not in ("fix", "catalog_file"))
-NUMBERS = ("gpus", "tokens", "seq_len", "global_batch", "global_batch_tokens")
-WORDS = ("precision", "stack")
-"""Keys whose value is looked up as it is spelt, in lower case."""
+from crore.errors import InputError
+from crore.io import exists, read_text, read_toml
+from crore.plan.schema import Problem, read_record
 
 
 def mission_names() -> tuple[str, ...]:
@@ -27,22 +20,36 @@ def mission_names() -> tuple[str, ...]:
 
 
 def read_mission(name: str) -> dict[str, Any] | None:
-    """Return a mission's keys, None when `name` is neither a shipped mission nor a mission file.
+    """Return a mission as keyword arguments of `PlanRequest`; None when `name` is no mission.
 
     A mission file is a `.toml` path, or an existing file that is neither a model's name nor JSON.
-    Raises InputError for a file that cannot be read or parsed, or that lacks a key; UnknownName for
-    a key the schema does not have.
+    Raises InputError for a file that cannot be read or parsed, or breaks the schema, with the line.
     """
-    path = _mission_path(name)
+    path = mission_path(name)
     if path is None:
         return None
-    record = read_toml(path)
-    where = path.name[:60]
-    check_keys(record, KEYS, where, required=("model",))
-    return {key: _value(f"{where}: {key}", key, value) for key, value in record.items()}
+    fields, problems = read_file(path)
+    if problems:
+        more = len(problems) - 1
+        tail = f" (and {more} more: crore check {name[:60]})" if more else ""
+        raise InputError(f"{said(path.name, problems[0])}{tail}")
+    return fields
 
 
-def _mission_path(name: str) -> Path | None:
+def read_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """Return a mission file's arguments and all its problems; InputError when it is no TOML."""
+    return read_record(read_toml(path), read_text(path))
+
+
+def said(file: str, problem: Problem) -> str:
+    """Return a problem as one reads it: file, line, key, what is wrong and what to do."""
+    line = f" line {problem.line}" if problem.line else ""
+    key = "" if problem.key in problem.text else f"{problem.key}: "
+    return f"{file[:60]}{line}: {key}{problem.text}"
+
+
+def mission_path(name: str) -> Path | None:
+    """Return the file of a mission's name or path; None when `name` is no mission."""
     if name.strip() in mission_names():
         return Path(str(files("crore") / "missions" / f"{name.strip()}.toml"))
     path = Path(name)
@@ -50,12 +57,3 @@ def _mission_path(name: str) -> Path | None:
         return path
     is_model = name.endswith(".json") or shipped("models").find(name)
     return path if not is_model and exists(path) and not path.is_dir() else None
-
-
-def _value(where: str, key: str, value: object) -> int | str:
-    """Return a count as a whole number, `16k` too, and a name as text; InputError otherwise."""
-    if key in NUMBERS:
-        return parse_count(value if isinstance(value, str) else shown(value), where)
-    if not isinstance(value, str):
-        raise InputError(f"{where} must be text, not {shown(value)}")
-    return value.strip().lower() if key in WORDS else value

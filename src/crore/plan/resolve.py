@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import fields
 
 from crore.catalog import Accelerator, Catalog, Cluster, Fabric, load_catalog
@@ -28,7 +29,8 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     Raises UnknownName for a name the catalogue does not hold, InputError for a number out of range.
     """
     catalog = catalog or load_catalog(request.catalog_file)
-    _check_numbers(request)
+    for error in number_errors(request):
+        raise error
     model = catalog.model(request.model)
     accelerator, gpus, cluster, fabric = _machines(request, catalog)
     shape = shape_of(model)
@@ -63,24 +65,24 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     return question
 
 
-def _check_numbers(request: PlanRequest) -> None:
-    """Raise for a count below one and for an objective nobody knows."""
+def number_errors(request: PlanRequest) -> Iterator[InputError]:
+    """Yield what is wrong whatever the model: a count below one, a share above, no objective."""
     names = ("tokens", "seq_len", "global_batch", "global_batch_tokens", "stock_tokens", "top")
     for owner, keys in ((request, names), (request.limits, _LIMITS)):
         for key in keys:
             value = getattr(owner, key)
             if value is not None and value <= 0:
-                raise InputError(f"{key} must be at least 1, not {value}")
+                yield InputError(f"{key} must be at least 1, not {value}")
     if request.gpus < 0 or request.sites < 0:
-        raise InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
+        yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
     if request.objective not in OBJECTIVES:
-        raise UnknownName("objective", request.objective, OBJECTIVES)
+        yield UnknownName("objective", request.objective, OBJECTIVES)
     if not 0 <= request.limits.memory_margin < 1:
-        raise InputError(
+        yield InputError(
             f"memory_margin is a share from 0 to 1, not {request.limits.memory_margin}"
         )
     if (request.limits.world_gpus or 1) > LARGEST_WORLD:
-        raise InputError(
+        yield InputError(
             f"a world of {request.limits.world_gpus:,} ranks is more than torch.distributed "
             f"carries; world_gpus is at most {LARGEST_WORLD:,}"
         )
@@ -178,7 +180,7 @@ def _global_batch(
     and far below this planner's largest questions, so an extrapolation there.
     """
     limit = request.limits.global_batch_tokens
-    given = _given_batch(request, seq_len)
+    given = given_batch(request, seq_len)
     if given is not None:
         if limit and given * seq_len > limit:
             raise InputError(
@@ -198,7 +200,7 @@ def _global_batch(
     return batch
 
 
-def _given_batch(request: PlanRequest, seq_len: int) -> int | None:
+def given_batch(request: PlanRequest, seq_len: int) -> int | None:
     """Sequences per step as the user gave them, in sequences or tokens; None when left open."""
     pinned, given = _pinned(request, "global_batch"), request.global_batch
     if pinned and given and pinned != given:
