@@ -69,7 +69,8 @@ def parse_fix(text: str | None) -> dict[str, int | str]:
     Raises `UnknownName` for a key outside `FIX_KEYS`, `InputError` for a missing or repeated value.
     """
     return {
-        key: _fixed_value(key, value) for key, value in _pairs(text, "--fix", FIX_KEYS, _example)
+        key: _fixed_value(key, value)
+        for key, value in key_values(text, "--fix", FIX_KEYS, _example)
     }
 
 
@@ -79,7 +80,7 @@ def parse_limits(text: str | None) -> dict[str, Any]:
     Raises `UnknownName` for a key outside `LIMIT_KEYS`, `InputError` for a value out of range.
     """
     found: dict[str, Any] = {}
-    for key, value in _pairs(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
+    for key, value in key_values(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
         found |= limit_value(key, value, f"--limit {key}")
     return found
 
@@ -90,10 +91,13 @@ _LIMIT_EXAMPLES = {"gpus": "8k", "memory": "80 GB", "memory_margin": "0.04", "da
                    "global_batch_tokens": "16M", "power": "30 MW", "world_gpus": "10k"}  # fmt: skip
 
 
-def _pairs(
+def key_values(
     text: str | None, flag: str, keys: Sequence[str], example: Callable[[str], str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the (key, value) pairs of `a=1,b=2`, each key known and given once."""
+    """Yield the (key, value) pairs of `a=1,b=2`, each key known and given once, in lower case.
+
+    `example` returns a value for a key. Raises `UnknownName` and `InputError`, naming `flag`.
+    """
     seen: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in (text or "").split(","))):
         key, equals, value = (side.strip().lower() for side in item.partition("="))
