@@ -164,7 +164,7 @@ def _days(a: Plan, b: Plan) -> Ratio:
         factors=(
             _plain("tokens", a.question.tokens, b.question.tokens, ""),
             _plain("FLOPs per token", _flops_per_token(a), _flops_per_token(b), "FLOP"),
-            _plain("GPUs", a.gpus, b.gpus, "", power=-1),
+            _plain("GPUs", a.gpus, b.gpus, "GPUs", power=-1),
             *_parts(a, b),
             _plain("goodput", a.goodput, b.goodput, "of the time", power=-1),
             _plain("islands' learning", a.learning[1], b.learning[1], "per token", power=-1),
@@ -245,7 +245,8 @@ def _parts(a: Plan, b: Plan) -> Iterator[Factor]:
 
 
 def log_mean(a: float, b: float) -> float:
-    """Return `(b - a) / ln(b / a)`, between the two; `a` when they are equal, 0 when one is 0."""
-    if a == b or min(a, b) <= 0:
-        return a if a == b else 0.0
-    return (b - a) / math.log1p((b - a) / a)
+    """Return `(b - a) / ln(b / a)`, between the two: both when they are equal, 0 when one is 0."""
+    low, high = min(a, b), max(a, b)
+    if low == high or low <= 0:
+        return low
+    return (high - low) / math.log1p((high - low) / low)

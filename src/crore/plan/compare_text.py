@@ -117,6 +117,7 @@ def _span(it: Factor) -> str:
     show: Callable[[float], str] = {
         "FLOP/s": lambda v: format_si(v, "FLOP/s"),
         "B/s": lambda v: format_si(v, "B/s"),
+        "GPUs": format_int,
         "USD": lambda v: f"${v:.2f}",
         **dict.fromkeys(SHARES, lambda v: f"{v:.3f}"),
     }.get(it.unit, format_count)
