@@ -129,6 +129,7 @@ def test_shares_of_the_step_add_up_to_one():
 
 def test_dollars_have_the_price_in_place_of_the_gpus():
     it = compare([answer(1), answer(3)]).differences[0]
+    assert it.usd is not None
     days, usd = factors(it.days), factors(it.usd)
     assert days.keys() - usd.keys() == {"GPUs"}
     assert usd.keys() - days.keys() == {"price of a GPU-hour"}

@@ -33,14 +33,17 @@ def table(text):
 def test_the_first_line_says_how_much_longer_how_much_dearer_and_why(answers):
     made = compare(answers[:2])
     first = render_comparison(made).splitlines()[0]
-    days, usd = made.differences[0].days.ratio, made.differences[0].usd.ratio
-    assert first.startswith(f"B takes {days:.2f}x as long as A and costs {usd:.1f}x as much: ")
+    usd = made.differences[0].usd
+    assert usd is not None
+    said = f"{made.differences[0].days.ratio:.2f}x as long as A and costs {usd.ratio:.1f}x as much"
+    assert first.startswith(f"B takes {said}: ")
     assert "x6.23 tokens, -75 % GPUs" in first
 
 
 def test_the_table_has_a_column_for_each(answers):
-    rows = table(render_comparison(compare(answers)))
-    assert rows[""] == ["A", "B", "C", "D"]
+    text = render_comparison(compare(answers))
+    rows = table(text)
+    assert ["A", "B", "C", "D"] in [line.split() for line in text.splitlines()]
     assert rows["GPUs"] == ["16", "64", "8", "64"]
     assert rows["islands"] == ["1", "1", "1", "4"]
     assert rows["dollars"][2] == "unknown"

@@ -13,7 +13,8 @@ from crore.plan import SCHEMA_VERSION, Limits, PlanRequest, make_plan, plan_reco
 
 REQUEST = PlanRequest(
     model="llama-3.1-8b", gpu="h100-sxm", gpus=16, tokens=10**12,
-    fix={"tp": 2, "recompute": "full"}, limits=Limits(days=1000.0, memory_bytes=70 * 10**9), title="Mine",
+    fix={"tp": 2, "recompute": "full"},
+    limits=Limits(days=1000.0, memory_bytes=70 * 10**9), title="Mine",
 )  # fmt: skip
 
 
@@ -29,13 +30,19 @@ def path(answer, tmp_path):
     return file
 
 
+def read(path):
+    saved = read_saved(path)
+    assert saved is not None
+    return saved
+
+
 def change(path, **keys):
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, **keys}))
 
 
 def test_the_request_comes_back_whole(path, answer):
-    saved = read_saved(path)
+    saved = read(path)
     assert saved.request == REQUEST
     assert saved.days == answer.plan.days.value
 
@@ -43,7 +50,7 @@ def test_the_request_comes_back_whole(path, answer):
 def test_a_catalogue_file_comes_back_as_a_path(path):
     request = json.loads(path.read_text())["request"]
     change(path, request={**request, "catalog_file": "own.toml"})
-    assert read_saved(path).request.catalog_file == Path("own.toml")
+    assert read(path).request.catalog_file == Path("own.toml")
 
 
 def test_json_without_a_schema_is_no_plan(tmp_path):

@@ -70,7 +70,7 @@ def compare(
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan two to six targets and say why each is slower or dearer than the first.
+    """Plan two to six targets; see why one is slower or dearer.
 
     crore compare llama3_405b llama3_405b:gpus=8k,gpu=h200-sxm
 
