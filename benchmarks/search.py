@@ -45,7 +45,9 @@ def command_once(command: str) -> tuple[float, float]:
     measured = f"import resource,sys; from crore.cli import run; run({command.split()!r}); " + (
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", measured], capture_output=True, text=True, check=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return cpu_s, int(done.stderr.split()[-1]) / 1024

@@ -14,6 +14,7 @@ from crore import __version__
 from crore.cli.answer import Answer
 from crore.cli.catalog import catalog
 from crore.cli.check import check
+from crore.cli.compare import compare
 from crore.cli.document import called_as
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
@@ -57,7 +58,9 @@ def crore(
     """
 
 
-_COMMANDS = {command.__name__: command for command in (plan, fit, check, validate, catalog)}
+_COMMANDS = {
+    command.__name__: command for command in (plan, compare, fit, check, validate, catalog)
+}
 for _command in _COMMANDS.values():
     app.command()(_command)
 

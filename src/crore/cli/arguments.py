@@ -47,7 +47,7 @@ def parse_fix(text: str | None) -> dict[str, int | str]:
     """
     from crore.plan.pins import FIX_KEYS, pin_value
 
-    pairs = _pairs(text, "--fix", FIX_KEYS, _example)
+    pairs = key_values(text, "--fix", FIX_KEYS, _example)
     return {key: pin_value(key, value, f"--fix {key}") for key, value in pairs}
 
 
@@ -58,7 +58,7 @@ def parse_limits(text: str | None) -> dict[str, Any]:
     of range.
     """
     found: dict[str, Any] = {}
-    for key, value in _pairs(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
+    for key, value in key_values(text, "--limit", LIMIT_KEYS, lambda key: _LIMIT_EXAMPLES[key]):
         found |= limit_value(key, value, f"--limit {key}")
     return found
 
@@ -67,10 +67,13 @@ _LIMIT_EXAMPLES = {"gpus": "8k", "memory": "80 GB", "memory_margin": "0.04", "da
                    "global_batch_tokens": "16M", "power": "30 MW", "world_gpus": "10k"}  # fmt: skip
 
 
-def _pairs(
+def key_values(
     text: str | None, flag: str, keys: Sequence[str], example: Callable[[str], str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the (key, value) pairs of `a=1,b=2`, each key known and given once."""
+    """Yield the (key, value) pairs of `a=1,b=2`, each key known and given once, in lower case.
+
+    `example` returns a value for a key. Raises `UnknownName` and `InputError`, naming `flag`.
+    """
     seen: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in (text or "").split(","))):
         key, equals, value = (side.strip().lower() for side in item.partition("="))

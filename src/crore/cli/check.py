@@ -26,10 +26,10 @@ def check(
 
     Exit codes: 0 fine, 1 sound but nothing fits, 2 something is wrong.
     """
-    from crore.io import dump_json
+    from crore.cli.document import dumped
     from crore.plan import CHECK_VERSION, check_mission, check_record, render_check
 
     made = check_mission(mission, catalog)
-    text = dump_json("check", CHECK_VERSION, check_record(made)) if as_json else render_check(made)
+    text = dumped("check", CHECK_VERSION, check_record(made)) if as_json else render_check(made)
     typer.echo(text)
     raise typer.Exit(made.exit_code)

@@ -69,11 +69,18 @@ def request_of(target: str, given: dict[str, Any]) -> "PlanRequest":
     `given` holds flags as typed, None where left out. Raises InputError for a value out of range
     and when a GPU or a count is missing.
     """
+    from crore.plan import read_mission
+
+    return laid_over(read_mission(target) or {"model": target}, target, given)
+
+
+def laid_over(fields: dict[str, Any], target: str, given: dict[str, Any]) -> "PlanRequest":
+    """Return the request of `fields` with flags, as typed, laid over them; errors name `target`."""
     from dataclasses import replace
 
-    from crore.plan import Limits, PlanRequest, read_mission
+    from crore.plan import Limits, PlanRequest
 
-    fields = read_mission(target) or {"model": target}
+    fields = dict(fields)
     flags = {key: value for key, value in _values(given).items() if value is not None}
     if "global_batch" in flags:
         fields.pop("global_batch_tokens", None)
@@ -82,7 +89,8 @@ def request_of(target: str, given: dict[str, Any]) -> "PlanRequest":
     if "fix" in flags:
         flags["fix"] = {**fields.get("fix", {}), **flags["fix"]}
     fields |= flags
-    missing = [f"--{key}" for key in ("gpu", "gpus") if not {key, "cluster"} & fields.keys()]
+    known = {key for key, value in fields.items() if value}
+    missing = [f"--{key}" for key in ("gpu", "gpus") if not {key, "cluster"} & known]
     if missing:
         raise InputError(
             f"{target[:60]} needs {' and '.join(missing)}, "

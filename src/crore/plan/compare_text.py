@@ -1,0 +1,261 @@
+"""A comparison as text and as static HTML: who is slower and why, the table, the factors."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from typing import Final
+
+from crore.plan.compare import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
+from crore.plan.plan import Plan
+from crore.units import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_int,
+    format_percent,
+    format_si,
+    format_usd,
+    three_digits,
+)
+
+WIDTH: Final = 120
+SHOWN: Final = 0.01
+"""Causes that change a figure by less stand in one line together."""
+SAME: Final = 0.005
+"""Ratios this near to one are called the same."""
+CAUSES: Final = 3
+"""Causes named in a verdict."""
+NAME: Final = 60
+"""Characters of a name, the last ones: they tell files apart."""
+SHARES: Final = ("of the time", "per token", "of the mean")
+"""Units of figures near one."""
+AXES: Final = ("tp", "cp", "ep", "etp", "pp", "vpp", "dp", "micro_batch")
+SIDE_BY_SIDE: Final = "display:inline-table;vertical-align:top;margin-right:2em"
+Rows = list[tuple[str, list[str]]]
+
+
+def render_comparison(made: Comparison) -> str:
+    """Return a comparison as lines of at most 120 columns."""
+    legend = [
+        f"{letter}  {_called(name, _what(plan))}"
+        for letter, name, plan in zip(LETTERS, made.names, made.plans, strict=False)
+    ]
+    causes = [line for it in made.differences for line in ("", *_causes(it))]
+    notes = [f"{'notes' if k == 0 else '':<12}{note}" for k, note in enumerate(made.notes)]
+    lines = [
+        *(part for line in verdicts(made) for part in _wrapped(line, "  ")),
+        *(part for line in legend for part in _wrapped(line, "   ")),
+        "", *_table(rows(made)), *causes, "", *_wrapped(f"method      {METHOD}", " " * 12),
+        *(part for note in notes for part in _wrapped(note, " " * 12)),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def verdicts(made: Comparison) -> list[str]:
+    """Return one sentence per answer after the first: how much longer, how much dearer, why."""
+    return [_verdict(it) for it in made.differences]
+
+
+def _verdict(it: Difference) -> str:
+    days = it.days.ratio
+    same = abs(days - 1) <= SAME
+    takes = "as long as A" if same else f"{three_digits(days)}x as long as A"
+    money = ""
+    if it.usd is not None:
+        dear = it.usd.ratio
+        alike = abs(dear - 1) <= SAME
+        money = f" and costs {'as much' if alike else f'{three_digits(dear)}x as much'}"
+    causes = [f"{_percent(f)} {f.name}" for f in _largest(it.days)[:CAUSES]]
+    return f"{it.letter} takes {takes}{money}{': ' if causes else ''}{', '.join(causes)}"
+
+
+def _largest(ratio: Ratio) -> list[Factor]:
+    """Return the causes worth a line, the largest first, whichever way they work."""
+    found = [f for f in ratio.factors if abs(f.factor - 1) >= SHOWN]
+    return sorted(found, key=lambda f: -max(f.factor, 1 / f.factor))
+
+
+def _percent(it: Factor) -> str:
+    """Return a factor as a signed change: `+11 %`, `-4.2 %`; what doubles or more: `x5.83`."""
+    change = 100 * (it.factor - 1)
+    if not 0.1 < it.factor < 2:
+        return f"x{three_digits(it.factor)}"
+    return f"{change:+.{0 if abs(change) >= 10 else 1}f} %"
+
+
+def _causes(it: Difference) -> Iterator[str]:
+    yield f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
+    large = _largest(it.days)
+    names = max((len(f.name) for f in large), default=0)
+    for f in large:
+        yield f"  {_percent(f):>8}  {f.name:<{names}}  {_span(f)}"
+    rest = [f.factor for f in it.days.factors if f not in large and f.factor != 1]
+    if rest:
+        change = f"{100 * (math.prod(rest) - 1):+.1f} %"
+        yield f"  {change:>8}  {len(rest)} others together, each below 1 %"
+    left = f"residual {it.days.residual:.0e}"
+    yield f"  the factors multiply to x{three_digits(it.days.ratio)}, {left}"
+    yield _dollars(it)
+
+
+def _dollars(it: Difference) -> str:
+    if it.usd is None:
+        return f"{it.letter} against A: dollars unknown, the price of one of the two is"
+    price = it.usd.factors[-1]
+    return (
+        f"{it.letter} against A: dollars x{three_digits(it.usd.ratio)}: the same factors, the GPUs "
+        f"left out, and {_percent(price)} {price.name} ({_span(price)})"
+    )
+
+
+def _span(it: Factor) -> str:
+    if it.unit == OF_STEP:
+        return f"{format_percent(it.before)} -> {format_percent(it.after)} {it.unit}"
+    show: Callable[[float], str] = {
+        "FLOP/s": lambda v: format_si(v, "FLOP/s"),
+        "B/s": lambda v: format_si(v, "B/s"),
+        "GPUs": format_int,
+        "USD": lambda v: f"${v:.2f}",
+        **dict.fromkeys(SHARES, lambda v: f"{v:.3f}"),
+    }.get(it.unit, format_count)
+    after = f" {it.unit}" if it.unit in ("FLOP", *SHARES) else ""
+    return f"{show(it.before)} -> {show(it.after)}{after}"
+
+
+def rows(made: Comparison) -> Rows:
+    """Return the table: a label, and a cell for each answer."""
+    plans = made.plans
+    axes = [
+        (axis.replace("_", "-"), [str(plan.layout[axis]) for plan in plans])
+        for axis in AXES
+        if any(plan.layout[axis] > 1 for plan in plans)
+    ]
+    words = [
+        (word, [str(plan.layout[word]) for plan in plans])
+        for word in ("schedule", "zero", "recompute", "precision")
+    ]
+    top, bottom = ([(label, [cell(p) for p in plans]) for label, cell in part] for part in _CELLS)
+    return [*top, *axes, *words, *bottom]
+
+
+def _what(plan: Plan) -> str:
+    q = plan.question
+    return (
+        f"{q.model.name} on {format_int(plan.gpus)} x {q.accelerator.name}, "
+        f"{format_count(q.tokens)} tokens, stack {q.stack_name}"
+    )
+
+
+def _usd(plan: Plan) -> str:
+    return format_usd(plan.economy.usd[1]) if plan.economy.usd else "unknown"
+
+
+def _usd_range(plan: Plan) -> str:
+    usd = plan.economy.usd
+    return f"{format_usd(usd[0])} to {format_usd(usd[2])}" if usd else "unknown"
+
+
+def _energy(plan: Plan) -> str:
+    joules = plan.economy.energy_j
+    return "unknown" if joules is None else format_si(joules / 3600, "Wh")
+
+
+def _power(plan: Plan) -> str:
+    watts = plan.economy.power_w
+    return "unknown" if watts is None else format_si(watts, "W")
+
+
+def _fabric(plan: Plan) -> str:
+    named, design = plan.network.named, plan.network.design
+    if named is not None:
+        return f"{named.name} (given)"
+    if design is None:
+        return "the machine's own"
+    return (
+        f"{design.topology}, {design.tiers} tiers x {design.planes} planes, taper {design.taper:g}"
+    )
+
+
+def _binds(plan: Plan) -> str:
+    return ", ".join(limit.name for limit in plan.limits if limit.binds) or "none"
+
+
+_Cells = list[tuple[str, Callable[[Plan], str]]]
+_CELLS: tuple[_Cells, _Cells] = (
+    [
+        ("days", lambda p: three_digits(p.days.value)),
+        ("days, 80 %", lambda p: f"{three_digits(p.days.low)} to {three_digits(p.days.high)}"),
+        ("evidence", lambda p: p.days.evidence),
+        ("step", lambda p: format_duration(p.step_time_s.value)),
+        ("batch", lambda p: format_count(p.global_batch_tokens) + " tokens"),
+        ("tokens/s", lambda p: format_count(p.tokens_per_s)),
+        ("MFU", lambda p: format_percent(p.mfu)),
+        ("memory", lambda p: format_bytes(p.memory_bytes)),
+        ("GPU memory", lambda p: format_bytes(p.question.memory_bytes)),
+        ("goodput", lambda p: f"{p.goodput:.3f}"),
+        ("GPUs", lambda p: format_int(p.gpus)),
+        ("islands", lambda p: format_int(p.islands)),
+        ("worlds", lambda p: format_int(p.worlds)),
+    ],
+    [
+        ("power", _power),
+        ("energy", _energy),
+        ("dollars", _usd),
+        ("low to high", _usd_range),
+        ("priced as", lambda p: p.economy.usd_basis.partition(":")[0]),
+        ("fabric", _fabric),
+        ("binds", _binds),
+    ],
+)
+
+
+def _table(lines: Rows) -> Iterator[str]:
+    """Yield the table, cells wrapped so that no line is longer than WIDTH."""
+    count = len(lines[0][1])
+    first = max(len(label) for label, _ in lines)
+    room = (WIDTH - first) // count - 2
+    cells = [(label, [textwrap.wrap(cell, room) or [""] for cell in row]) for label, row in lines]
+    cells.insert(0, ("", [[letter] for letter in LETTERS[:count]]))
+    widths = [max(len(part) for _, row in cells for part in row[k]) for k in range(count)]
+    for label, row in cells:
+        for k in range(max(len(cell) for cell in row)):
+            parts = [
+                (cell[k] if k < len(cell) else "").ljust(width)
+                for cell, width in zip(row, widths, strict=True)
+            ]
+            yield "  ".join([(label if k == 0 else "").ljust(first), *parts]).rstrip()
+
+
+def _called(name: str, what: str) -> str:
+    """Put a name before what it stands for, unless that begins with it."""
+    short = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+    return what if what.startswith(f"{name} ") else f"{short}: {what}"
+
+
+def _wrapped(line: str, indent: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def comparison_html(made: Comparison) -> str:
+    """Return a comparison as a static fragment: the verdicts, the table, one of causes for each."""
+    said = "<br>".join(f"<b>{escape(line)}</b>" for line in verdicts(made))
+    head = [f"{k}: {name}" for k, name in zip(LETTERS, made.names, strict=False)]
+    tables = [_html_table("", ["", *head], [[label, *cells] for label, cells in rows(made)])]
+    for it in made.differences:
+        body = [[_percent(f), f.name, _span(f)] for f in _largest(it.days)]
+        title = f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
+        tables.append(_html_table(title, ["", "cause", "A -> " + it.letter], body))
+    return f"<div><p>{said}</p>{''.join(tables)}</div>"
+
+
+def _html_table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = "".join(
+        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(c)}</td>' for c in row[1:])}</tr>"
+        for row in body
+    )
+    caption = f"<caption>{escape(title)}</caption>"
+    return f'<table style="{SIDE_BY_SIDE}">{caption}<tr>{top}</tr>{lines}</table>'
