@@ -42,12 +42,10 @@ def search_once(mission: str) -> tuple[float, int, int]:
 def command_once(command: str) -> tuple[float, float]:
     """Return (CPU seconds, peak megabytes) of one command in its own process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    measured = f"import resource,sys; from crore.cli import run; run({command.split()!r}); " + (
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", measured], capture_output=True, text=True, check=True
-    )
+    call = f"import resource, sys; from crore.cli import run; run({command.split()!r})"
+    peak = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    child = [sys.executable, "-c", f"{call}; {peak}"]
+    done = subprocess.run(child, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return cpu_s, int(done.stderr.split()[-1]) / 1024

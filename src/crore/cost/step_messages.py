@@ -72,6 +72,7 @@ def pipeline_messages(job: Job) -> Iterator[Operation]:
 def message(
     name: str, axis: Axis, collective: str, buffer: Num, count: Num, **fields: object
 ) -> Operation:
+    """Return a collective of one micro-batch; `fields` replace what is usual."""
     values: dict[str, object] = {
         "kind": "collective", "name": name, "axis": axis, "collective": collective,
         "message_bytes": buffer, "count": count, "launches": 1.0, "backward": 1.0,

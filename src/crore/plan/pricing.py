@@ -17,8 +17,9 @@ from crore.cost import (
     operations,
     step_time,
 )
-from crore.cost.layout import MOMENT_BYTES
+from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.schedules import SCHEDULES
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -88,32 +89,58 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
 def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     """Return, per cell, a run time that no setting inside it undercuts.
 
-    A step is at least its micro-batches one after the other on the slowest stage: no bubble, no
-    message of data parallelism, no optimizer, nothing recomputed. ZeRO-3 on one rank adds no
-    gather and no gradient accumulation, ZeRO-1 on one rank no message; recompute and offload only
-    add. The grid point is priced once for all cells on it.
+    A step is at least its micro-batches one after the other on the slowest stage and the shortest
+    bubble of any schedule that fits the cell: no message of data parallelism, no optimizer, nothing
+    recomputed. ZeRO-3 on one rank adds no gather and no gradient accumulation, ZeRO-1 on one rank
+    no message; recompute and offload only add. The grid point is priced once for all cells on it.
     """
-    least = np.full(size(cells.grid), np.inf)
-    for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
-        least = np.minimum(least, _micro_batch_s(q, cells.grid, zero))
     it = cells.candidates.layout
     rounds = cells.candidates.batch / (it.dp * it.micro_batch)
-    step_s = rounds * least[cells.point] * barrier_slowdown(it.gpus)
-    return run_bound_s(q, cells.candidates, step_s)
+    share = _least_bubble(q, axes, cells.candidates, rounds)
+    least = np.full(size(cells.candidates), np.inf)
+    for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
+        busy_s, bubble_s = _micro_batch_s(q, cells.grid, zero)
+        step_s = rounds * busy_s[cells.point] + share * bubble_s[cells.point]
+        least = np.minimum(least, step_s)
+    return run_bound_s(q, cells.candidates, least * barrier_slowdown(it.gpus))
 
 
-def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> Floats:
-    """Seconds of one micro-batch on the slowest stage, without shards to gather or stragglers."""
+def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> tuple[Floats, Floats]:
+    """Seconds of one micro-batch on the slowest stage, and of the bubble of 1F1B.
+
+    Without shards to gather or stragglers.
+    """
     count = size(grid)
     alone = replace(grid.layout, dp_shard=1.0, zero=float(zero))
     candidates = replace(grid, layout=alone, batch=grid.layout.micro_batch)
-    seconds = np.empty(count)
+    busy, bubble = np.empty(count), np.empty(count)
     for start in range(0, count, BLOCK):
         part = slice(start, min(start + BLOCK, count))
         job = job_for(q, compact(take(candidates, part)))
         time = step_time(job, fitted_constants())
-        seconds[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
-    return seconds
+        busy[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
+        bubble[part] = time.parts["bubble"]
+    return busy, bubble
+
+
+def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) -> Floats:
+    """Share of 1F1B's bubble that the best schedule allowed in each cell still has.
+
+    Interleaving has 1/v of it; schedules that fill it with weight gradients are taken to have none.
+    """
+    it = cells.layout
+    stage = layers_per_stage(it, q.shape.layers)
+    least = np.full(size(cells), np.inf)
+    for code, chunks in axes.pipelines:
+        row = SCHEDULES[code]
+        enough = rounds >= row.fill_stages * it.pp
+        if chunks > 1:
+            whole = rounds >= it.pp if q.is_fleet else np.mod(rounds, it.pp) == 0
+            enough = whole & (np.mod(stage, chunks) == 0)
+        filled = row.bubble_weight < 1 or row.busy_stages != 1
+        left = 0.0 if filled else 1.0 / chunks
+        least = np.minimum(least, np.where(enough | (it.pp == 1), left, np.inf))
+    return least
 
 
 def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
