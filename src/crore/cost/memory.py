@@ -11,7 +11,7 @@ from crore.cost.arrays import Num
 from crore.cost.job import Job
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight, weight_copies
-from crore.cost.step_ends import FLOAT, expert_data_ranks, stage_weights
+from crore.cost.step_ends import FLOAT, expert_shard_ranks, stage_weights
 from crore.cost.step_layers import HALF
 
 CONTEXT_BYTES: Final = 2.0e9
@@ -40,13 +40,13 @@ def state_parts(job: Job) -> dict[str, Num]:
     """Return weights, gradients and optimizer states of the fullest rank (ZeRO, arXiv 1910.02054).
 
     Below ZeRO-3 a rank holds its whole stage; what a stage shards it shards over data and context
-    ranks, experts over the ranks that hold the same expert.
+    ranks, experts over the ranks of a shard group that hold the same expert.
     """
     layout, stack = job.layout, job.stack
     plain, experts = stage_weights(job)
     zero = layout.zero
     shard = layout.dp_shard * layout.cp
-    expert_shard = np.minimum(expert_data_ranks(job), shard * layout.tp)
+    expert_shard = expert_shard_ranks(job)
     full = np.equal(zero, 3)
     # Training in 32 bits needs no second copy of the weights.
     wide = np.greater(job.machine.element_scale, 1)

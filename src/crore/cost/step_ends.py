@@ -83,7 +83,7 @@ def optimizer_operations(job: Job) -> Iterator[Operation]:
     layout = job.layout
     sharded = np.greater_equal(layout.zero, 1)
     dp = np.where(sharded, layout.dp_shard * layout.cp, 1.0)
-    expert_dp = np.where(sharded, expert_data_ranks(job), 1.0)
+    expert_dp = np.where(sharded, expert_shard_ranks(job), 1.0)
     elements = plain / dp + experts / expert_dp
     moved = elements * (2 * job.state_bytes + FLOAT + job.stack.weight_bytes + HALF)
     yield Operation(
@@ -103,3 +103,14 @@ def expert_data_ranks(job: Job) -> Num:
     layout = job.layout
     ranks = layout.dp * layout.cp * layout.tp
     return np.maximum(ranks / (layout.ep * layout.etp), 1.0)
+
+
+def expert_shard_ranks(job: Job) -> Num:
+    """Return ranks that share one copy of an expert's states, at least 1.
+
+    Those of `expert_data_ranks` inside one shard group: a replica of it, above all a world that is
+    to go on alone, holds a copy of its own.
+    """
+    layout = job.layout
+    ranks = layout.dp_shard * layout.cp * layout.tp
+    return np.maximum(np.floor(ranks / (layout.ep * layout.etp)), 1.0)
