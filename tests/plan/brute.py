@@ -38,6 +38,8 @@ def every_cell(q: Question) -> Cells:
 def settings_of(q: Question, axes: Axes, cells: Candidates) -> Iterator[Candidates]:
     """Yield all settings inside cells that obey the rules: every mode, count and offload."""
     inside, _ = obeying(q, axes, settings(q, axes, cells))
+    assert np.all(inside.layout.gpus * inside.islands <= q.gpus)
+    assert np.all(inside.layout.gpus <= q.world_limit * inside.worlds)
     stage = np.broadcast_to(layers_per_stage(inside.layout, q.shape.layers), (size(inside),))
     for offload in axes.offload if size(inside) else ():
         for mode in axes.recompute:

@@ -81,7 +81,7 @@ def axes_of(q: Question) -> Axes:
         grid=grid,
         pipelines=_pipelines(q, pins),
         zero=[pins["zero"]] if "zero" in pins else list(able.zero),
-        recompute=[pins["recompute"]] if "recompute" in pins else _recompute_modes(q),
+        recompute=_recompute_modes(q, pins),
         recompute_layers=pins.get("recompute_layers", -1 if "recompute" in pins else 0),
         offload=[pins["offload"]] if "offload" in pins else _offloads(able.offload),
         pins=pins,
@@ -144,8 +144,15 @@ def _pipelines(q: Question, pins: Mapping[str, int]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _recompute_modes(q: Question) -> list[int]:
-    """Modes worth trying: beside a flash kernel that keeps all else, selective saves nothing."""
+def _recompute_modes(q: Question, pins: Mapping[str, int]) -> list[int]:
+    """Modes worth trying: beside a flash kernel that keeps all else, selective saves nothing.
+
+    A pinned count of layers is one of full recompute.
+    """
+    if "recompute" in pins:
+        return [pins["recompute"]]
+    if "recompute_layers" in pins:
+        return [RECOMPUTE.index("full")]
     idle = bool(q.stack.flash) and float(q.stack.selective_kept) == 1.0
     return [k for k, name in enumerate(RECOMPUTE) if not (idle and name == "selective")]
 

@@ -146,7 +146,8 @@ def _worlds(
     room = np.floor(q.world_limit / unit)
     replicas = np.floor(room / part)
     if "dp_shard" in axes.pins:
-        replicas = np.where(part == 1, np.minimum(room, axes.pins["dp_shard"]), 0)
+        pinned = float(axes.pins["dp_shard"])
+        replicas = np.where((part == 1) & (room >= pinned), pinned, 0)
     share = q.global_batch // islands
     fed = np.floor(share / np.maximum(replicas * it.micro_batch, 1))
     worlds = np.floor(q.gpus // islands / np.maximum(replicas * unit, 1))
