@@ -115,54 +115,63 @@ def brute_force(q: Question) -> Brute:
 
 
 DENSE = ("gpt2-124m", "pythia-70m", "smollm2-135m", "qwen2.5-0.5b", "llama3.2-1b", "gemma2-2b",
-         "megatron2020-1b", "smollm2-360m", "falcon-7b", "llama3-70b-l12",
+         "megatron2020-1b", "falcon-7b", "llama3-8b", "llama3-70b-l12",
          "llama3.1-405b-l7")  # fmt: skip
 SPARSE = ("olmoe-1b-7b", "deepseek-v2-lite", "deepseek-v3-l4", "grok1-314b-l2", "gpt-oss-20b",
           "deepseek-v2-l4")  # fmt: skip
-PARTS = ("a100-sxm-80gb", "h100-sxm", "gb200-nvl72", "rtx-3090")
-STACKS = ("megatron-2025", "megatron-2021", "fsdp", "torchtitan", "xla", "crore",
-          "megatron-deepspeed", "bigscience-2022")  # fmt: skip
-COUNTS = (1, 2, 3, 4, 6, 7, 8, 12, 16, 20, 24, 31, 32, 36, 48)
-BATCHES = (1, 6, 16, 31, 48, 64, 96, 144, 256)
-SEQUENCES = (512, 1024)
-SHARES = (1.0, 1.0, 0.5, 0.25, 0.15, 0.1)
+MODELS = (*DENSE, *SPARSE)
+MEMORY = {"a100-sxm-80gb": 85e9, "h100-sxm": 85e9, "gb200-nvl72": 186e9, "rtx-3090": 25e9}
+STACKS = ("megatron-2025", "megatron-2025", "torchtitan", "torchtitan", "xla", "crore", "fsdp",
+          "megatron-2021", "megatron-deepspeed", "bigscience-2022")  # fmt: skip
+SHARES = (1.0, 1.0, 1.0, 0.5, 0.25, 0.12)
 """Of the part's memory: the smaller ones force recompute and offload."""
 PINS: tuple[dict[str, int | str], ...] = (
-    {}, {}, {}, {"zero": 3}, {"tp": 2}, {"pp": 2}, {"recompute": "full"}, {"recompute": "none"},
+    *({} for _ in range(16)),
+    {"zero": 3}, {"tp": 2}, {"pp": 2}, {"recompute": "full"}, {"recompute": "none"},
     {"recompute": "full", "recompute_layers": 2}, {"recompute_layers": 3}, {"micro_batch": 2},
     {"offload": "optimizer"}, {"offload": "activations"}, {"zero": 1, "vpp": 2}, {"ep": 2},
     {"schedule": "dualpipe"}, {"schedule": "zb-h1"}, {"schedule": "gpipe"}, {"schedule": "zb-h2"},
     {"schedule": "dualpipe-v", "pp": 2}, {"zero": 3, "dp_shard": 2}, {"zero": 0},
     {"dp_replicate": 2}, {"optimizer": "muon"}, {"offload": "none"}, {"sequence_parallel": 1},
 )  # fmt: skip
-MEMORY = {"a100-sxm-80gb": 85e9, "h100-sxm": 85e9, "gb200-nvl72": 186e9, "rtx-3090": 25e9}
-
-
-def mission(choose: Choose, models: Sequence[str] = (*DENSE, *SPARSE)) -> PlanRequest:
-    """Return a small mission of one world."""
-    gpu = choose(PARTS)
-    share = choose(SHARES)
-    return PlanRequest(
-        model=choose(models), gpu=gpu, gpus=choose(COUNTS), stack=choose(STACKS), tokens=10**10,
-        seq_len=choose(SEQUENCES), global_batch=choose(BATCHES), top=choose((1, 1, 2, 4)),
-        fix=choose(PINS), limits=Limits(memory_bytes=int(share * MEMORY[gpu])),
-    )  # fmt: skip
-
-
 FLEET_PINS: tuple[dict[str, int | str], ...] = (
     {}, {}, {}, {"islands": 2}, {"islands": 1}, {"worlds": 2}, {"zero": 3}, {"interval": 100},
     {"outer_bits": 4}, {"zero": 3, "dp_shard": 2}, {"recompute": "full"}, {"tp": 2}, {"pp": 2},
+    {"dp_replicate": 2},
 )  # fmt: skip
 
 
-def fleet(choose: Choose, models: Sequence[str] = (*DENSE, *SPARSE)) -> PlanRequest:
+def mission(choose: Choose, models: Sequence[str] = MODELS) -> PlanRequest:
+    """Return a small mission of one world."""
+    gpu, gpus = choose(tuple(MEMORY)), choose((1, 2, 3, 4, 6, 7, 8, 12, 16, 24, 31, 32, 36, 48))
+    return PlanRequest(
+        model=choose(models), gpu=gpu, gpus=gpus, stack=choose(STACKS), tokens=10**10,
+        seq_len=choose((512, 1024)), global_batch=choose((1, 31, 2 * gpus, 4 * gpus, 12 * gpus)),
+        top=choose((1, 1, 2, 4)), fix=choose(PINS),
+        limits=Limits(memory_bytes=int(choose(SHARES) * MEMORY[gpu])),
+    )  # fmt: skip
+
+
+def large_mission(choose: Choose) -> PlanRequest:
+    """Return a mission with many settings: MoE or dense models on dozens of GPUs."""
+    gpu, gpus = choose(("a100-sxm-80gb", "h100-sxm")), choose((24, 32, 40, 48, 64))
+    return PlanRequest(
+        model=choose(("llama3-8b", "olmoe-1b-7b", "mixtral-8x7b", "deepseek-v2-lite", "qwen3-8b")),
+        gpu=gpu, gpus=gpus, stack=choose(("megatron-2025", "torchtitan", "xla")), tokens=10**11,
+        seq_len=4096, global_batch=2 * gpus, top=choose((1, 3)),
+        limits=Limits(memory_bytes=int(choose((1.0, 0.4, 0.25)) * MEMORY[gpu])),
+    )  # fmt: skip
+
+
+def fleet(choose: Choose, models: Sequence[str] = MODELS) -> PlanRequest:
     """Return a mission of several small worlds, in islands where its sites say so."""
-    gpu = choose(PARTS)
-    share = choose(SHARES)
+    gpu = choose(tuple(MEMORY))
     return PlanRequest(
         model=choose(models), gpu=gpu, gpus=choose((9, 24, 40, 64, 100, 129, 1000)), stack="crore",
-        tokens=10**10, seq_len=choose(SEQUENCES), global_batch=choose((64, 100, 256, 1000)),
+        tokens=10**10, seq_len=choose((512, 1024)), global_batch=choose((64, 100, 256, 1000)),
         top=choose((1, 1, 2, 4)), sites=choose((0, 1, 2, 3, 20)), fix=choose(FLEET_PINS),
         wan=choose(("wan-metro", "wan-ocean")),
-        limits=Limits(memory_bytes=int(share * MEMORY[gpu]), world_gpus=choose((4, 6, 8))),
+        limits=Limits(
+            memory_bytes=int(choose(SHARES) * MEMORY[gpu]), world_gpus=choose((4, 6, 8, 16))
+        ),
     )  # fmt: skip
