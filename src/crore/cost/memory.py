@@ -40,7 +40,7 @@ def state_parts(job: Job) -> dict[str, Num]:
     """Return weights, gradients and optimizer states of the fullest rank (ZeRO, arXiv 1910.02054).
 
     Below ZeRO-3 a rank holds its whole stage; what a stage shards it shards over data and context
-    ranks, experts over the ranks that hold the same expert.
+    ranks, experts over the ranks of a shard group that hold the same expert.
     """
     layout, stack = job.layout, job.stack
     plain, experts = stage_weights(job)

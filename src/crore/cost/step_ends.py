@@ -106,7 +106,11 @@ def expert_data_ranks(job: Job) -> Num:
 
 
 def expert_shard_ranks(job: Job) -> Num:
-    """Return ranks of one shard group that hold the same expert, at least 1."""
+    """Return ranks that share one copy of an expert's states, at least 1.
+
+    Those of `expert_data_ranks` inside one shard group: a replica of it, above all a world that is
+    to go on alone, holds a copy of its own.
+    """
     layout = job.layout
     ranks = layout.dp_shard * layout.cp * layout.tp
-    return np.maximum(ranks / (layout.ep * layout.etp), 1.0)
+    return np.maximum(np.floor(ranks / (layout.ep * layout.etp)), 1.0)

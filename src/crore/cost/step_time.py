@@ -159,6 +159,10 @@ class Stages:
     """All stages one after the other."""
     waiting: Num
     """Of the fullest stage (of the model, where there is one), waiting for the host."""
+    device: Num
+    """Device time of the fullest stage, exposed messages included."""
+    device_share: Num
+    """Of that stage's time, what is the device's; the rest is the host's."""
 
 
 def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
@@ -182,16 +186,30 @@ def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
         slowest=np.where(one, alone, np.maximum(first, last)),
         whole=np.where(one, alone, middle + first + last),
         waiting=np.maximum(waiting, 0.0),
+        device=device,
+        device_share=_device_share(device, host, block),
     )
 
 
+def _device_share(device_s: Num, host_s: Num, blocking: Num) -> Num:
+    """Share of `host_and_device` that is the device's: `M = D·(D/M)^3 + H·(H/M)^3`."""
+    power = device_s**4 / (device_s**4 + host_s**4)
+    return blocking * device_s / (device_s + host_s) + (1 - blocking) * power
+
+
 def idle_s(job: Job, total: Tally, at: Stages) -> Num:
-    """Return the pipeline's bubble: the schedule's share of the other stages' mean times."""
+    """Return the pipeline's bubble: the schedule's share of the other stages' mean times.
+
+    Forward and weight gradients have their device time in it and a third of the host's; recompute
+    and exposed messages delay the input gradients.
+    """
     layout = job.layout
     mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
-    busy = total.compute + 1e-30
-    forward = mean_other * (total.forward + total.recompute) / busy
-    weight = mean_other * total.weight / busy
+
+    def part(device_s: Num) -> Num:
+        return mean_other * (at.device_share * device_s / at.device + (1 - at.device_share) / 3)
+
+    forward, weight = part(total.forward), part(total.weight)
     inputs = mean_other - forward - weight
     return bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
 

@@ -23,6 +23,7 @@ LARGEST_CONTEXT: Final = 64
 LARGEST_PIPELINE: Final = 1024
 OFFLOADS: Final = ("none", "optimizer", "activations", "both")
 PINNED_ELSEWHERE: Final = ("precision", "global_batch", "seq_len")
+OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +52,8 @@ def divisors(number: int, largest: int) -> list[int]:
 def pins_of(q: Question) -> dict[str, int]:
     """Return pinned axes as numbers; words are looked up in their tables.
 
-    Raises UnknownName for a word no table holds, InputError for a ZeRO stage there is none of.
+    Raises UnknownName for a word no table holds, InputError for a ZeRO stage there is none of and
+    for worlds or islands where the GPUs are one world.
     """
     words: Mapping[str, tuple[str, ...]] = {
         "recompute": RECOMPUTE,
@@ -69,6 +71,26 @@ def pins_of(q: Question) -> dict[str, int]:
             pins[key] = int(value)
     if not 0 <= pins.get("zero", 0) < len(ZERO):
         raise InputError(f"--fix zero={pins['zero']}: ZeRO stages are 0, 1, 2 and 3")
+    if q.is_fleet:
+        return _inside_a_world(pins)
+    for key in OF_A_FLEET:
+        if pins.pop(key, 1) != 1:
+            raise InputError(
+                f"--fix {key}={q.request.fix[key]}: {q.gpus:,} GPUs are one world of "
+                f"{q.stack_name}; --stack crore --limit world_gpus=N makes several"
+            )
+    return pins
+
+
+def _inside_a_world(pins: dict[str, int]) -> dict[str, int]:
+    """Return pins with replicas counted inside a world: worlds replicate each other too."""
+    if "dp_replicate" in pins:
+        worlds = pins.setdefault("worlds", pins["dp_replicate"])
+        if pins["dp_replicate"] % worlds:
+            raise InputError(
+                f"--fix dp_replicate={pins['dp_replicate']} is no multiple of worlds={worlds}"
+            )
+        pins["dp_replicate"] //= worlds
     return pins
 
 
@@ -81,7 +103,7 @@ def axes_of(q: Question) -> Axes:
         grid=grid,
         pipelines=_pipelines(q, pins),
         zero=[pins["zero"]] if "zero" in pins else list(able.zero),
-        recompute=[pins["recompute"]] if "recompute" in pins else _recompute_modes(q),
+        recompute=_recompute_modes(q, pins),
         recompute_layers=pins.get("recompute_layers", -1 if "recompute" in pins else 0),
         offload=[pins["offload"]] if "offload" in pins else _offloads(able.offload),
         pins=pins,
@@ -144,8 +166,15 @@ def _pipelines(q: Question, pins: Mapping[str, int]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _recompute_modes(q: Question) -> list[int]:
-    """Modes worth trying: beside a flash kernel that keeps all else, selective saves nothing."""
+def _recompute_modes(q: Question, pins: Mapping[str, int]) -> list[int]:
+    """Modes worth trying: beside a flash kernel that keeps all else, selective saves nothing.
+
+    A pinned count of layers is one of full recompute.
+    """
+    if "recompute" in pins:
+        return [pins["recompute"]]
+    if "recompute_layers" in pins:
+        return [RECOMPUTE.index("full")]
     idle = bool(q.stack.flash) and float(q.stack.selective_kept) == 1.0
     return [k for k, name in enumerate(RECOMPUTE) if not (idle and name == "selective")]
 

@@ -17,7 +17,7 @@ from crore.plan.record import layout_record
 from crore.plan.request import Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
-from crore.plan.space import NO_MEMORY, cells_of, obeying, settings, with_chain
+from crore.plan.space import cells_of, obeying, settings, with_chain
 from crore.units import format_bytes
 
 BYTES_PER_PARAMETER: Final = 16
@@ -35,8 +35,7 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
         unhurried = search(q)
         if unhurried.ranked:
             return _too_late(q, unhurried.ranked[0].run_s)
-    ruled_out = found.binding not in ("", NO_MEMORY)
-    miss = None if ruled_out else nearest_miss(q)
+    miss = None if found.binding else nearest_miss(q)
     return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
 
 

@@ -165,8 +165,7 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
 class LeastBytes:
     """`least_bytes` of cells, each distinct question asked once.
 
-    Cells of one grid point, one number of shards and as many micro-batches in flight need the same;
-    the one with most replicas stands for them (experts are sharded over replicas too).
+    Cells of one grid point, one number of shards and as many micro-batches in flight need the same.
     """
 
     def __init__(self, q: Question, axes: Axes, cells: Cells) -> None:
@@ -174,13 +173,10 @@ class LeastBytes:
         it = cells.candidates.layout
         rounds = cells.candidates.batch / (it.dp * it.micro_batch)
         flight = np.minimum(rounds, it.pp)
-        most = np.argsort(-it.dp_replicate, kind="stable")
-        keys = np.stack([cells.point, it.dp_shard, flight])[:, most]
-        _, first, kind = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-        self._kind = np.empty(most.size, dtype=np.intp)
-        self._kind[most] = np.asarray(kind).ravel()
-        self._speaker = most[first]
-        self._known = np.full(first.size, np.nan)
+        keys = np.stack([cells.point, it.dp_shard, flight])
+        _, self._speaker, kind = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        self._kind = np.asarray(kind, dtype=np.intp).ravel()
+        self._known = np.full(self._speaker.size, np.nan)
 
     def of(self, index: NDArray[np.intp]) -> Floats:
         """Return the least bytes of the cells at `index`."""

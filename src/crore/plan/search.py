@@ -155,10 +155,10 @@ def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None
     if not size(inside):
         return
     step_s, peak = seconds_and_bytes(q, inside)
-    found.evaluated += step_s.size
     chains = chain_lengths(q, axes, inside)
     bound = run_bound_s(q, inside, step_s)
-    plain = 0 in axes.recompute and 0 in axes.offload
+    plain = 0 in axes.recompute and 0 in axes.offload  # else it is a bound alone, and no candidate
+    found.evaluated += step_s.size * plain
     fits = np.flatnonzero((peak <= limit) & plain)
     _keep(q, take(inside, fits), step_s[fits], peak[fits], chains[fits], found)
     rest = np.flatnonzero((peak > limit) | (not plain))

@@ -26,6 +26,7 @@ NO_MEMORY = "does not fit in memory"
 WORLD_PARTS: Final = (1, 2, 4, 8)
 """A world holds as many model replicas as it has room for, or this part of them: smaller ones lose
 less to a failure (3 % at 10,000 GPUs, 0.4 % at an eighth) and share optimizer states less."""
+NO_WORLD = "no number of worlds is as pinned and fed by the global batch"
 Counts = dict[str, int]
 Fits = Callable[[Candidates], Mask]
 
@@ -45,7 +46,7 @@ class Cells:
     rejected: Counts
     """Reason -> settings that fell with their cell."""
     binding: str
-    """The last rule that took cells away."""
+    """The rule that took the last cells away; empty where some are left, or memory took them."""
 
 
 def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
@@ -60,12 +61,15 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     rejected = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
     total = float(np.sum(weight[~alive]))
     grid, weight = take(grid, alive), weight[alive]
-    if q.is_fleet:
+    binding = _last(fallen, alive)
+    if q.is_fleet and not binding:
         roomy = fits(_one_world(q, grid))
         rejected[NO_MEMORY] = int(np.sum(weight[~roomy]))
         total += float(np.sum(weight[~roomy]))
         grid = take(grid, roomy)
     cells, point = _ranks(q, axes, grid)
+    if size(grid) and not size(cells):
+        binding = NO_WORLD
     weight = settings_per_cell(q, axes, cells)
     obey, broken = _fallen(rules_of_cells(q, cells, exact=not q.is_fleet), weight)
     for reason, mask in broken.items():
@@ -73,14 +77,19 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     return Cells(
         candidates=take(cells, obey), point=point[obey], grid=grid,
         total=int(total + np.sum(weight)), rejected=rejected,
-        binding=[*fallen, NO_MEMORY, *broken][-1] if not obey.any() else "",
+        binding=binding or _last(broken, obey),
     )  # fmt: skip
+
+
+def _last(fallen: Mapping[str, Mask], alive: Mask) -> str:
+    """Return the rule that left nobody alive, if one did."""
+    return "" if alive.any() else ["", *fallen][-1]
 
 
 def _one_world(q: Question, grid: Candidates) -> Candidates:
     """Return each grid point with the most shards one world has room for, one micro-batch each."""
     it = grid.layout
-    shards = np.maximum(np.floor(q.world_limit / (it.tp * it.pp * it.cp)), 1)
+    shards = np.floor(q.world_limit / (it.tp * it.pp * it.cp))
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
 
 
@@ -150,7 +159,8 @@ def _worlds(
     room = np.floor(q.world_limit / unit)
     replicas = np.floor(room / part)
     if "dp_shard" in axes.pins:
-        replicas = np.where(part == 1, np.minimum(room, axes.pins["dp_shard"]), 0)
+        pinned = float(axes.pins["dp_shard"])
+        replicas = np.where((part == 1) & (room >= pinned), pinned, 0)
     share = q.global_batch // islands
     fed = np.floor(share / np.maximum(replicas * it.micro_batch, 1))
     worlds = np.floor(q.gpus // islands / np.maximum(replicas * unit, 1))
@@ -176,6 +186,9 @@ def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tupl
     batch = cells.batch / replicas
     gpus = float(q.gpus) if exact else world.gpus
     yield from rules(world, q.shape, batch, gpus, q.seq_len)
+    if q.is_fleet:
+        unit = world.tp * world.pp * world.cp
+        yield "tp x pp x cp is more than a world holds", np.greater(unit, q.world_limit)
 
 
 def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
@@ -277,6 +290,9 @@ def rules_of_settings(
         "several chunks need the interleaved schedule",
         chunks & (it.schedule != schedule_code("interleaved")),
     )
+    if "dp_replicate" in pinned:
+        replicas = pinned["dp_replicate"] * candidates.worlds
+        yield "dp_replicate is not as pinned", np.not_equal(it.dp_replicate, replicas)
     if not q.is_fleet:
         yield "pp x dp x cp x tp is not the GPU count", np.not_equal(it.gpus, q.gpus)
     alone = np.equal(it.dp_shard * it.cp, 1)
