@@ -95,7 +95,7 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     no message; recompute and offload only add. The grid point is priced once for all cells on it.
     """
     it = cells.candidates.layout
-    rounds = cells.candidates.batch / (it.dp * it.micro_batch)
+    rounds = np.asarray(cells.candidates.batch / (it.dp * it.micro_batch))
     share = _least_bubble(q, axes, cells.candidates, rounds)
     least = np.full(size(cells.candidates), np.inf)
     for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
@@ -150,15 +150,19 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
     ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
-    tried = [
-        with_chain(replace(cells, layout=replace(cells.layout, zero=float(zero))), mode, -1.0,
-                   max(axes.offload))
-        for zero in axes.zero
-        for mode in axes.recompute
-    ]  # fmt: skip
-    count = size(cells)
-    peak = peak_bytes(q, joined(tried, [count] * len(tried)))
-    least: Floats = peak.reshape(len(tried), count).min(axis=0)
+    modes = [(zero, mode) for zero in axes.zero for mode in axes.recompute]
+    block = max(BLOCK // len(modes), 1)
+    least = np.empty(size(cells))
+    for start in range(0, least.size, block):
+        part = slice(start, min(start + block, least.size))
+        asked = take(cells, part)
+        tried = [
+            with_chain(replace(asked, layout=replace(asked.layout, zero=float(zero))), mode, -1.0,
+                       max(axes.offload))
+            for zero, mode in modes
+        ]  # fmt: skip
+        peak = peak_bytes(q, joined(tried, [size(asked)] * len(tried)))
+        least[part] = peak.reshape(len(tried), -1).min(axis=0)
     return least
 
 
