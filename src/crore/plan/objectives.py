@@ -50,7 +50,7 @@ def _questions(q: Question) -> Iterator[Question]:
     several = q.request.objective != "fastest" or limits.gpus or limits.power_w
     margins = (*MARGINS,) if q.request.objective == "pareto" else ()
     for count in gpu_counts(q) if several else (q.gpus,):
-        asked = q if count == q.gpus else _with_gpus(q, count)
+        asked = q if count == q.gpus else with_gpus(q, count)
         yield asked
         for margin in margins:
             if margin > limits.memory_margin:
@@ -58,7 +58,7 @@ def _questions(q: Question) -> Iterator[Question]:
                 yield replace(asked, request=replace(asked.request, limits=looser))
 
 
-def _with_gpus(q: Question, count: int) -> Question:
+def with_gpus(q: Question, count: int) -> Question:
     """Return the question on fewer GPUs; batch, tokens and stack stay what they are."""
     pins = {k: v for k, v in q.request.fix.items() if k != "global_batch"}
     asked = replace(

@@ -1,0 +1,136 @@
+"""Operations behind a part of the step or of the memory: what each adds, and that they add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from crore.cost.arrays import Num
+from crore.cost.memory import stored
+from crore.cost.operations import Operation
+from crore.cost.schedules import in_flight
+from crore.cost.step_ends import local_weights
+from crore.cost.step_time import Tally, hide, tally
+from crore.plan.explain_again import Case
+
+COMPUTE: Final = {
+    "products": "product", "attention": "attention", "memory passes": "memory",
+    "recompute": "recompute",
+}  # fmt: skip
+"""Part of a step -> the tally's field that its micro-batches add up in."""
+EXPOSED: Final = ("tp", "cp", "ep", "pp", "offload")
+SHARD: Final = "dp_shard"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One operation of a part, or a rest that no operation stands for."""
+
+    name: str
+    count: float
+    """Executions in a step on one rank; 0 where there is nothing to count."""
+    amount: float
+    """Seconds or bytes, all executions together."""
+
+
+def step_items(case: Case, part: str) -> tuple[Item, ...]:
+    """Return the operations that make up a part of the step, largest first; none for waiting.
+
+    Each operation is put through the same tally as all of them together.
+    """
+    if part == "optimizer":
+        rest = Item(name="host time per step", count=1.0, amount=case.pricer.constants.host_step_s)
+        return _sorted([*_items(case, lambda t: t.optimizer, 1.0), rest])
+    rounds = _plain(case.job.micro_batches)
+    if part in COMPUTE:
+        return _sorted(_items(case, lambda t: getattr(t, COMPUTE[part]), rounds))
+    if part == "embedding, head, loss" and _plain(case.job.layout.pp) == 1:
+        return _sorted(_items(case, lambda t: t.first + t.last, rounds))
+    if part in EXPOSED:
+        axis = "host" if part == "offload" else part
+        seen = _share(case.exposed[part], case.total.axis.get(axis, 0.0))
+        return _sorted(_items(case, lambda t: t.axis.get(axis, 0.0) * seen, rounds))
+    return _sorted(_data_items(case, rounds)) if part == "dp" else ()
+
+
+def _data_items(case: Case, rounds: float) -> list[Item]:
+    """Data parallelism: what micro-batches gather and scatter, and what is sent once per step."""
+    once: Num = sum(case.total.step.values(), start=np.asarray(0.0))
+    c, overlap = case.pricer.constants, case.job.stack.dp_overlap
+    seen_once = _share(hide(once, case.stages.slowest, overlap, c), once)
+    seen = _share(case.exposed["dp"], case.total.axis.get(SHARD, 0.0))
+    return [
+        *_items(case, lambda t: sum(t.step.values()) * seen_once, 1.0),
+        *_items(case, lambda t: t.axis.get(SHARD, 0.0) * seen, rounds),
+    ]
+
+
+def _items(case: Case, seconds: Any, rounds: float) -> list[Item]:
+    """Return what every operation adds, by `seconds` of its own tally, times the rounds."""
+    found: dict[str, Item] = {}
+    for op in case.ops:
+        amount = rounds * _plain(seconds(_alone(case, op)))
+        if amount:
+            name = op.name if op.phase in ("forward", "step") else f"{op.name}, {op.phase}"
+            known = found.get(name, Item(name=name, count=0.0, amount=0.0))
+            count = known.count + rounds * _plain(op.count)
+            found[name] = Item(name=name, count=count, amount=known.amount + amount)
+    return list(found.values())
+
+
+def _alone(case: Case, op: Operation) -> Tally:
+    return tally([op], case.pricer)
+
+
+def memory_items(case: Case, part: str) -> tuple[Item, ...]:
+    """Return what a part of the memory holds, largest first; none for closed forms.
+
+    Activations and logits by the operation that keeps them; weights in elements' order of size.
+    """
+    job = case.job
+    scale = _plain(job.machine.element_scale)
+    if part == "logits":
+        at_loss = _plain(case.held.parts["logits"]) > 0
+        return _sorted(_stored(case, 2, scale)) if at_loss else ()
+    if part != "activations":
+        return ()
+    pipeline = _plain(job.layout.pp) > 1
+    last = pipeline and _plain(case.held.parts["logits"]) > 0
+    flight = in_flight(job.layout.schedule, job.layout.pp, job.layout.vpp, job.micro_batches)
+    copies = (1.0 if last else _plain(flight)) * (1 - _plain(job.layout.offload_activations))
+    inputs = _plain(stored(job, [])[0]) * scale * copies
+    rest = Item(name="inputs of recomputed layers, outputs sent on", count=copies, amount=inputs)
+    return _sorted([*_stored(case, 0, scale * copies, copies), rest])
+
+
+def _stored(case: Case, which: int, factor: float, copies: float = 1.0) -> list[Item]:
+    """Return what each operation keeps: `which` of layers (0) or the loss (2)."""
+    none = _plain(stored(case.job, [])[which])
+    found = []
+    for op in case.ops:
+        amount = (_plain(stored(case.job, [op])[which]) - none) * factor
+        if amount and op.phase == "forward":
+            count = _plain(op.count) * copies
+            found.append(Item(name=op.name, count=count, amount=amount))
+    return found
+
+
+def weight_elements(case: Case) -> dict[str, float]:
+    """Return weight elements on one rank of the fullest stage, by kind."""
+    names = ("layers without experts", "routed experts", "one embedding table")
+    return dict(zip(names, map(_plain, local_weights(case.job)), strict=True))
+
+
+def _share(part: Num, whole: Num) -> float:
+    return _plain(part) / _plain(whole) if _plain(whole) else 0.0
+
+
+def _plain(value: Num) -> float:
+    return float(np.asarray(value))
+
+
+def _sorted(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(sorted((it for it in items if it.amount), key=lambda it: -abs(it.amount)))
