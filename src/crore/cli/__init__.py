@@ -13,6 +13,7 @@ import typer
 from crore import __version__
 from crore.cli.answer import Answer
 from crore.cli.catalog import catalog
+from crore.cli.explain import explain
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
@@ -55,7 +56,7 @@ def crore(
     """
 
 
-_COMMANDS = {command.__name__: command for command in (plan, fit, validate, catalog)}
+_COMMANDS = {command.__name__: command for command in (plan, explain, fit, validate, catalog)}
 for _command in _COMMANDS.values():
     app.command()(_command)
 

@@ -1,5 +1,7 @@
 """Mission in, plan out: resolve, enumerate, bound, price, explain; and validate the prices."""
 
+from crore.plan.explain import Explanation, Numbers, explain_plan, explain_record
+from crore.plan.explain_text import render_explained
 from crore.plan.fit import FitRequest, fit_record, make_fit
 from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
@@ -13,11 +15,15 @@ from crore.plan.validation_text import render_validation
 __all__ = [
     "SCHEMA_VERSION",
     "Answer",
+    "Explanation",
     "FitRequest",
     "Limits",
+    "Numbers",
     "Plan",
     "PlanRequest",
     "Validation",
+    "explain_plan",
+    "explain_record",
     "fit_record",
     "make_fit",
     "make_plan",
@@ -25,6 +31,7 @@ __all__ = [
     "plan_record",
     "read_mission",
     "render",
+    "render_explained",
     "render_fit",
     "render_validation",
     "validate_runs",

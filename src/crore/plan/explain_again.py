@@ -184,4 +184,4 @@ def case_of(record: Record, where: str, alternative: int = 0) -> Case:
         q = with_gpus(q, available)
     # `describe` prices the candidate; the ranking's own numbers are not read.
     ranked = Ranked(run_s=0.0, step_s=0.0, peak_bytes=0.0, candidate=chosen)
-    return Case(record=dict(asked), plan=describe(q, ranked))
+    return Case(record={**asked, "request": record["request"]}, plan=describe(q, ranked))

@@ -1,4 +1,4 @@
-"""Operations behind a part of the step or of the memory: what each adds, and that they add up."""
+"""Operations behind a part of the step or of the memory, kinds of layers behind the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crore.cost.arrays import Num
 from crore.cost.memory import stored
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight
-from crore.cost.step_ends import local_weights
+from crore.cost.shape import weights
 from crore.cost.step_time import Tally, hide, tally
 from crore.plan.explain_again import Case
 
@@ -88,7 +88,7 @@ def _alone(case: Case, op: Operation) -> Tally:
 def memory_items(case: Case, part: str) -> tuple[Item, ...]:
     """Return what a part of the memory holds, largest first; none for closed forms.
 
-    Activations and logits by the operation that keeps them; weights in elements' order of size.
+    Activations and logits go by the operation that keeps them.
     """
     job = case.job
     scale = _plain(job.machine.element_scale)
@@ -118,10 +118,21 @@ def _stored(case: Case, which: int, factor: float, copies: float = 1.0) -> list[
     return found
 
 
-def weight_elements(case: Case) -> dict[str, float]:
-    """Return weight elements on one rank of the fullest stage, by kind."""
-    names = ("layers without experts", "routed experts", "one embedding table")
-    return dict(zip(names, map(_plain, local_weights(case.job)), strict=True))
+def parameter_items(case: Case) -> tuple[Item, ...]:
+    """Return the model's weights by kind of layer; `count` is layers, or experts of all layers."""
+    s = case.plan.question.shape
+    w = weights(s)
+    kinds = {
+        "attention layers": (s.attention, w.attention), "Mamba layers": (s.mamba, w.mamba),
+        "DeltaNet layers": (s.deltanet, w.deltanet), "dense feed-forwards": (s.dense, w.dense),
+        "routed experts": (s.moe * s.experts, w.expert),
+        "shared experts and routers": (s.moe, w.shared), "embedding table": (1.0, w.embedding),
+        "output head": (1.0, w.head), "norms": (1.0, w.norms),
+    }  # fmt: skip
+    return _sorted(
+        Item(name=name, count=_plain(count), amount=_plain(count * each))
+        for name, (count, each) in kinds.items()
+    )
 
 
 def _share(part: Num, whole: Num) -> float:
