@@ -51,7 +51,7 @@ def children_cpu_s() -> float:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["plan"], ["fit"], ["validate"], ["catalog"]], ids=" ".join
+    "command", [[], ["plan"], ["explain"], ["fit"], ["validate"], ["catalog"]], ids=" ".join
 )
 def test_help_fits_a_screen(command, tmp_path):
     done = crore(*command, "--help", cwd=tmp_path)

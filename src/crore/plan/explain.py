@@ -12,7 +12,7 @@ from typing import Final
 from crore import __version__
 from crore.errors import InputError, UnknownName
 from crore.io import Record, read_json
-from crore.plan.explain_again import Case, Number, case_of, leaves
+from crore.plan.explain_again import Number, case_of, leaves
 from crore.plan.explain_entry import GROUPS, STEP, Entry, Kind
 from crore.plan.explain_inputs import Input, input_of, is_number, movers
 from crore.plan.explain_notes import Note, citations, note_of
@@ -221,9 +221,10 @@ def difference(made: Numbers | Explanation) -> str:
     if not keys:
         return ""
     some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    verb = "differs" if len(keys) == 1 else "differ"
     older = f"crore {made.written_by[:20]} wrote it, this is {__version__}"
     reason = older if made.written_by != __version__ else "the catalogue or the code has changed"
-    return f"made again, {some} differ from the file: {reason}"
+    return f"made again, {some} {verb} from the file: {reason}"
 
 
 def explain_record(made: Numbers | Explanation) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""One line of the table of explanations: what a number is, and which functions and inputs make it."""
+"""One line of the table of explanations: what a number is, which functions and inputs make it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from crore.plan.explain_again import Case
 from crore.plan.explain_parts import Item
 
+Function: TypeAlias = Callable[..., Any] | property
 Kind: TypeAlias = Literal["derived", "input", "choice", "counted"]
 """computed; given by the user or the catalogue; chosen by the search; counted while it ran."""
 GROUPS = ("time", "throughput", "memory", "failures", "money and power", "fabric", "fleet",
@@ -32,7 +33,7 @@ class Entry:
     evidence: str = CLOSED
     formula: str = ""
     """In Python's symbols over the names of the inputs; the tests compute it."""
-    functions: tuple[Callable[..., Any] | property, ...] = ()
+    functions: tuple[Function, ...] = ()
     """What computes it; their docstrings are the formula in words."""
     inputs: tuple[str, ...] = ()
     """Words of `explain_inputs`."""

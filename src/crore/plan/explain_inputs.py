@@ -162,7 +162,7 @@ def _part(case: Case, name: str) -> Input:
     value = getattr(it, field)
     shown = (value.low, value.value, value.high) if field == "price_usd" else value
     origin, verified = row_origin(f"part {key}", it.provenance, field)
-    return Input(name=field, value=shown, origin=origin, verified=verified)
+    return Input(name=name, value=shown, origin=origin, verified=verified)
 
 
 def _fitted(case: Case, name: str) -> Input:
@@ -191,7 +191,9 @@ def _width(case: Case, name: str) -> Input:
 def _const(case: Case, name: str) -> Input:
     del case
     value, note = constant(name)
-    return Input(name=name.rpartition(".")[2], value=value, origin=f"constant of {name}: {note}")
+    return Input(
+        name=name.rpartition(".")[2], value=value, origin=f"constant {name}{note and ': '}{note}"
+    )
 
 
 _KINDS: Final[Mapping[str, Callable[[Case, str], Input]]] = {
@@ -222,12 +224,16 @@ def _nudged(case: Case) -> list[tuple[str, Machine, Constants]]:
     raised: list[tuple[str, Machine, Constants]] = []
     for name in fitted_rows()["constants"]:
         value: Any = getattr(c, name)
-        more = tuple(v * (1 + NUDGE) for v in value) if _per_stack(name) else value * (1 + NUDGE)
+        more: Any = value * (1 + NUDGE) if not _per_stack(name) else _raised(value)
         raised.append((f"fitted:{name}", job.machine, replace(c, **{name: more})))
     for name in RATES:
         rate: Any = getattr(job.machine, name) * (1 + NUDGE)
         raised.append((f"machine:{name}", replace(job.machine, **{name: rate}), c))
     return raised
+
+
+def _raised(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value * (1 + NUDGE) for value in values)
 
 
 def _seconds(

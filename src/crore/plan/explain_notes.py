@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final
 
 CITATION: Final = re.compile(
@@ -31,8 +32,8 @@ class Note:
 
 def note_of(function: Callable[..., Any] | property) -> Note:
     """Return a function's own words."""
-    made = function.fget if isinstance(function, property) else function
-    text = " ".join(inspect.getdoc(made).split()) if made and inspect.getdoc(made) else ""
+    made: Any = function.fget if isinstance(function, property) else function
+    text = " ".join((inspect.getdoc(made) or "").split())
     return Note(function=f"{made.__module__}.{made.__qualname__}", text=text)
 
 
@@ -65,8 +66,8 @@ def _words(module: str) -> dict[str, str]:
 
 def _below(body: list[ast.stmt], prefix: str) -> dict[str, str]:
     found = {}
-    for here, after in zip(body, body[1:], strict=False):
-        target = here.target if isinstance(here, ast.AnnAssign) else None
+    for here, after in pairwise(body):
+        target: ast.expr | None = here.target if isinstance(here, ast.AnnAssign) else None
         if isinstance(here, ast.Assign):
             target = here.targets[0]
         says = after.value if isinstance(after, ast.Expr) else None

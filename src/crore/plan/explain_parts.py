@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from crore.cost.arrays import Num
+from crore.cost.fabric import FabricDesign
 from crore.cost.memory import stored
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight
@@ -132,6 +133,18 @@ def parameter_items(case: Case) -> tuple[Item, ...]:
     return _sorted(
         Item(name=name, count=_plain(count), amount=_plain(count * each))
         for name, (count, each) in kinds.items()
+    )
+
+
+def bill_items(design: FabricDesign, name: str, case: Case) -> tuple[Item, ...]:
+    """Return the lines of a network's bill, for its likely price and its power alone."""
+    del case
+    column = {"price_usd.value": "total_usd", "power_w": "watts"}.get(name)
+    if column is None:
+        return ()
+    return _sorted(
+        Item(name=it.name, count=float(it.count), amount=getattr(it, column))
+        for it in design.bill_of_materials
     )
 
 

@@ -45,7 +45,7 @@ def run_entries(case: Case) -> Iterator[Entry]:
 def _run(case: Case) -> Iterator[Entry]:
     rounds = case.plan.rounds
     yield Entry(
-        key="days.value", group="time", unit="days", about="until the last token, failures included",
+        key="days.value", group="time", unit="days", about="until the last token",
         evidence=STEP, formula="run_s / DAY_S", inputs=("run_s", "const:crore.plan.plan.DAY_S"),
     )  # fmt: skip
     for end, other in (("low", "high"), ("high", "low")):
@@ -59,7 +59,8 @@ def _run(case: Case) -> Iterator[Entry]:
         )  # fmt: skip
     yield Entry(
         key="run_s", group="time", unit="s", about="the same in seconds", evidence=STEP,
-        formula=f"tokens / global_batch_tokens * round_s / inner_steps / (goodput * {SHIPPED}.value)",
+        formula="tokens / global_batch_tokens * round_s / inner_steps"
+        f" / (goodput * {SHIPPED}.value)",
         inputs=("tokens", "global_batch_tokens", "round_s", "inner_steps", "goodput",
                 f"{SHIPPED}.value"),
         value=case.plan.run_s, listed=False,
@@ -108,7 +109,7 @@ def _failures(case: Case) -> Iterator[Entry]:
         kind = next((k for k in ("disk", "peer") if k in name), "quorum")
         yield Entry(
             key=f"goodput_by_policy.{name}", group="failures", unit="share", evidence=ESTIMATE,
-            about="were all GPUs in step", functions=how[kind][0],
+            about="were all GPUs in step", functions=how[kind][0], listed=False,
             inputs=("gpus", f"const:{GOODPUT}HAZARD_PER_GPU_S", *how[kind][1]),
         )  # fmt: skip
     yield Entry(
@@ -154,8 +155,10 @@ def _fleet(case: Case) -> Iterator[Entry]:
             key=f"{key}_gpus", group="fleet", unit="GPUs", about=about, formula=f"gpus / {whole}",
             inputs=("gpus", whole), value=plan.gpus / getattr(plan, whole), listed=False,
         )  # fmt: skip
-    for key, about in (("worlds", "torch.distributed worlds in all islands"),
-                       ("islands", "joined by outer steps; one is in step everywhere")):  # fmt: skip
+    for key, about in (
+        ("worlds", "torch.distributed worlds in all islands"),
+        ("islands", "joined by outer steps; one is in step everywhere"),
+    ):
         yield Entry(
             key=key, group="fleet", unit="", about=about, kind="choice",
             inputs=("gpus_available",), note=_chosen(case, key),
@@ -173,8 +176,10 @@ def _chosen(case: Case, key: str) -> str:
 
 
 def _outer(case: Case) -> Iterator[Entry]:
-    for name, unit, about, key in (("interval", "steps", "inner steps between", "interval"),
-                                   ("bits", "bits", "of an outer gradient", "outer_bits")):  # fmt: skip
+    for name, unit, about, key in (
+        ("interval", "steps", "inner steps between", "interval"),
+        ("bits", "bits", "of an outer gradient", "outer_bits"),
+    ):
         table = "INTERVALS" if name == "interval" else "OUTER_BITS"
         yield Entry(
             key=f"outer_step.{name}", group="fleet", unit=unit, about=about, kind="choice",
@@ -217,15 +222,15 @@ def _economy(case: Case) -> Iterator[Entry]:
     )  # fmt: skip
     functions, inputs = _prices(home, "rented" in economy.usd_basis, q.accelerator.name)
     for end in SPREAD:
-        own = "value" if end == "value" else f"every price at its {end} end"
+        own = "" if end == "value" else f", every price at its {end} end"
         yield Entry(
             key=f"economy.usd_per_gpu_hour.{end}", group="money and power", unit="USD/GPU-hour",
-            about=f"{economy.usd_basis}; {own}", evidence=ESTIMATE, functions=functions,
+            about=f"{economy.usd_basis}{own}", evidence=ESTIMATE, functions=functions,
             inputs=inputs, listed=end == "value",
         )  # fmt: skip
         yield Entry(
             key=f"economy.usd.{end}", group="money and power", unit="USD", evidence=ESTIMATE,
-            about=f"of the whole run; {own}", listed=end == "value",
+            about=f"of the whole run{own}", listed=end == "value",
             formula=f"gpus * run_s / 3600 * economy.usd_per_gpu_hour.{end}",
             inputs=("gpus", "run_s", f"economy.usd_per_gpu_hour.{end}"),
         )  # fmt: skip

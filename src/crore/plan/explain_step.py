@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
+from crore.cost.collectives import COLLECTIVES, all_to_all_s
 from crore.cost.evidence import half_width, interval
 from crore.cost.job import Job
 from crore.cost.memory import memory, state_parts, stored, working_bytes
+from crore.cost.operations import Operation
 from crore.cost.price import gemm_s, score_slowdown
 from crore.cost.schedules import bubble_s, in_flight
 from crore.cost.shape import active_parameters, forward_flops_per_token, parameters, weights
@@ -36,7 +38,7 @@ from crore.cost.step_time import (
 )
 from crore.cost.stragglers import barrier_slowdown, expected_maximum
 from crore.plan.explain_again import Case
-from crore.plan.explain_entry import STEP, Entry
+from crore.plan.explain_entry import STEP, Entry, Function
 from crore.plan.explain_parts import memory_items, parameter_items, step_items
 from crore.plan.request import Question
 
@@ -44,8 +46,9 @@ AXES: Final = ("pp", "vpp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp",
                "micro_batches")  # fmt: skip
 SHAPE: Final = ("layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "experts", "topk",
                 "moe_ffn", "shared_ffn")  # fmt: skip
+CAPACITY: Final = cast(property, Question.memory_bytes)
 LIMIT: Final = "request.limits.memory_bytes"
-PARTS: Final = {
+PARTS: Final[Mapping[str, tuple[str, tuple[Function, ...]]]] = {
     "products": ("matrix products of the layers, forward and backward", (gemm_s,)),
     "attention": ("attention kernels, forward and backward", (attention_core,)),
     "memory passes": ("element-wise kernels: norms, activations, casts", (score_slowdown,)),
@@ -66,7 +69,7 @@ PARTS: Final = {
     "stragglers": ("every rank waits for the slowest", (barrier_slowdown, expected_maximum)),
     "uneven stages": ("the slowest pipeline stage over a full one", (stages,)),
 }
-HELD: Final = {
+HELD: Final[Mapping[str, tuple[str, tuple[Function, ...], str]]] = {
     "weights": ("weights of the fullest rank", (state_parts,), "weight_bytes"),
     "gradients": ("gradient buffers", (state_parts,), "grad_bytes"),
     "optimizer": ("optimizer states", (state_parts,), "optimizer_bytes"),
@@ -78,7 +81,7 @@ HELD: Final = {
 FORMULAS: Final = {
     "host": "layout.micro_batches * stages.waiting",
     "stragglers": "step_time_s.value - step_time_s.value / slowdown",
-    "uneven stages": "layout.micro_batches * (stages.slowest - stages.layers)",
+    "uneven stages": "(layout.pp > 1) * layout.micro_batches * (stages.slowest - stages.layers)",
 }
 
 
@@ -129,14 +132,28 @@ def _part(case: Case, part: str) -> Entry:
         "host": ("layout.micro_batches", "stages.waiting"),
         "stragglers": ("step_time_s.value", "slowdown", "island_gpus",
                        "const:crore.cost.stragglers.STEP_NOISE"),
-        "uneven stages": ("layout.micro_batches", "stages.slowest", "stages.layers"),
+        "uneven stages": ("layout.pp", "layout.micro_batches", "stages.slowest", "stages.layers"),
         "bubble": ("stages.whole", "stages.slowest", "layout.pp", "layout.vpp"),
     }.get(part) or asked(case)  # fmt: skip
     return Entry(
         key=f"step_split_s.{part}", group="time", unit="s", about=about, evidence=STEP,
-        formula=FORMULAS.get(part, ""), functions=functions, inputs=inputs,
+        formula=FORMULAS.get(part, ""), functions=(*functions, *_sent(case, part)), inputs=inputs,
         items=partial(step_items, part=part), moves=part,
     )  # fmt: skip
+
+
+def _sent(case: Case, part: str) -> tuple[Function, ...]:
+    """Return how the messages of a part are priced, each kind of collective once."""
+    messages = [
+        op.collective
+        for op in case.ops
+        if op.kind == "collective" and part == _part_of(op) and np.any(op.count)
+    ]
+    return tuple(dict.fromkeys(COLLECTIVES.get(name, all_to_all_s) for name in messages))
+
+
+def _part_of(op: Operation) -> str:
+    return "dp" if op.repeat == "step" or op.axis == "dp_shard" else op.axis
 
 
 def _between(case: Case) -> Iterator[Entry]:
@@ -210,7 +227,7 @@ def _memory(case: Case) -> Iterator[Entry]:
     limit = (LIMIT,) if case.plan.question.request.limits.memory_bytes else ()
     yield Entry(
         key="memory_capacity_bytes", group="memory", unit="bytes",
-        about="of one GPU that a plan may use", functions=(Question.memory_bytes,),
+        about="of one GPU that a plan may use", functions=(CAPACITY,),
         inputs=("gpu:memory_bytes", *limit),
     )  # fmt: skip
     for part, (about, functions, trait) in HELD.items():

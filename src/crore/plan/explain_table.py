@@ -6,31 +6,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 from crore.cost.fabric import FabricDesign, design
 from crore.cost.fabric_bill import bill_of, units
 from crore.cost.fabric_choices import choices
 from crore.cost.fabric_counts import clos
-from crore.cost.layout import Layout
+from crore.cost.layout import Layout, layers_per_stage
 from crore.cost.layout import micro_batches as micro_batches_of
 from crore.plan.explain_again import Case, leaves
 from crore.plan.explain_entry import ESTIMATE, STEP, Entry
+from crore.plan.explain_inputs import row_origin
 from crore.plan.explain_notes import field_note
+from crore.plan.explain_parts import bill_items
 from crore.plan.explain_run import run_entries
 from crore.plan.explain_step import step_entries
 from crore.plan.network import choose_network
-from crore.plan.request import PlanRequest
-from crore.plan.request import Limits as RequestLimits
+from crore.plan.request import Limits, PlanRequest
 from crore.plan.search import Found
 
 DESIGNED = ("tiers", "planes", "rails", "taper", "radix", "endpoints", "max_endpoints", "switches",
             "links", "optic_ends", "diameter", "bisection", "power_w", "price_usd.low",
             "price_usd.value", "price_usd.high")  # fmt: skip
+CHOSEN = ("planes", "rails", "taper")
+SHOWN = ("switches", "optic_ends", "power_w", "price_usd.value")
 BOUGHT = {
     "count": ("", "", "of them"),
     "unit_usd": ("USD", "", "one of them"),
     "total_usd": ("USD", "{it}.count * {it}.unit_usd", "all of them"),
-    "watts": ("W", "{it}.count * power_w", "all of them"),
+    "watts": ("W", "{it}.count * {name}.power_w", "all of them"),
 }
 COUNTED = {
     "candidates": "settings in the space",
@@ -60,7 +65,7 @@ def _layout(case: Case) -> Iterator[Entry]:
     axes = ("layout.dp_replicate", "layout.dp_shard")
     yield Entry(
         key="layout.dp", group="layout", unit="ranks", about="data-parallel ranks of one island",
-        formula=" * ".join(axes), inputs=axes, functions=(Layout.dp,), listed=False,
+        formula=" * ".join(axes), inputs=axes, functions=(cast(property, Layout.dp),), listed=False,
     )  # fmt: skip
     yield Entry(
         key="layout.micro_batches", group="layout", unit="", listed=False, kind="choice",
@@ -69,7 +74,7 @@ def _layout(case: Case) -> Iterator[Entry]:
     )  # fmt: skip
     yield Entry(
         key="layout.stage_layers", group="layout", unit="layers", listed=False,
-        about="on the fullest pipeline rank", functions=(type(case.job).stage_layers.func,),
+        about="on the fullest pipeline rank", functions=(layers_per_stage,),
         inputs=("model:layers", "layout.pp", "layout.end_slots"),
     )  # fmt: skip
 
@@ -88,13 +93,13 @@ def _asked(case: Case) -> Iterator[Entry]:
         where = line or (f"cluster {q.cluster.name}" if q.cluster and "gpus" in key else "")
         yield Entry(
             key=key, group="fleet", unit=unit, about=about, kind="input",
-            note=where or f"the request: {_request_key(case, key)}",
+            listed=False, note=where or f"the request: {_request_key(case, key)}",
         )  # fmt: skip
     for key in leaves({"request": case.record.get("request")}):
         own = key.removeprefix("request.")
-        owner, name = (PlanRequest, own)
-        if own.startswith("limits."):
-            owner, name = RequestLimits, own.removeprefix("limits.")  # type: ignore[assignment]
+        inner = own.startswith("limits.")
+        owner: type = Limits if inner else PlanRequest
+        name = own.removeprefix("limits.")
         yield Entry(
             key=key, group="request", unit="", kind="input", listed=False,
             about=field_note(owner, name) or own, note="given by the user, or the default",
@@ -127,10 +132,10 @@ def _fabric(case: Case) -> Iterator[Entry]:
     network = case.plan.network
     if network.named is not None:
         for name in ("tiers", "planes", "taper"):
-            it = network.named
+            named = network.named
             yield Entry(
-                key=f"fabric.{name}", group="fabric", unit="", about=f"of {it.name}", kind="input",
-                note=f"catalogue, fabric {it.name}: {it.provenance.source}, {it.provenance.date}",
+                key=f"fabric.{name}", group="fabric", unit="", about=f"of {named.name}",
+                kind="input", note=row_origin(f"fabric {named.name}", named.provenance, name)[0],
             )  # fmt: skip
     if network.design is None:
         return
@@ -144,8 +149,8 @@ def _fabric(case: Case) -> Iterator[Entry]:
         for name, (unit, formula, about) in BOUGHT.items():
             yield Entry(
                 key=f"{it}.{name}", group="fabric", unit=unit, about=f"{about}, {item.name}",
-                evidence=ESTIMATE, formula=formula.format(it=it), functions=(bill_of, units),
-                inputs=inputs[name], listed=False,
+                evidence=ESTIMATE, formula=formula.format(it=it, name=item.name),
+                functions=(bill_of, units), inputs=inputs[name], listed=False,
             )  # fmt: skip
     for place, (other, _) in enumerate(network.alternatives, 1):
         yield from _design(f"fabric.alternatives.{place}", other, listed=False)
@@ -158,21 +163,22 @@ def _fabric(case: Case) -> Iterator[Entry]:
 
 def _design(prefix: str, it: FabricDesign, *, listed: bool) -> Iterator[Entry]:
     """A chosen network: its counts, its power, its price."""
-    shown = ("switches", "optic_ends", "power_w", "price_usd.value")
     counts = (clos,) if it.topology in ("clos", "rail-only") else ()
-    nic = "machine:nic_bytes_per_s"
     for name in DESIGNED:
-        bought = name == "power_w" or name.startswith("price_usd")
-        unit = {"power_w": "W"}.get(name, "USD" if bought else "")
+        bought, choice = name.startswith(("price_usd", "power_w")), name in CHOSEN
         made = (bill_of,) if bought else (*counts, design)
         field = name.partition(".")[0]
-        about = field_note(FabricDesign, field) or f"{field} of the {it.topology} network"
+        says = field_note(FabricDesign, field)
+        about = f"{field.partition('_')[0]} of the {it.topology} network"
+        about += says and f", {says[0].lower()}{says[1:].rstrip('.')}"
         parts = tuple(f"part:{item.name}.{field}" for item in it.bill_of_materials)
-        chosen = () if bought else (f"{prefix}.planes", f"{prefix}.taper")
+        form = () if choice else tuple(f"{prefix}.{key}" for key in CHOSEN)
         yield Entry(
-            key=f"{prefix}.{name}", group="fabric", unit=unit, about=about,
-            evidence=ESTIMATE, functions=(*made, choices, choose_network),
-            inputs=("island_gpus", nic, *(k for k in chosen if k != f"{prefix}.{name}"),
-                    *(parts if bought else ())),
-            listed=listed and name in shown,
+            key=f"{prefix}.{name}", group="fabric", about=about, evidence=ESTIMATE,
+            unit=("W" if name == "power_w" else "USD") if bought else "",
+            kind="choice" if choice else "derived",
+            note=f"chosen with the topology, {it.topology}" if choice else "",
+            functions=(choices, choose_network) if choice else made,
+            inputs=("island_gpus", "machine:nic_bytes_per_s", *form, *(parts if bought else ())),
+            listed=listed and name in SHOWN, items=partial(bill_items, it, name),
         )  # fmt: skip

@@ -23,6 +23,8 @@ WIDTH: Final = 118
 LABEL: Final = 12
 SHOWN: Final = 8
 """Operations, parts and movers printed; --json has all."""
+TINY: Final = 1e-6
+"""Below, digits are given with an exponent."""
 MOST_LINES: Final = 54
 _SI: Final = {"FLOP/s": "FLOP/s", "FLOP": "FLOP", "W": "W", "J": "J"}
 
@@ -49,13 +51,13 @@ def _numbers(made: Numbers) -> str:
 
 def _left_out(rest: Sequence[Line]) -> list[str]:
     kinds = sorted({line.group for line in rest}, key=GROUPS.index)
-    more = f"and {len(rest)} more: {', '.join(kinds)} (--json lists all)"
-    return [more] if rest else []
+    more = f"and {len(rest)} more in {', '.join(kinds)}; --json lists all"
+    return textwrap.wrap(more, WIDTH, subsequent_indent="  ") if rest else []
 
 
 def _explanation(made: Explanation) -> str:
     blocks = [_head(made), _formula(made), _inputs("inputs", made.inputs),
-              _movers(made), _made_of(made)]  # fmt: skip
+              _movers(made), _made_of(made), _next(made)]  # fmt: skip
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -63,9 +65,12 @@ def quantity(value: Any, unit: str) -> str:
     """Return a number as one reads it, with its unit."""
     if not isinstance(value, (int, float)):
         return plain(value)
-    if unit == "bytes":
-        return format_bytes(value)
-    if unit in ("tokens", "tokens/s", "weights", "settings"):
+    if 0 < abs(value) < TINY:
+        return f"{value:.2e} {unit}"
+    kind, _, rest = unit.partition(" ")
+    if kind in ("bytes", "bytes/s"):
+        return f"{format_bytes(value)}{kind.removeprefix('bytes')} {rest}".rstrip()
+    if kind in ("tokens", "tokens/s", "weights", "settings"):
         return f"{format_count(value)} {unit}"
     if unit == "share":
         return format_percent(value)
@@ -145,6 +150,12 @@ def _made_of(made: Explanation) -> list[str]:
         lines.append(_item(Item(name=f"{len(rest)} more", count=0.0, amount=amount), made))
     lines.append(f"{'sum':<{LABEL}}{made.sum!r} of the parts against {made.value!r} of the number")
     return lines
+
+
+def _next(made: Explanation) -> list[str]:
+    """Which inputs have an explanation of their own."""
+    keys = [it.key for it in made.inputs if it.key]
+    return _wrap("next", f"crore explain PLAN.json {' | '.join(keys)}") if keys else []
 
 
 def _item(it: Item, made: Explanation) -> str:
