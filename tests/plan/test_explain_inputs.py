@@ -67,7 +67,7 @@ def test_what_moves_the_step_is_what_the_step_is_made_of(case):
     assert found["memory_share"] == pytest.approx(found["memory_bytes_per_s"], rel=1e-2)
     assert "gemm_share_fp4" not in found
     assert "scan_share" not in found
-    assert list(found.values()) == sorted(found.values(), key=lambda e: -abs(e))
+    assert list(found.values()) == sorted(found.values(), key=lambda e: -abs(e or 0.0))
 
 
 def test_an_optimizer_bound_by_memory_falls_one_percent_per_percent(case):

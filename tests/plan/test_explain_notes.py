@@ -16,7 +16,7 @@ def test_a_function_says_where_it_is_and_what_it_computes():
 
 
 def test_a_property_is_a_function_too():
-    assert note_of(Layout.dp).text == "Data-parallel ranks."  # type: ignore[arg-type]
+    assert note_of(Layout.dp).text == "Data-parallel ranks."
 
 
 def test_a_constant_brings_its_value_and_its_source():

@@ -176,7 +176,8 @@ class Explained:
             return input_of(self.case, word)
         entry, value = self.table[word], self._value(word)
         origin = entry.note if entry.kind in ("input", "choice") and entry.note else entry.about
-        return Input(name=word, value=0.0 if value is None else value, origin=origin, key=word)
+        key = word if entry.kind == "derived" else ""
+        return Input(name=word, value=0.0 if value is None else value, origin=origin, key=key)
 
     def _parts(self, entry: Entry) -> tuple[Item, ...]:
         if entry.items is not None:

@@ -51,7 +51,7 @@ class Input:
     origin: str
     """Where it comes from: request, catalogue row with its source, fit, code, or the plan."""
     key: str = ""
-    """What `crore explain` calls it, where it has an explanation of its own."""
+    """What `crore explain` calls it, where it is computed in its turn."""
     verified: bool | None = None
     """Of a catalogue figure: whether it was read in the source; None for others."""
     effect: float | None = None

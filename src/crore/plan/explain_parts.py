@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +14,10 @@ from crore.cost.memory import stored
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight
 from crore.cost.shape import weights
+from crore.cost.step_messages import group_of
 from crore.cost.step_time import Tally, hide, tally
 from crore.plan.explain_again import Case
+from crore.units import format_bytes, format_si
 
 COMPUTE: Final = {
     "products": "product", "attention": "attention", "memory passes": "memory",
@@ -35,6 +37,8 @@ class Item:
     """Executions in a step on one rank; 0 where there is nothing to count."""
     amount: float
     """Seconds or bytes, all executions together."""
+    size: str = ""
+    """Of one execution: a product's `m x n x k`, bytes moved, sent or kept, FLOPs."""
 
 
 def step_items(case: Case, part: str) -> tuple[Item, ...]:
@@ -76,10 +80,27 @@ def _items(case: Case, seconds: Any, rounds: float) -> list[Item]:
         amount = rounds * _plain(seconds(_alone(case, op)))
         if amount:
             name = op.name if op.phase in ("forward", "step") else f"{op.name}, {op.phase}"
-            known = found.get(name, Item(name=name, count=0.0, amount=0.0))
+            known = found.get(name, Item(name=name, count=0.0, amount=0.0, size=_size(case, op)))
             count = known.count + rounds * _plain(op.count)
-            found[name] = Item(name=name, count=count, amount=known.amount + amount)
+            found[name] = replace(known, count=count, amount=known.amount + amount)
     return list(found.values())
+
+
+def _size(case: Case, op: Operation) -> str:
+    """Say how large one execution is, so that its seconds can be checked by hand."""
+    if op.gemm is not None:
+        sides = (op.gemm.m, op.gemm.n, op.gemm.k, *[g for g in [op.gemm.groups] if _plain(g) > 1])
+        passes = f", {op.passes:g} times" if op.passes != 1 else ""
+        return " x ".join(f"{_plain(side):,.0f}" for side in sides) + passes
+    if op.kind == "collective":
+        expert = op.repeat == "step" and op.axis == "ep"
+        group = group_of(case.job, op.axis, case.pricer.constants, expert_step=expert)
+        sent = _plain(op.message_bytes * case.job.machine.element_scale)
+        return f"{format_bytes(sent)}, {_plain(group.ranks):,.0f} ranks"
+    if op.kind == "transfer":
+        return format_bytes(_plain(op.message_bytes))
+    moved = _plain(op.bytes_moved)
+    return format_bytes(moved) if moved else format_si(_plain(op.flops), "FLOP")
 
 
 def _alone(case: Case, op: Operation) -> Tally:
@@ -115,7 +136,8 @@ def _stored(case: Case, which: int, factor: float, copies: float = 1.0) -> list[
         amount = (_plain(stored(case.job, [op])[which]) - none) * factor
         if amount and op.phase == "forward":
             count = _plain(op.count) * copies
-            found.append(Item(name=op.name, count=count, amount=amount))
+            kept = format_bytes(_plain(op.saved_bytes))
+            found.append(Item(name=op.name, count=count, amount=amount, size=kept))
     return found
 
 

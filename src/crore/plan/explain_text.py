@@ -142,7 +142,10 @@ def _movers(made: Explanation) -> list[str]:
 def _made_of(made: Explanation) -> list[str]:
     if made.sum is None:
         return []
-    lines = [f"{'made of':<{LABEL}}{'':<46}{'count':>10}{made.unit:>14}{'share':>8}"]
+    sizes = "size of one" if any(it.size for it in made.made_of) else ""
+    lines = [
+        f"{'made of':<{LABEL}}{'':<40}{'count':>9}{made.unit:>12}{'share':>8}  {sizes}".rstrip()
+    ]
     lines += [_item(it, made) for it in made.made_of[:SHOWN]]
     rest = made.made_of[SHOWN:]
     if rest:
@@ -162,7 +165,8 @@ def _item(it: Item, made: Explanation) -> str:
     count = plain(round(it.count, 3)) if it.count else ""
     share = f"{100 * it.amount / made.value:.1f} %" if made.value else ""
     amount = quantity(it.amount, made.unit) if made.unit == "bytes" else f"{it.amount:.5g}"
-    return f"{'':<{LABEL}}{it.name[:45]:<46}{count:>10}{amount:>14}{share:>8}"
+    line = f"{'':<{LABEL}}{it.name[:39]:<40}{count:>9}{amount:>12}{share:>8}  {it.size}"
+    return line[:WIDTH].rstrip()
 
 
 def _short(key: str) -> str:
