@@ -259,6 +259,7 @@ _LIMITS: Final[dict[str, tuple[tuple[Callable[..., Any], ...], tuple[str, ...]]]
          *(f"const:crore.cost.batch.{n}" for n in ("HOFFMANN", "KAPLAN", "DEEPSEEK", "STEP_LAW",
                                                    "BERGSMA"))),
     ),
+    "global batch": ((), ("global_batch_tokens", STEP_S, "const:crore.plan.limits.BATCH_SAVES")),
     "data": ((data_epochs,), ("tokens", "const:crore.cost.readiness.STOCK_TOKENS",
                               "const:crore.plan.limits.EPOCHS")),
     "input bandwidth": ((input_bytes_per_s,), ("tokens_per_s", "gpus",

@@ -37,6 +37,7 @@ BOUGHT = {
     "total_usd": ("USD", "{it}.count * {it}.unit_usd", "all of them"),
     "watts": ("W", "{it}.count * {name}.power_w", "all of them"),
 }
+PRICED = "priced while the plan was made, not priced again"
 COUNTED = {
     "candidates": "settings in the space",
     "evaluated": "of these, priced in full",
@@ -47,7 +48,7 @@ COUNTED = {
 def table(case: Case) -> dict[str, Entry]:
     """Return the explanation of every number of a plan, and of the steps between."""
     entries = [*step_entries(case), *run_entries(case), *_fabric(case), *_layout(case),
-               *_asked(case), *_search(case)]  # fmt: skip
+               *_asked(case), *_search(case), *_what_if(case)]  # fmt: skip
     return {entry.key: entry for entry in entries}
 
 
@@ -126,6 +127,17 @@ def _search(case: Case) -> Iterator[Entry]:
             kind="counted", evidence="counted while the plan was made, not counted again",
             listed=False,
         )  # fmt: skip
+
+
+def _what_if(case: Case) -> Iterator[Entry]:
+    """Steps away from the plan: other plans' times, priced when this one was made."""
+    for place, step in enumerate(case.record.get("what_if") or (), 1):
+        for key in leaves({"what_if": {str(place): step}}):
+            yield Entry(
+                key=key, group="search", unit="s" if key.endswith("_s") else "",
+                about=f"{key.rpartition('.')[2]} with {step.get('step', 'one step away')}",
+                kind="counted", evidence=PRICED, listed=False,
+            )  # fmt: skip
 
 
 def _fabric(case: Case) -> Iterator[Entry]:
