@@ -186,7 +186,11 @@ def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
 
 
 def idle_s(job: Job, total: Tally, at: Stages) -> Num:
-    """Return the pipeline's bubble: the schedule's share of the other stages' mean times."""
+    """Return the pipeline's bubble: the schedule's share of the other stages' mean times.
+
+    Their mean is `(whole - slowest)/(pp - 1)`, split into forward, input and weight gradients as
+    the fullest stage's compute is.
+    """
     layout = job.layout
     mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
     busy = total.compute + 1e-30
@@ -197,7 +201,11 @@ def idle_s(job: Job, total: Tally, at: Stages) -> Num:
 
 
 def combine(job: Job, total: Tally, c: Constants) -> StepTime:
-    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers."""
+    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers.
+
+    `(m·slowest + bubble + data + once)·slowdown`, m micro-batches on the slowest stage, `data` what
+    is sent once per step and not hidden, `once` the optimizer and the host's work per step.
+    """
     exposed = exposed_messages(job, total, c)
     at = stages(job, total, sum(exposed.values()), c)
     m = job.micro_batches
