@@ -16,6 +16,7 @@ from crore.cli.catalog import catalog
 from crore.cli.check import check
 from crore.cli.compare import compare
 from crore.cli.document import called_as
+from crore.cli.explain import explain
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
@@ -59,7 +60,7 @@ def crore(
 
 
 _COMMANDS = {
-    command.__name__: command for command in (plan, compare, fit, check, validate, catalog)
+    command.__name__: command for command in (plan, explain, compare, fit, check, validate, catalog)
 }
 for _command in _COMMANDS.values():
     app.command()(_command)

@@ -200,8 +200,8 @@ def _device_share(device_s: Num, host_s: Num, blocking: Num) -> Num:
 def idle_s(job: Job, total: Tally, at: Stages) -> Num:
     """Return the pipeline's bubble: the schedule's share of the other stages' mean times.
 
-    Forward and weight gradients have their device time in it and a third of the host's; recompute
-    and exposed messages delay the input gradients.
+    Their mean is `(whole - slowest)/(pp - 1)`. Forward and weight gradients have their device time
+    in it and a third of the host's; recompute and exposed messages delay the input gradients.
     """
     layout = job.layout
     mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
@@ -215,7 +215,11 @@ def idle_s(job: Job, total: Tally, at: Stages) -> Num:
 
 
 def combine(job: Job, total: Tally, c: Constants) -> StepTime:
-    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers."""
+    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers.
+
+    `(m·slowest + bubble + data + once)·slowdown`, m micro-batches on the slowest stage, `data` what
+    is sent once per step and not hidden, `once` the optimizer and the host's work per step.
+    """
     exposed = exposed_messages(job, total, c)
     at = stages(job, total, sum(exposed.values()), c)
     m = job.micro_batches

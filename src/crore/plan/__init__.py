@@ -3,6 +3,8 @@
 from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
 from crore.plan.compare import COMPARISON_VERSION, Comparison, compare, comparison_record
 from crore.plan.compare_text import render_comparison
+from crore.plan.explain import Explanation, Numbers, explain_plan, explain_record
+from crore.plan.explain_text import render_explained
 from crore.plan.fit import FitRequest, fit_record, make_fit
 from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
@@ -20,8 +22,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "Answer",
     "Comparison",
+    "Explanation",
     "FitRequest",
     "Limits",
+    "Numbers",
     "Plan",
     "PlanRequest",
     "Saved",
@@ -30,6 +34,8 @@ __all__ = [
     "check_record",
     "compare",
     "comparison_record",
+    "explain_plan",
+    "explain_record",
     "fit_record",
     "make_fit",
     "make_plan",
@@ -40,6 +46,7 @@ __all__ = [
     "render",
     "render_check",
     "render_comparison",
+    "render_explained",
     "render_fit",
     "render_validation",
     "validate_runs",

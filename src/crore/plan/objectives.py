@@ -34,7 +34,7 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
     """
     searched: list[tuple[Question, Found]] = []
     for count in _counts(q):
-        asked = q if count == q.gpus else _with_gpus(q, count)
+        asked = q if count == q.gpus else with_gpus(q, count)
         found = search(asked, watch, ceiling_s=_ceiling_s(q, count, searched))
         searched.append((asked, found))
         if q.request.objective == "pareto" and found.ranked and not found.interrupted:
@@ -83,7 +83,7 @@ def _roomier(q: Question, found: Found, watch: Watch | None) -> list[tuple[Quest
     return searched
 
 
-def _with_gpus(q: Question, count: int) -> Question:
+def with_gpus(q: Question, count: int) -> Question:
     """Return the question on fewer GPUs; a batch the user left open is derived again."""
     open_batch = q.request.global_batch is None and q.request.global_batch_tokens is None
     keeps = not open_batch or "global_batch" in q.request.fix

@@ -134,8 +134,8 @@ def verdict(plan: Plan) -> str:
 def _summary(plan: Plan) -> dict[str, Any]:
     """Return what tells an alternative apart."""
     whole = one_plan(plan)
-    kept = ("verdict", "gpus", "worlds", "islands", "layout", "step_time_s", "days", "mfu",
-            "memory_bytes_per_gpu", "goodput", "economy", "risk")  # fmt: skip
+    kept = ("verdict", "gpus", "gpus_available", "worlds", "islands", "layout", "step_time_s",
+            "days", "mfu", "memory_bytes_per_gpu", "goodput", "economy", "risk")  # fmt: skip
     return {name: whole[name] for name in kept}
 
 

@@ -1,0 +1,31 @@
+"""`crore explain`: a number of a plan, back to formula, constants and sources."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crore.cli.arguments import AsJson, file_name
+
+
+def explain(
+    plan: Annotated[
+        Path,
+        typer.Argument(metavar="PLAN.json", parser=file_name, help="What crore plan -o wrote."),
+    ],
+    number: Annotated[
+        str | None, typer.Argument(metavar="[NUMBER]", help="One number; all if left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """See where a number of a plan comes from.
+
+    crore explain plan.json step_split_s.tp
+
+    The plan is priced again from its request; a difference is said.
+    """
+    from crore.cli.document import dumped
+    from crore.plan import explain_plan, explain_record, render_explained
+
+    made = explain_plan(plan, number or "")
+    typer.echo(dumped("explain", 1, explain_record(made)) if as_json else render_explained(made))
