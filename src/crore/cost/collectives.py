@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
 from crore.cost.arrays import Bool, Num, present
+
+
+RING_RANKS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +69,24 @@ def in_switch(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -
     return 2 * latency_s + (1 + 1 / ranks) * buffer_bytes / bytes_per_s
 
 
+def switched_steps(ranks: Num) -> Num:
+    """Latencies of a gather inside one switched domain: `n - 1` up to RING_RANKS, then logarithmic.
+
+    Domains of eight are what nearly all calibration runs used; larger groups are gathered in a
+    logarithmic number of steps (NCCL 2.23 release notes, PAT algorithm).
+    """
+    grown = (RING_RANKS - 1) * np.log2(np.maximum(ranks, 1.0)) / np.log2(RING_RANKS)
+    return np.where(np.less_equal(ranks, RING_RANKS), ranks - 1, grown)
+
+
 def gather_s(group: Group, buffer_bytes: Num) -> Num:
     """All-gather or reduce-scatter on two tiers, pipelined: the slower tier sets the rate.
 
-    Inside a domain every rank has its link and a ring of latencies; across, the `inner` ranks of a
-    domain drive their NICs together (`inner·B_nic`, never above the scale-up rate) in a ring or by
-    recursive doubling, whichever starts sooner.
+    Inside a domain every rank has its link and `switched_steps` of latency; across, the `inner`
+    ranks of a domain drive their NICs together (`inner·B_nic`, never above the scale-up rate) in a
+    ring or by recursive doubling, whichever starts sooner.
     """
-    inside_s = ring(0.0, group.inner, 1.0, group.inner_latency_s)
+    inside_s = switched_steps(group.inner) * group.inner_latency_s
     across_s = np.minimum(
         ring(0.0, group.outer, 1.0, group.outer_latency_s),
         recursive_doubling(0.0, group.outer, 1.0, group.outer_latency_s),
