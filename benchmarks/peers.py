@@ -18,11 +18,14 @@ import numpy as np
 
 from crore.cost import Job, Memory, StepTime, memory, operations, step_time
 from crore.cost.arrays import Num
+from crore.plan import Limits, PlanRequest, make_plan
+from crore.plan.request import LARGEST_WORLD
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.peers import calculon, epoch
 
 REPEATS = 7
+CATALOG = Path(__file__).parents[1] / "tests/peers/epoch.toml"
 CALCULON_CPU_S = "433 to 447"
 """Calculon (commit caa4b11) on the same two cores, quiet, measured 2026-11."""
 ALIKE = (
@@ -104,6 +107,29 @@ def report_epoch() -> None:
         print(f"| {case.name} | {case.utilisation:.3f} | {total:.2f} | {shown} | {peak:.0f} |")
 
 
+def report_own_answer() -> None:
+    """Print what crore itself plans for Epoch's model, batch, compute and GPUs."""
+    tokens = round(epoch.FLOPS / (6 * epoch.PARAMETERS))
+    request = PlanRequest(
+        model="epoch-19t", catalog_file=CATALOG, gpu="h100-sxm", gpus=epoch.GPUS, stack="crore",
+        seq_len=epoch.SEQ, tokens=tokens, global_batch_tokens=epoch.BATCH_TOKENS,
+        limits=Limits(world_gpus=LARGEST_WORLD),
+    )  # fmt: skip
+    print(f"\nOwn answer, {tokens:.3g} tokens, attention, embedding and head added\n")
+    print("| batch, tokens a step | utilisation | days | goodput | fleet | binds |")
+    print("|---|---|---|---|---|---|")
+    for factor in (1, 4, 32):
+        asked = replace(request, global_batch_tokens=factor * epoch.BATCH_TOKENS)
+        plan = make_plan(asked).plan
+        fleet = f"{plan.islands} islands, {plan.worlds} worlds, {plan.gpus:,} GPUs"
+        binds = ", ".join(limit.name for limit in plan.limits if limit.binds) or "nothing"
+        print(
+            f"| {plan.global_batch_tokens:,} | {plan.mfu:.3f} | {plan.days.value:,.0f} | "
+            f"{plan.goodput:.2f} | {fleet} | {binds} |"
+        )
+
+
 if __name__ == "__main__":
     report_calculon()
     report_epoch()
+    report_own_answer()

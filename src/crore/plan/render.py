@@ -66,7 +66,8 @@ def _layout(plan: Plan) -> list[str]:
     for what in ("optimizer", "activations"):
         if it[f"offload_{what}"]:
             shown.append(f"{what} in host memory")
-    return [*_fleet(plan), "layout      " + ", ".join(shown)]
+    runs = f"runs on     {plan.question.abilities.title}"
+    return [*_fleet(plan), "layout      " + ", ".join(shown), runs]
 
 
 def _fleet(plan: Plan) -> Iterator[str]:
