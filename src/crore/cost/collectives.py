@@ -16,7 +16,6 @@ import numpy as np
 
 from crore.cost.arrays import Bool, Num, present
 
-
 RING_RANKS: Final = 8
 
 

@@ -16,11 +16,7 @@ def what_if(answer: Answer) -> list[str]:
         + (f"  ({it.note})" if it.note else "")
         for k, it in enumerate(steps)
     ]
-    return (
-        [*lines, f"{'':<12}unfit, does not divide or takes twice as long: {', '.join(none)}"]
-        if none
-        else lines
-    )
+    return [*lines, f"{'':<12}unfit or twice as long: {', '.join(none)}"] if none else lines
 
 
 def others(answer: Answer) -> list[str]:

@@ -33,6 +33,8 @@ RESOURCES: Final[dict[str, tuple[str, ...]]] = {
 """Resource -> columns of the machine."""
 FAR: Final = 2.0
 """A step that makes the run this many times as long is not looked into further."""
+TRIES: Final = 8
+"""Values of an axis tried in one direction until one divides what it must."""
 QUICK_S: Final = 0.3
 """Only a search this short is made again for twice and half the GPUs."""
 
@@ -75,29 +77,37 @@ def _neighbours(q: Question, chosen: Candidates, plan_run_s: float) -> Iterator[
     """Yield the next value each way of each axis, everything inside the cell chosen again."""
     axes = axes_of(q)
     here = {name: int(float(getattr(chosen.layout, name))) for name in axes.grid}
-    names, parts = [], []
     for name in DIRECTIONS:
-        for value in _next_values(axes, name, here[name]):
-            cells = _cells_at(q, axes, here | {name: value}, chosen).candidates
-            names.append(f"{name.replace('_', '-')} {here[name]} -> {value}")
-            parts.append(cells)
-    for name, cells in zip(names, parts, strict=True):
+        for values in _ways(axes, name, here[name]):
+            yield from _first_that_divides(q, axes, here, name, values, chosen, plan_run_s)
+
+
+def _first_that_divides(
+    q: Question,
+    axes: Axes,
+    here: dict[str, int],
+    name: str,
+    values: list[int],
+    chosen: Candidates,
+    plan_run_s: float,
+) -> Iterator[Step]:
+    """Yield the nearest value of an axis, in one direction, that some layout can have."""
+    for value in values[:TRIES]:
+        cells = _cells_at(q, axes, here | {name: value}, chosen).candidates
         if not size(cells):
-            yield name, None, "no such layout obeys the rules"
             continue
         found = Found(best=Best(top=1, ceiling_s=FAR * plan_run_s))
         open_cells(q, axes, cells, found)
         best = found.ranked
-        yield name, best[0].run_s if best else None, "" if best else f"unfit, or {FAR:g} x as long"
+        step = f"{name.replace('_', '-')} {here[name]} -> {value}"
+        yield step, best[0].run_s if best else None, "" if best else f"unfit, or {FAR:g} x as long"
+        return
 
 
-def _next_values(axes: Axes, name: str, here: int) -> list[int]:
-    """Return the values before and after the chosen one."""
+def _ways(axes: Axes, name: str, here: int) -> list[list[int]]:
+    """Return the values below and above the chosen one, nearest first."""
     values = sorted(axes.grid[name])
-    if here not in values:
-        return []
-    at = values.index(here)
-    return [values[k] for k in (at - 1, at + 1) if 0 <= k < len(values)]
+    return [[v for v in reversed(values) if v < here], [v for v in values if v > here]]
 
 
 def _cells_at(q: Question, axes: Axes, point: dict[str, int], chosen: Candidates) -> Cells:
