@@ -35,7 +35,8 @@ def best_allowed_s(q: Question) -> float:
 
 def with_limits(q: Question, **limits: float) -> Question:
     return replace(
-        q, request=replace(q.request, limits=replace(q.request.limits, **limits))  # type: ignore[arg-type]
+        q,
+        request=replace(q.request, limits=replace(q.request.limits, **limits)),  # type: ignore[arg-type]
     )
 
 
