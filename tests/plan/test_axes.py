@@ -106,7 +106,9 @@ def test_pinned_recompute(fix, modes, layers):
 
 
 def test_words_become_numbers_and_what_is_pinned_elsewhere_is_left_out():
-    fix = {"recompute": "light", "optimizer": "muon", "tp": 4, "seq_len": 4096, "precision": "fp8"}
+    fix: dict[str, int | str] = {
+        "recompute": "light", "optimizer": "muon", "tp": 4, "seq_len": 4096, "precision": "fp8"
+    }  # fmt: skip
     q = resolve(replace(LLAMA, seq_len=None, fix=fix))
     assert pins_of(q) == {"recompute": 1, "optimizer": 1, "tp": 4}
 

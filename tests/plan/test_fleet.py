@@ -59,31 +59,33 @@ def test_a_fabric_that_does_not_reach_makes_more_islands():
     assert min(near) == 16  # 65,536 end points
 
 
+def met(q, chosen, *steps):
+    """Return (interval, bits, outer seconds, exposed seconds) at each step time."""
+    rounds = rounds_of(q, chosen, np.array(steps))
+    return [np.asarray(x) for x in (rounds.interval, rounds.bits, rounds.outer_s, rounds.exposed_s)]
+
+
 def test_the_shortest_interval_and_widest_gradient_that_hide_are_taken():
     q = resolve(MILLION)
-    met = rounds_of(q, island(islands=2.0), np.array([1e-3, 1.0, 1e4]))
-    assert met.interval[2] == 50
-    assert met.bits[2] == 16
-    assert met.exposed_s[2] == 0
-    assert np.all(np.diff(met.interval) <= 0)
-    short = rounds_of(q, island(islands=2.0), np.array([1e-9]))
-    assert (short.interval[0], short.bits[0]) == (500, 4)
-    assert short.exposed_s[0] == pytest.approx(short.outer_s[0] - 500 * 1e-9)
+    interval, bits, outer_s, exposed_s = met(q, island(islands=2.0), 1e-9, 1e-3, 1.0, 1e4)
+    assert (interval[-1], bits[-1], exposed_s[-1]) == (50, 16, 0)
+    assert np.all(np.diff(interval) <= 0)
+    assert (interval[0], bits[0]) == (500, 4)
+    assert exposed_s[0] == pytest.approx(outer_s[0] - 500 * 1e-9)
 
 
 def test_an_outer_gradient_takes_its_bytes_over_the_islands_share_of_the_network():
     q = resolve(replace(MILLION, fix={"interval": 100, "outer_bits": 8}))
-    met = rounds_of(q, island(islands=4.0), np.array([1.0]))
+    interval, bits, outer_s, _ = met(q, island(islands=4.0), 1.0)
     sent = 2 * 3 / 4 * 405.85e9  # a ring of four, one byte a parameter
     rate = q.wan.port_bytes_per_s * 8192
     assert wan_bytes_per_s(q, island()) == rate
-    assert met.outer_s[0] == pytest.approx(sent / rate + q.wan.hop_latency_s, rel=1e-3)
-    assert (met.interval[0], met.bits[0]) == (100, 8)
+    assert outer_s[0] == pytest.approx(sent / rate + q.wan.hop_latency_s, rel=1e-3)
+    assert (interval[0], bits[0]) == (100, 8)
 
 
 def test_one_island_sends_nothing():
-    met = rounds_of(resolve(MILLION), island(), np.array([1.0]))
-    assert (met.interval[0], met.bits[0], met.outer_s[0], met.exposed_s[0]) == (1, 0, 0, 0)
+    assert [float(x[0]) for x in met(resolve(MILLION), island(), 1.0)] == [1, 0, 0, 0]
 
 
 def test_a_run_takes_its_steps_over_what_is_useful():

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.plan.brute import NOISE, fleet, mission
 
 from crore.errors import Infeasible
 from crore.plan.objectives import search_objective
 from crore.plan.request import Limits, PlanRequest, Question
 from crore.plan.resolve import resolve
 from crore.plan.search import search
-from tests.plan.brute import NOISE, fleet, mission
 
 FACTORS = (1.01, 1.3, 2.0, 10.0)
 
@@ -47,7 +48,7 @@ def more_memory(q: Question, factor: float) -> Question:
 
 def faster(q: Question, factor: float, *names: str) -> Question:
     """Return the question on a part whose named rates are `factor` times as high."""
-    new = {}
+    new: dict[str, Any] = {}
     for name in names:
         rate = getattr(q.accelerator, name)
         scaled = {k: factor * v for k, v in rate.items()} if isinstance(rate, dict) else None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.plan.brute import NOISE, every_cell, fleet, mission, settings_of
 
 from crore.cost.layout import layers_per_stage
 from crore.plan.axes import axes_of
@@ -25,7 +26,6 @@ from crore.plan.request import PlanRequest
 from crore.plan.resolve import resolve
 from crore.plan.space import FULL_MODE, _one_world, obeying, with_chain
 from crore.plan.space import settings as settings_inside
-from tests.plan.brute import NOISE, every_cell, fleet, mission, settings_of
 
 LLAMA = PlanRequest(
     model="llama3-8b", gpu="h100-sxm", gpus=16, tokens=10**12, global_batch=128, seq_len=8192

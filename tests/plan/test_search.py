@@ -159,7 +159,9 @@ def test_pinned_outer_steps_are_obeyed():
 
 
 def test_muon_keeps_a_third_of_the_optimizer_states_less():
-    fix = {"tp": 2, "pp": 1, "cp": 1, "zero": 1, "micro_batch": 1, "recompute": "full"}
+    fix: dict[str, int | str] = {
+        "tp": 2, "pp": 1, "cp": 1, "zero": 1, "micro_batch": 1, "recompute": "full",
+    }  # fmt: skip
     adam, muon = (
         make_plan(replace(LLAMA, fix={**fix, "optimizer": name})).plan.memory_split_bytes
         for name in ("adamw", "muon")

@@ -27,7 +27,8 @@ POLICY: Final = "quorum"
 """Islands go on when nine in ten have finished a round; free-running islands gain more, at an
 unknown price in loss."""
 INTERVALS: Final = (50, 100, 200, 500)
-"""Inner steps between outer steps, shortest first (arXiv 2311.08105 uses 500, 2501.18512 30-100)."""
+"""Inner steps between outer steps, shortest first (500 in arXiv 2311.08105, 30-100 in
+2501.18512)."""
 OUTER_BITS: Final = (16, 8, 4)
 """Bits of an outer gradient, widest first (4 bits: arXiv 2501.18512)."""
 

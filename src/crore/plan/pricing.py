@@ -120,8 +120,8 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     """Return, per cell, peak bytes that no setting inside it undercuts.
 
     Everything that only saves memory at its most: shards over all ranks, offload of all a stack
-    can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and ZeRO
-    stages are all tried: a recomputed layer comes back whole, a gathered one too.
+    can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
+    ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
     tried = [
         with_chain(replace(cells, layout=replace(cells.layout, zero=float(zero))), mode, -1.0,

@@ -83,7 +83,7 @@ def _last(fallen: Mapping[str, Mask], alive: Mask) -> str:
 
 
 def _one_world(q: Question, grid: Candidates) -> Candidates:
-    """Return each grid point with as many shards as one world has room for, one micro-batch each."""
+    """Return each grid point with all the shards one world has room for, one micro-batch each."""
     it = grid.layout
     shards = np.floor(q.world_limit / (it.tp * it.pp * it.cp))
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
