@@ -21,7 +21,7 @@ from tests.plan.brute import (
 )
 
 from crore.plan.candidates import joined
-from crore.plan.request import PlanRequest
+from crore.plan.request import Limits, PlanRequest
 from crore.plan.resolve import resolve
 from crore.plan.search import search
 
@@ -74,3 +74,15 @@ def test_the_best_of_a_fleet_is_the_best_of_all_settings(data, tally):
 def test_the_best_of_a_hundred_thousand_settings_is_found(seed, tally):
     choose = random.Random(seed).choice  # noqa: S311 - a draw that is the same every time
     assert compare(large_mission(choose), tally).priced >= LARGE
+
+
+@pytest.mark.parametrize("model", ["deepseek-v3-l4", "llama3-70b-l12", "deepseek-v2-l4"])
+def test_plans_that_all_wait_for_the_outer_step_tie(model, tally):
+    """Twenty islands on a thin ocean link: steps of any length make rounds of the same length."""
+    compare(
+        PlanRequest(
+            model=model, gpu="gb200-nvl72", gpus=64, stack="crore", tokens=10**10, seq_len=512,
+            global_batch=256, top=4, sites=20, wan="wan-ocean", limits=Limits(world_gpus=8),
+        ),
+        tally,
+    )  # fmt: skip

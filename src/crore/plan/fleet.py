@@ -145,7 +145,8 @@ def learning_efficiency(q: Question, islands: Num) -> tuple[Num, Num, Num]:
 def run_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:
     """Return seconds until the last token, failures and outer steps included, `[N]`."""
     rounds = rounds_of(q, candidates, step_s)
-    round_s = rounds.interval * step_s + rounds.exposed_s
+    # Not `interval · step + exposed`: plans that all wait for the outer step are to tie exactly.
+    round_s = np.maximum(rounds.interval * step_s, rounds.outer_s)
     steps = q.tokens / (candidates.batch * candidates.islands * q.seq_len)
     useful = goodput(q, candidates, round_s) * learning_efficiency(q, candidates.islands)[1]
     total: Floats = np.asarray(steps * round_s / rounds.interval / useful, dtype=float)
