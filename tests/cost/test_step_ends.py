@@ -7,7 +7,12 @@ from dataclasses import replace
 import pytest
 
 from crore.cost import operations, parameters
-from crore.cost.step_ends import expert_data_ranks, local_weights, stage_weights
+from crore.cost.step_ends import (
+    expert_data_ranks,
+    expert_shard_ranks,
+    local_weights,
+    stage_weights,
+)
 
 
 def named(job, name, phase="forward"):
@@ -106,3 +111,17 @@ def test_half_size_gradient_buffers_are_read_and_written_at_half_size(make_job):
 )
 def test_an_expert_is_held_by_the_ranks_left_over(axes, ranks, make_job):
     assert expert_data_ranks(make_job("mixtral-8x7b", **axes)) == ranks
+
+
+@pytest.mark.parametrize(
+    ("axes", "ranks"),
+    [
+        ({"dp_shard": 8, "ep": 2}, 4),
+        ({"dp_shard": 8, "dp_replicate": 16, "ep": 2}, 4),
+        ({"dp_shard": 6, "dp_replicate": 4, "ep": 4}, 1),
+        ({"dp_shard": 2, "dp_replicate": 8, "ep": 8}, 1),
+        ({"dp_shard": 4, "cp": 2, "tp": 2, "ep": 4, "etp": 2}, 2),
+    ],
+)
+def test_a_shard_group_holds_its_own_copy_of_the_experts(axes, ranks, make_job):
+    assert expert_shard_ranks(make_job("mixtral-8x7b", **axes)) == ranks

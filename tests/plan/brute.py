@@ -167,7 +167,7 @@ def fleet(choose: Choose, models: Sequence[str] = MODELS) -> PlanRequest:
     """Return a mission of several small worlds, in islands where its sites say so."""
     gpu = choose(tuple(MEMORY))
     return PlanRequest(
-        model=choose(models), gpu=gpu, gpus=choose((9, 24, 40, 64, 100, 129, 1000)), stack="crore",
+        model=choose(models), gpu=gpu, gpus=choose((20, 24, 40, 64, 100, 129, 1000)), stack="crore",
         tokens=10**10, seq_len=choose((512, 1024)), global_batch=choose((64, 100, 256, 1000)),
         top=choose((1, 1, 2, 4)), sites=choose((0, 1, 2, 3, 20)), fix=choose(FLEET_PINS),
         wan=choose(("wan-metro", "wan-ocean")),

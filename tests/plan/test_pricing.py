@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.plan.brute import NOISE, every_cell, fleet, mission, settings_of
 
+from crore.cost.layout import layers_per_stage
 from crore.plan.axes import axes_of
 from crore.plan.candidates import joined, size, take
 from crore.plan.fleet import run_bound_s, run_s
@@ -22,8 +24,8 @@ from crore.plan.pricing import (
 )
 from crore.plan.request import PlanRequest
 from crore.plan.resolve import resolve
-from crore.plan.space import _one_world
-from tests.plan.brute import NOISE, every_cell, fleet, mission, settings_of
+from crore.plan.space import FULL_MODE, _one_world, obeying, with_chain
+from crore.plan.space import settings as settings_inside
 
 LLAMA = PlanRequest(
     model="llama3-8b", gpu="h100-sxm", gpus=16, tokens=10**12, global_batch=128, seq_len=8192
@@ -120,3 +122,29 @@ def test_muon_keeps_one_moment_of_four_bytes_less():
     one = take(every_cell(adam).candidates, 0)
     own = (float(job_for(q, one).state_bytes) for q in (adam, muon))
     assert next(own) - next(own) == 4
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_every_recomputed_layer_costs_time_and_saves_memory(data):
+    """What lets the search open a chain only where its first setting does not fit."""
+    q = drawn(data, mission)
+    axes, cells = axes_of(q), every_cell(q).candidates
+    if not size(cells):
+        return
+    step = max(size(cells) // SAMPLED, 1)
+    inside, _ = obeying(q, axes, settings_inside(q, axes, take(cells, slice(None, None, step))))
+    stage = layers_per_stage(inside.layout, q.shape.layers)
+    longest = int(np.max(stage, initial=0))
+    plain_s, plain = seconds_and_bytes(q, inside)
+    last_s, last = plain_s, np.full(plain.size, np.inf)
+    for count in range(1, min(longest, 6) + 1):
+        now_s, now = seconds_and_bytes(q, with_chain(inside, FULL_MODE, float(count), 0))
+        more = count <= stage
+        assert np.all((now_s >= last_s * (1 - NOISE)) | ~more)
+        assert np.all((now <= last * (1 + NOISE)) | ~more)
+        last_s, last = now_s, now
+    for mode in axes.recompute:
+        for offload in axes.offload:
+            chained = with_chain(inside, mode, -1.0, offload)
+            assert np.all(seconds_and_bytes(q, chained)[0] >= plain_s * (1 - NOISE))

@@ -24,6 +24,7 @@ LARGEST_PIPELINE: Final = 1024
 OFFLOADS: Final = ("none", "optimizer", "activations", "both")
 PINNED_ELSEWHERE: Final = ("precision", "global_batch", "seq_len")
 OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
+"""Pins that only several worlds can obey; 1 asks for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,7 @@ def pins_of(q: Question) -> dict[str, int]:
     """Return pinned axes as numbers; words are looked up in their tables.
 
     Raises UnknownName for a word no table holds, InputError for a ZeRO stage there is none of and
-    for worlds or islands where the GPUs are one world.
+    for replicas that are no multiple of the pinned worlds.
     """
     words: Mapping[str, tuple[str, ...]] = {
         "recompute": RECOMPUTE,
@@ -71,15 +72,7 @@ def pins_of(q: Question) -> dict[str, int]:
             pins[key] = int(value)
     if not 0 <= pins.get("zero", 0) < len(ZERO):
         raise InputError(f"--fix zero={pins['zero']}: ZeRO stages are 0, 1, 2 and 3")
-    if q.is_fleet:
-        return _inside_a_world(pins)
-    for key in OF_A_FLEET:
-        if pins.pop(key, 1) != 1:
-            raise InputError(
-                f"--fix {key}={q.request.fix[key]}: {q.gpus:,} GPUs are one world of "
-                f"{q.stack_name}; --stack crore --limit world_gpus=N makes several"
-            )
-    return pins
+    return _inside_a_world(pins) if q.is_fleet else pins
 
 
 def _inside_a_world(pins: dict[str, int]) -> dict[str, int]:

@@ -27,7 +27,8 @@ POLICY: Final = "quorum"
 """Islands go on when nine in ten have finished a round; free-running islands gain more, at an
 unknown price in loss."""
 INTERVALS: Final = (50, 100, 200, 500)
-"""Inner steps between outer ones, shortest first (arXiv 2311.08105: 500; 2501.18512: 30-100)."""
+"""Inner steps between outer steps, shortest first (500 in arXiv 2311.08105, 30-100 in
+2501.18512)."""
 OUTER_BITS: Final = (16, 8, 4)
 """Bits of an outer gradient, widest first (4 bits: arXiv 2501.18512)."""
 
@@ -144,7 +145,8 @@ def learning_efficiency(q: Question, islands: Num) -> tuple[Num, Num, Num]:
 def run_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:
     """Return seconds until the last token, failures and outer steps included, `[N]`."""
     rounds = rounds_of(q, candidates, step_s)
-    round_s = rounds.interval * step_s + rounds.exposed_s
+    # Not `interval · step + exposed`: plans that all wait for the outer step are to tie exactly.
+    round_s = np.maximum(rounds.interval * step_s, rounds.outer_s)
     steps = q.tokens / (candidates.batch * candidates.islands * q.seq_len)
     useful = goodput(q, candidates, round_s) * learning_efficiency(q, candidates.islands)[1]
     total: Floats = np.asarray(steps * round_s / rounds.interval / useful, dtype=float)

@@ -106,11 +106,12 @@ def gpu_counts(q: Question) -> list[int]:
     Raises Infeasible when no GPU is.
     """
     most = largest_count(q)
-    server = min(q.accelerator.node_size, most)
+    server = q.accelerator.node_size
     parts = (1,) if q.request.objective == "pareto" else (1, 3)
-    units = {server * part * 2**k for part in parts for k in range(most.bit_length())}
-    below = {1 << k for k in range(server.bit_length())} if most <= server else set()
-    counts = {n for n in units | below if most >> SHORTEST_OCTAVES < n <= most}
+    # The same numbers under every limit: a tighter one can only take some away.
+    steps = {part * 2**k for part in parts for k in range(most.bit_length())}
+    counts = {n for n in steps if n < server} | {server * n for n in steps}
+    counts = {n for n in counts if most >> SHORTEST_OCTAVES < n <= most}
     if most == q.gpus:
         counts.add(q.gpus)
     return sorted(counts, reverse=True)

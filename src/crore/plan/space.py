@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crore.cost.layout import RECOMPUTE, Layout, layers_per_stage, rules
 from crore.cost.schedules import chunks_per_rank, least_micro_batches, schedule_code
-from crore.plan.axes import OFFLOADS, Axes, divisors
+from crore.plan.axes import OF_A_FLEET, OFFLOADS, Axes, divisors
 from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
 from crore.plan.fleet import island_counts
 from crore.plan.request import Question
@@ -87,7 +87,7 @@ def _last(fallen: Mapping[str, Mask], alive: Mask) -> str:
 
 
 def _one_world(q: Question, grid: Candidates) -> Candidates:
-    """Return each grid point with the most shards one world has room for, one micro-batch each."""
+    """Return each grid point with all the shards one world has room for, one micro-batch each."""
     it = grid.layout
     shards = np.floor(q.world_limit / (it.tp * it.pp * it.cp))
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
@@ -186,7 +186,10 @@ def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tupl
     batch = cells.batch / replicas
     gpus = float(q.gpus) if exact else world.gpus
     yield from rules(world, q.shape, batch, gpus, q.seq_len)
-    if q.is_fleet:
+    if not q.is_fleet:
+        alone = any(q.request.fix.get(key, 1) != 1 for key in OF_A_FLEET)
+        yield "several worlds are pinned, and the GPUs are one", np.full(np.shape(batch), alone)
+    else:
         unit = world.tp * world.pp * world.cp
         yield "tp x pp x cp is more than a world holds", np.greater(unit, q.world_limit)
 
