@@ -144,7 +144,7 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
     ranked = [(q, it) for q, found in outcomes for it in found.ranked]
     found = [found for _, found in outcomes]
     if not ranked:
-        raise why_infeasible(question, found[0])
+        raise why_infeasible(*max(outcomes, key=lambda outcome: outcome[0].gpus))
     cpu_s = time.process_time() - started
     plans = _in_order(request, tuple(describe(q, it) for q, it in ranked))
     best = plans[0]
