@@ -203,6 +203,8 @@ def limit_value(key: str, value: str | float, name: str) -> dict[str, float | in
         return {"memory_bytes": parse_bytes(value, name)}
     if key == "power":
         return {"power_w": parse_watts(value, name)}
-    if key in ("days", "memory_margin"):
-        return {key: _quantity(value, name, {"": 1.0, "d": 1.0, "days": 1.0}, "90", least=-1.0)}
+    if key == "days":
+        return {key: _quantity(value, name, {"": 1.0, "d": 1.0, "days": 1.0}, "90")}
+    if key == "memory_margin":
+        return {key: _quantity(value, name, {"": 1.0}, "0.04", least=-1.0)}
     return {key: parse_count(value, name)}

@@ -72,7 +72,7 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
         for key in keys:
             value = getattr(owner, key)
             if value is not None and value <= 0:
-                yield InputError(f"{key} must be at least 1, not {value}")
+                yield InputError(f"{key} must be above 0, not {value}")
     if request.gpus < 0 or request.sites < 0:
         yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
     if request.objective not in OBJECTIVES:
@@ -134,7 +134,7 @@ def _check_world(q: Question) -> None:
     if split and not q.is_fleet:
         raise InputError(
             f"--fix {split}={q.request.fix[split]}: {q.gpus:,} GPUs are one world of at most "
-            f"{q.world_limit:,} ranks; --limit world_gpus=N --stack {FLEET_STACK} makes smaller ones"
+            f"{q.world_limit:,} ranks; --limit world_gpus=N --stack {FLEET_STACK} parts them"
         )
     if q.fabric and not q.is_fleet and 0 < q.fabric.max_endpoints < q.gpus:
         raise InputError(
