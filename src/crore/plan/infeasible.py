@@ -22,8 +22,8 @@ from crore.plan.search import Found, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
 from crore.units import format_bytes, format_count, three_digits
 
-BYTES_PER_PARAMETER: Final = 16
-"""Least state of mixed-precision Adam: fewer GPUs than these bytes need are not tried."""
+BYTES_PER_PARAMETER: Final = 4
+"""16-bit weights and gradients, all else on the host: fewer GPUs than these need are not tried."""
 BATCH_DOUBLINGS: Final = 14
 GPU_DOUBLINGS: Final = 12
 LOOKED_INTO: Final = 64
