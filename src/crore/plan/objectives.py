@@ -10,7 +10,7 @@ from crore.errors import Infeasible
 from crore.plan.economy import full_load_w
 from crore.plan.network import choose_network, run_on
 from crore.plan.request import PlanRequest, Question
-from crore.plan.resolve import resolve, split_by
+from crore.plan.resolve import resolve
 from crore.plan.search import Found, Watch, search
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
 MOST_PRICED: Final = 2_000_000
 """Settings after which no further GPU count is searched."""
+OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
+"""Pins that mean nothing in one world."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""
 
@@ -125,12 +127,12 @@ def gpu_counts(q: Question) -> list[int]:
     counts = {n for n in units | below if most >> SHORTEST_OCTAVES < n <= most}
     if most == q.gpus:
         counts.add(q.gpus)
-    if pin := split_by(q.request):
+    if pins := [f"{key}={n}" for key in OF_A_FLEET if (n := q.request.fix.get(key, 1)) != 1]:
         counts = {n for n in counts if n > q.world_limit}
         if not counts:
             raise Infeasible(
-                f"--fix {pin}={q.request.fix[pin]} needs more than one world of {q.world_limit:,} "
-                f"GPUs, and the limits allow {most:,}"
+                f"--fix {pins[0]} needs more than one world of {q.world_limit:,} GPUs, "
+                f"and the limits allow {most:,}"
             )
     return sorted(counts, reverse=True)
 

@@ -130,23 +130,11 @@ def _check_world(q: Question) -> None:
             f"{q.stack_name} runs one world of at most {q.world_limit:,} ranks, not {q.gpus:,} "
             f"GPUs: --stack {FLEET_STACK} joins several worlds"
         )
-    split = split_by(q.request)
-    if split and not q.is_fleet:
-        raise InputError(
-            f"--fix {split}={q.request.fix[split]}: {q.gpus:,} GPUs are one world of at most "
-            f"{q.world_limit:,} ranks; --limit world_gpus=N --stack {FLEET_STACK} parts them"
-        )
     if q.fabric and not q.is_fleet and 0 < q.fabric.max_endpoints < q.gpus:
         raise InputError(
             f"fabric {q.fabric.name} reaches {q.fabric.max_endpoints:,} endpoints, not {q.gpus:,}: "
             "choose a larger one (all: crore catalog fabrics)"
         )
-
-
-def split_by(request: PlanRequest) -> str:
-    """Return the pin that asks for more than one world, empty when none does."""
-    asked = [key for key in ("islands", "worlds") if int(request.fix.get(key, 1)) > 1]
-    return asked[0] if asked else ""
 
 
 def near_batch(wanted: float, gpus: int) -> int:
