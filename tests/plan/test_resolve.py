@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crore.catalog import load_catalog
 from crore.errors import MAX_MESSAGE_CHARS, InputError, UnknownName
 from crore.plan import Limits, PlanRequest
-from crore.plan.resolve import near_batch, resolve, split_by
+from crore.plan.resolve import near_batch, resolve
 
 CATALOG = load_catalog()
 SMALL = PlanRequest(model="llama3-8b", gpu="h100-sxm", gpus=8)
@@ -110,8 +110,6 @@ def test_the_same_words_give_the_same_question():
         ({"global_batch": 64, "limits": Limits(global_batch_tokens=10**5)}, "over the limit"),
         ({"precision": "bf16", "fix": {"precision": "fp8"}}, "contradict"),
         ({"global_batch": 8, "fix": {"global_batch": 4}}, "contradict"),
-        ({"fix": {"islands": 2}}, "one world of at most 100,000"),
-        ({"fix": {"worlds": 2}, "stack": "crore"}, "one world of at most 10,000"),
         ({"gpu": "v100-sxm-32gb", "precision": "fp8"}, "has no fp8 peak"),
     ],
 )
@@ -134,9 +132,3 @@ def test_numbers_that_contradict_are_refused_in_one_line(fields, words):
 def test_an_unknown_name_is_met_with_the_nearest(fields, near):
     with pytest.raises(UnknownName, match=near):
         asked(**fields)
-
-
-def test_worlds_are_asked_for_by_a_pin_above_one():
-    assert split_by(SMALL) == ""
-    assert split_by(replace(SMALL, fix={"islands": 1})) == ""
-    assert split_by(replace(SMALL, fix={"tp": 2, "worlds": 3})) == "worlds"
