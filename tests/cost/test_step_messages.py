@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crore.cost import fitted_constants, operations
 from crore.cost.machine import on_network
+from crore.cost.operations import Axis
 from crore.cost.step_messages import group_of, uplink_share
 
 CONSTANTS = fitted_constants()
@@ -259,7 +260,8 @@ def test_a_share_is_between_the_taper_and_one(make_job, taper, pod, ranks, strid
 def test_a_taper_narrows_the_groups_that_leave_their_leaf_alone(make_job):
     layout = {"tp": 8, "dp_shard": 64, "zero": 1}
     full, narrow = (tapered(make_job, taper, 16.0, **layout) for taper in (1.0, 0.25))
-    for axis, share in (("tp", 1.0), ("dp_shard", 0.5)):
+    shares: dict[Axis, float] = {"tp": 1.0, "dp_shard": 0.5}
+    for axis, share in shares.items():
         ratio = (group_of(narrow, axis, CONSTANTS).outer_bytes_per_s
                  / group_of(full, axis, CONSTANTS).outer_bytes_per_s)  # fmt: skip
         assert float(ratio) == pytest.approx(share)
