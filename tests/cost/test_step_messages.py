@@ -40,8 +40,7 @@ def test_one_rank_sends_nothing(make_job):
 def test_every_message_of_the_published_runs_has_somebody_to_go_to(published):
     sent = 0
     for op in messages(published.job):
-        expert = op.repeat == "step" and op.axis == "ep"
-        ranks = group_of(published.job, op.axis, CONSTANTS, expert_step=expert).ranks
+        ranks = group_of(published.job, op.axis, CONSTANTS, op.expert).ranks
         count, ranks = np.broadcast_arrays(op.count, ranks)
         assert (count[ranks <= 1] == 0).all(), op.name
         sent += int((count > 0).sum())
@@ -188,13 +187,27 @@ def test_hybrid_sharding_sums_its_shards_over_the_replicas(make_job):
     assert op.message_bytes == pytest.approx(32 / 8 * 2 * gather.message_bytes)
 
 
-def test_expert_gradients_go_to_the_ranks_that_hold_the_same_expert(make_job):
-    job = make_job("mixtral-8x7b", dp_shard=32, ep=8)
-    sent = {op.name for op in messages(job, "ep") if op.repeat == "step"}
-    assert sent == {"expert gradient reduce-scatter", "expert weight all-gather"}
-    assert group_of(job, "ep", CONSTANTS, expert_step=True).ranks == 4
-    alone = make_job("mixtral-8x7b", dp_shard=8, ep=8)
-    assert not [op for op in messages(alone, "ep") if op.repeat == "step"]
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_expert_gradients_go_to_the_ranks_that_hold_the_same_expert(zero, make_job):
+    """32 data ranks and 8 experts apart: four ranks share each."""
+    job = make_job("mixtral-8x7b", dp_shard=32, ep=8, zero=zero)
+    experts = [op for op in messages(job, "dp_shard") if op.expert]
+    assert {op.name for op in experts} == {
+        f"expert {op.name}" for op in messages(job, "dp_shard") if not op.expert
+    }
+    assert group_of(job, "dp_shard", CONSTANTS, expert=True).ranks == 4
+    assert group_of(job, "dp_shard", CONSTANTS).ranks == 32
+    alone = make_job("mixtral-8x7b", dp_shard=8, ep=8, zero=zero)
+    assert not [op for op in messages(alone, "dp_shard") if op.expert]
+
+
+def test_replicas_of_a_shard_group_hold_experts_of_their_own(make_job):
+    job = make_job("mixtral-8x7b", dp_shard=8, dp_replicate=4, ep=4, zero=1)
+    sent = {op.name: op for op in messages(job, "dp_replicate")}
+    assert set(sent) == {"replica all-reduce", "expert replica all-reduce"}
+    for expert in (False, True):
+        assert group_of(job, "dp_replicate", CONSTANTS, expert=expert).ranks == 4
+    assert group_of(job, "dp_shard", CONSTANTS, expert=True).ranks == 2
 
 
 def test_tied_tables_on_two_stages_exchange_gradients(make_job):

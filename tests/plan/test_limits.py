@@ -12,8 +12,10 @@ from crore.plan.fleet import Rounds
 from crore.plan.limits import limits_of
 
 REQUEST = PlanRequest(model="llama3-8b", gpu="h100-sxm", gpus=16, tokens=10**12, global_batch=64)
-NAMES = {"memory", "critical batch", "data", "input bandwidth", "checkpoint bandwidth", "start-up",
-         "latency wall"}  # fmt: skip
+NAMES = {
+    "memory", "global batch", "critical batch", "data", "input bandwidth", "checkpoint bandwidth",
+    "start-up", "latency wall",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,15 @@ def plan():
     return make_plan(REQUEST).plan
 
 
-def limits(plan, request=REQUEST, chosen=None, step_s=None, peak=None, mtbf_s=None, rounds=None):
+def limits(
+    plan, request=REQUEST, *, chosen=None, machine=None, step_s=None, peak=None, mtbf_s=None,
+    rounds=None,
+):  # fmt: skip
     """Return a plan's limits by name, some of its numbers replaced."""
     found = limits_of(
         replace(plan.question, request=request), chosen or plan.chosen,
-        step_s or plan.step_time_s.value, peak or plan.memory_bytes, mtbf_s or plan.mtbf_s,
-        rounds or plan.rounds,
+        machine or plan.network.machine, step_s or plan.step_time_s.value, peak or plan.memory_bytes,
+        mtbf_s or plan.mtbf_s, rounds or plan.rounds,
     )  # fmt: skip
     return {limit.name: limit for limit in found}
 
@@ -53,6 +58,14 @@ def test_a_batch_over_the_critical_one_binds(plan):
     large = replace(plan.chosen, batch=2 * own.limit / plan.question.seq_len)
     assert limits(plan, chosen=large)["critical batch"].binds
     assert not own.binds
+
+
+def test_too_few_sequences_for_the_gpus_bind():
+    """Four sequences on 64 GPUs: each is cut, and waits for the others."""
+    request = replace(REQUEST, gpus=64, global_batch=4)
+    few = limits(make_plan(request).plan, request)["global batch"]
+    assert few.binds
+    assert few.limit > few.value == 4 * 8192
 
 
 def test_text_read_more_than_four_times_binds(plan):
