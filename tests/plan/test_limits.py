@@ -30,8 +30,8 @@ def limits(
     """Return a plan's limits by name, some of its numbers replaced."""
     found = limits_of(
         replace(plan.question, request=request), chosen or plan.chosen,
-        machine or plan.network.machine, step_s or plan.step_time_s.value, peak or plan.memory_bytes,
-        mtbf_s or plan.mtbf_s, rounds or plan.rounds,
+        machine or plan.network.machine, step_s or plan.step_time_s.value,
+        peak or plan.memory_bytes, mtbf_s or plan.mtbf_s, rounds or plan.rounds,
     )  # fmt: skip
     return {limit.name: limit for limit in found}
 
