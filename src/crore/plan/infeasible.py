@@ -125,7 +125,7 @@ def smallest_change(q: Question, miss: Ranked) -> str:
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling
         if count >= least and _fits_on(q, count):
-            return f"{count:,} such GPUs hold it; `crore fit` shows what fits here"
+            return f"{count:,} such GPUs hold it, or see crore fit {q.model.name}"
     return f"`crore fit {q.model.name} --gpu {q.accelerator.name}` shows what fits"
 
 
