@@ -96,7 +96,7 @@ PLAN = ("plan", "llama-3.1-405b", "--gpu", "h100-sxm", "--gpus", "16k")
         (("plan", "ten_milion", "--gpu", "h100-sxm", "--gpus", "8"), 2, "ten_million"),
         (("plan", "llama-3.1-405b"), 2, "needs --gpu and --gpus"),
         (("plan",), 2, "MODEL|MISSION"),
-        (("plam", "x"), 2, "did you mean plan?"),
+        (("plam", "x"), 2, "did you mean plan, "),
         ((*PLAN, "--gpuss", "8"), 2, "did you mean --gpus"),
         ((*PLAN, "--fix", "dp=8"), 2, "dp_shard"),
         ((*PLAN, "--fix", "="), 2, "one of: tp, pp,"),

@@ -13,11 +13,16 @@ from crore.units import (
     format_bytes,
     format_count,
     format_duration,
+    format_energy,
     format_int,
     format_percent,
     format_si,
     format_usd,
+    format_watts,
+    limit_value,
+    parse_bytes,
     parse_count,
+    parse_watts,
     three_digits,
 )
 
@@ -144,3 +149,108 @@ def test_a_duration_keeps_its_value(value_s):
 )
 def test_numbers_read_as_one_would_say_them(shown, expected):
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("24 GB", 24 * 10**9),
+        ("24GB", 24 * 10**9),
+        ("24 gib", 24 * 2**30),
+        ("80e9", 80 * 10**9),
+        ("1.5 TB", 1_500 * 10**9),
+        ("512 MiB", 512 * 2**20),
+        ("1,024 kB", 1_024_000),
+        (85_500_000_000, 85_500_000_000),
+        ("100 B", 100),
+    ],
+)
+def test_a_size_is_read_in_decimal_and_binary_units(text, value):
+    assert parse_bytes(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("350 W", 350), ("350", 350), ("30 MW", 30e6), ("1.2GW", 1.2e9), ("13.9 kw", 13.9e3),
+     (2000.0, 2000.0), ("1 TW", 1e12)],
+)  # fmt: skip
+def test_a_power_is_read_with_its_prefix(text, value):
+    assert parse_watts(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1 GB", "0", "24 GW", "24 GBs", "1e99", "nan", "inf", "8,0 GB", "9" * 60]
+)
+@pytest.mark.parametrize("parse", [parse_bytes, parse_watts])
+def test_what_is_no_quantity_is_refused_with_an_example(parse, text):
+    if parse is parse_watts and text == "24 GW":
+        text = "24 GB"
+    with pytest.raises(InputError, match="--limit x must be a positive number such as") as caught:
+        parse(text, "--limit x")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= MAX_MESSAGE_CHARS
+
+
+@given(st.floats(1.0, 1e13))
+def test_a_power_shown_reads_back_within_three_digits(value):
+    assert parse_watts(format_watts(value)) == pytest.approx(value, rel=0.00501)
+
+
+@given(st.floats(1e4, 1e21))
+def test_an_energy_keeps_its_value(joules):
+    number, _, unit = format_energy(joules).partition(" ")
+    scale = {"kWh": 3.6e6, "MWh": 3.6e9, "GWh": 3.6e12, "TWh": 3.6e15}
+    assert float(number) * scale[unit] == pytest.approx(joules, rel=0.00501)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (format_watts(350), "350 W"),
+        (format_watts(23.4e9), "23.4 GW"),
+        (format_watts(13_900), "13.9 kW"),
+        (format_watts(999.7), "1.00 kW"),
+        (format_watts(0), "0 W"),
+        (format_energy(3.6e6), "1.00 kWh"),
+        (format_energy(56.2 * 3.6e15), "56.2 TWh"),
+        (format_energy(999.7 * 3.6e12), "1.00 TWh"),
+        (format_energy(0), "0 kWh"),
+    ],
+)
+def test_power_and_energy_read_as_one_would_say_them(shown, expected):
+    assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("memory", "80 GB", {"memory_bytes": 80 * 10**9}),
+        ("power", "30 MW", {"power_w": 30e6}),
+        ("days", "90", {"days": 90.0}),
+        ("days", "0.5 days", {"days": 0.5}),
+        ("days", 7, {"days": 7.0}),
+        ("memory_margin", "0", {"memory_margin": 0.0}),
+        ("memory_margin", 0.1, {"memory_margin": 0.1}),
+        ("gpus", "8k", {"gpus": 8000}),
+        ("world_gpus", 512, {"world_gpus": 512}),
+        ("global_batch_tokens", "16M", {"global_batch_tokens": 16 * 10**6}),
+    ],
+)
+def test_a_limit_comes_under_the_key_that_holds_it(key, text, expected):
+    assert limit_value(key, text, key) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("days", "0", "days must be a positive number such as 90"),
+        ("days", "3 h", "such as 90, not '3 h'"),
+        ("memory_margin", "-0.1", "such as 0.04"),
+        ("memory_margin", "4 days", "such as 0.04"),
+        ("memory", "lots", "such as 24 GB or 24 GiB"),
+        ("gpus", "0.5", "whole number"),
+    ],
+)
+def test_a_limit_out_of_range_is_refused_with_an_example(key, text, words):
+    with pytest.raises(InputError, match=words):
+        limit_value(key, text, key)

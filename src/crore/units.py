@@ -26,6 +26,7 @@ _BYTE_UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "
 _WATT_UNITS = {"": 1.0, "w": 1.0, "kw": 1e3, "mw": 1e6, "gw": 1e9, "tw": 1e12}
 _COUNT_LETTERS = ("", "k", "M", "B", "T", "P", "E")
 _SI_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+_WATT_HOURS = ("kWh", "MWh", "GWh", "TWh")
 _SMALL_PREFIXES = ("", "m", "µ", "n", "p")
 LIMIT_KEYS = ("gpus", "memory", "memory_margin", "global_batch_tokens", "power", "days",
               "world_gpus")  # fmt: skip
@@ -151,20 +152,13 @@ def format_duration(value_s: float) -> str:
 
 def format_watts(value: float) -> str:
     """Return a power with three digits: `350 W`, `23.4 GW`."""
-    return _in_units(value, (("GW", 1e9), ("MW", 1e6), ("kW", 1e3)), "W")
+    return format_si(value, "W")
 
 
 def format_energy(joules: float) -> str:
-    """Return an energy in watt-hours with three digits: `56.2 TWh`."""
-    hours = joules / 3.6e6
-    return _in_units(hours, (("TWh", 1e9), ("GWh", 1e6), ("MWh", 1e3)), "kWh")
-
-
-def _in_units(value: float, units: tuple[tuple[str, float], ...], smallest: str) -> str:
-    for unit, scale in units:
-        if value >= scale:
-            return f"{three_digits(value / scale)} {unit}"
-    return f"{three_digits(value)} {smallest}"
+    """Return an energy in watt-hours with three digits: `56.2 TWh`; from kWh on."""
+    number, step = _scaled(joules / 3.6e6, len(_WATT_HOURS) - 1, 0)
+    return f"{number} {_WATT_HOURS[step]}"
 
 
 def format_usd(value: float) -> str:
@@ -203,6 +197,8 @@ def limit_value(key: str, value: str | float, name: str) -> dict[str, float | in
         return {"memory_bytes": parse_bytes(value, name)}
     if key == "power":
         return {"power_w": parse_watts(value, name)}
-    if key in ("days", "memory_margin"):
-        return {key: _quantity(value, name, {"": 1.0, "d": 1.0, "days": 1.0}, "90", least=-1.0)}
+    if key == "days":
+        return {key: _quantity(value, name, {"": 1.0, "d": 1.0, "days": 1.0}, "90")}
+    if key == "memory_margin":
+        return {key: _quantity(value, name, {"": 1.0}, "0.04", least=-1.0)}
     return {key: parse_count(value, name)}

@@ -38,7 +38,7 @@ def test_it_makes_no_difference_when_python_writes(buffered):
 
 def test_a_mistake_is_told_before_the_closed_stdout():
     done = shell(f"{CRORE} plam >&-", buffered=True)
-    assert (done.returncode, "did you mean plan?" in done.stderr) == (2, True)
+    assert (done.returncode, "did you mean plan, " in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("buffered", [True, False])

@@ -12,6 +12,7 @@ from crore.cost.machine import (
     HOST_CROSSINGS,
     PRECISIONS,
     machine_on_fabric,
+    on_network,
     peak,
 )
 from crore.errors import MAX_MESSAGE_CHARS, InputError
@@ -113,3 +114,33 @@ def test_a_cluster_brings_its_nodes_and_hops(name):
         assert machine.nic_bytes_per_s == cluster.nic_bytes_per_s
     hops = max(2 * fabric.tiers - 1, 0)
     assert machine.hop_latency_s == pytest.approx(hops * fabric.hop_latency_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "pod_size"),
+    [
+        ("fat-tree-400g", 32),  # half of 64 ports
+        ("fat-tree-400g-oversubscribed", 56),  # 7 of 8
+        ("rail-400g", 32 * 8),  # one GPU of each of 32 servers on every rail
+    ],
+)
+def test_a_leaf_joins_its_down_ports_and_on_rails_those_of_every_rail(name, pod_size):
+    fabric = CATALOG.fabric(name)
+    machine = machine_on_fabric(CATALOG.accelerator("h100-sxm"), fabric, "bf16")
+    assert machine.taper == fabric.taper
+    assert machine.pod_size == pytest.approx(pod_size, rel=0.001)
+
+
+def test_a_fabrics_port_is_the_gpus_unless_stated():
+    part, fabric = CATALOG.accelerator("h100-sxm"), CATALOG.fabric("rail-200g")
+    assert machine_on_fabric(part, fabric, "bf16").nic_bytes_per_s == fabric.port_bytes_per_s
+    stated = machine_on_fabric(part, fabric, "bf16", nic_bytes_per_s=1e9)
+    assert stated.nic_bytes_per_s == 1e9
+
+
+def test_a_network_changes_the_network_alone():
+    machine = machine_of(CATALOG.accelerator("h100-sxm"), "bf16")
+    assert (machine.taper, machine.pod_size, machine.hop_latency_s) == (1, 1, 0)
+    wired = on_network(machine, hop_latency_s=1e-6, taper=0.5, pod_size=64.0)
+    assert (wired.taper, wired.pod_size, wired.hop_latency_s) == (0.5, 64, 1e-6)
+    assert on_network(wired, hop_latency_s=0.0, taper=1.0, pod_size=1.0) == machine

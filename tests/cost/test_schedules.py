@@ -13,7 +13,9 @@ from crore.cost.schedules import (
     SCHEDULE_NAMES,
     SCHEDULES,
     bubble_s,
+    chunks_per_rank,
     in_flight,
+    least_micro_batches,
     schedule_code,
     transfers,
     weight_copies,
@@ -212,3 +214,29 @@ def test_schedules_are_picked_per_candidate():
     together = bubble_s(codes, P, 1.0, F, B, W)
     alone = [float(bubble_s(code, P, 1.0, F, B, W)) for code in codes]
     assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("gpipe", 0), ("1f1b", 0), ("interleaved", 0), ("zb-h1", P), ("zb-h2", 2 * P),
+        ("zb-v", 2 * P), ("dualpipe", 2 * P), ("dualpipe-v", 2 * P),
+    ],
+)  # fmt: skip
+def test_a_schedule_that_fills_its_bubble_needs_micro_batches_to_fill_it(name, least):
+    """DualPipe asserts two micro-batches per rank (deepseek-ai/DualPipe, step())."""
+    assert least_micro_batches(float(schedule_code(name)), P) == least
+
+
+def test_a_rank_holds_its_own_chunks_or_the_two_of_a_v():
+    names = ("1f1b", "interleaved", "zb-v", "dualpipe", "dualpipe-v")
+    codes = np.array([schedule_code(name) for name in names])
+    vpp = np.array([1.0, 4.0, 1.0, 1.0, 1.0])
+    assert np.array_equal(chunks_per_rank(codes, vpp), [1, 4, 2, 2, 2])
+
+
+@given(code=st.integers(0, len(SCHEDULES) - 1), v=st.integers(1, 16))
+def test_a_rank_sends_no_more_than_its_chunks(code, v):
+    interleaved = SCHEDULES[code].virtual_chunks == 0
+    vpp = float(v) if interleaved else 1.0
+    assert 1 <= transfers(float(code), vpp) <= chunks_per_rank(float(code), vpp)

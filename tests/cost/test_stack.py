@@ -7,9 +7,11 @@ from dataclasses import fields
 import pytest
 
 from crore.cost import stack_of
+from crore.cost.schedules import SCHEDULE_NAMES
 from crore.cost.stack import (
     FITTED,
     Stack,
+    abilities_of,
     overlaps_messages,
     stack_for_software,
     stack_rows,
@@ -108,3 +110,36 @@ def test_an_unknown_stack_is_refused_with_the_nearest():
 )
 def test_a_bare_name_is_dated_by_its_year(software, year, stack):
     assert stack_for_software(software, year) == stack
+
+
+@pytest.mark.parametrize("name", sorted(stack_rows()))
+def test_a_stack_says_what_it_can_run_in_words_the_planner_knows(name):
+    able = abilities_of(name)
+    assert set(able.schedules) <= set(SCHEDULE_NAMES)
+    assert set(able.zero) <= {0, 1, 2, 3}
+    assert set(able.axes) <= {"tp", "pp", "cp", "ep"}
+    assert set(able.offload) <= {"optimizer", "activations"}
+    assert set(able.recovery) <= {"disk", "peer", "quorum", "islands"}
+    assert "disk" in able.recovery
+    assert able.schedules
+    assert able.zero
+    assert able.title
+    assert able.source
+
+
+def test_crore_alone_joins_worlds_and_islands():
+    """A quorum of worlds: torchft (pytorch.org); Megatron and NeMo restart from disk."""
+    joins = {name for name in stack_rows() if "quorum" in abilities_of(name).recovery}
+    assert joins == {name for name in stack_rows() if "islands" in abilities_of(name).recovery}
+    assert joins == {"crore"}
+
+
+def test_fsdp_has_no_chunks_and_torchtitan_folds_them():
+    assert "interleaved" not in abilities_of("fsdp").schedules
+    assert {"zb-v", "dualpipe-v"} <= set(abilities_of("torchtitan").schedules)
+    assert abilities_of("megatron-2021").zero == (0, 1)
+
+
+def test_abilities_of_an_unknown_stack_name_the_nearest():
+    with pytest.raises(UnknownName, match="megatron-2025"):
+        abilities_of("megatron-2026")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.cost import Operation, forward_flops_per_token, operations
+from crore.cost import Operation, forward_flops_per_token, forward_operations, memory, operations
 from crore.cost.step_time import step_flops
 
 # Of the model's FLOPs, what the list may lack: biases and short convolutions are element-wise work.
@@ -138,6 +138,25 @@ def test_packed_documents_do_not_see_each_other(make_job):
     short = make_job(seq_len=1024.0, micro_batch=8)
     assert forward_flops(packed) < forward_flops(whole)
     assert forward_flops(packed) == pytest.approx(forward_flops(short), rel=1e-12)
+
+
+@kinds
+@pytest.mark.parametrize("recompute", [0, 3])
+def test_the_forward_pass_alone_decides_the_memory(model, recompute, make_job):
+    """A search asks for memory alone far more often than for time."""
+    job = make_job(model, dp_shard=8, zero=3, recompute=recompute, mtp=1.0)
+    ops = forward_operations(job)
+    assert len(ops) < len(operations(job))
+    assert np.array_equal(memory(job, ops).peak_bytes, memory(job, operations(job)).peak_bytes)
+
+
+@kinds
+def test_the_forward_pass_is_the_one_of_the_step(model, make_job):
+    job = make_job(model, tp=2, dp_shard=8, zero=1)
+    whole = [op for op in operations(job) if op.phase == "forward"]
+    assert [op for op in forward_operations(job) if op.phase == "forward"] == [
+        op for op in whole if op.kind != "transfer"
+    ]
 
 
 @given(

@@ -54,7 +54,7 @@ def plan(
     as_json: AsJson = False,
     output: Output = None,
 ) -> None:
-    """Find the fastest layout that fits; see its time, memory and cost.
+    """Find the fastest layout that fits: its time, memory, cost.
 
     crore plan llama-3.1-405b --gpu h100-sxm --gpus 16384 --tokens 15T
 

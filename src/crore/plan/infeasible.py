@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -12,16 +13,17 @@ from crore.errors import CroreError, Infeasible
 from crore.plan.axes import axes_of
 from crore.plan.best import Ranked
 from crore.plan.candidates import Floats, Mask, joined, size, take
+from crore.plan.network import choose_network, run_on
 from crore.plan.pricing import LeastBytes, least_bytes, seconds_and_bytes
 from crore.plan.record import layout_record
 from crore.plan.request import Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
-from crore.units import format_bytes
+from crore.units import format_bytes, format_count, three_digits
 
-BYTES_PER_PARAMETER: Final = 16
-"""Least state of mixed-precision Adam: fewer GPUs than these bytes need are not tried."""
+BYTES_PER_PARAMETER: Final = 4
+"""16-bit weights and gradients, all else on the host: fewer GPUs than these need are not tried."""
 BATCH_DOUBLINGS: Final = 14
 GPU_DOUBLINGS: Final = 12
 LOOKED_INTO: Final = 64
@@ -34,19 +36,38 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
     if q.request.limits.days and not found.binding:
         unhurried = search(q)
         if unhurried.ranked:
-            return _too_late(q, unhurried.ranked[0].run_s)
+            fastest = unhurried.ranked[0].candidate
+            return _too_late(q, run_on(q, fastest, choose_network(q, fastest).machine))
     miss = None if found.binding else nearest_miss(q)
     return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
 
 
 def _too_late(q: Question, run_s: float) -> Infeasible:
     days = q.request.limits.days or 0.0
-    need = round(q.gpus * run_s / DAY_S / days)
+    less = math.floor(q.tokens * days * DAY_S / run_s)
+    enough = _count_in_time(q, days * DAY_S)
+    more = f"{enough:,} such GPUs would do, or" if enough else "more of them would not do, but"
     return Infeasible(
         f"the fastest plan of {q.model.name} on {q.gpus:,} x {q.accelerator.name} takes "
-        f"{run_s / DAY_S:,.1f} days, over the limit of {days:g}; about {need:,} such GPUs "
-        "would do, or fewer tokens"
+        f"{three_digits(run_s / DAY_S)} days, over the limit of {days:g}; {more} "
+        f"{format_count(less)} tokens"
     )
+
+
+def _count_in_time(q: Question, deadline_s: float) -> int:
+    """Return the fewest doublings of the GPUs that meet the deadline at this batch, 0 for none."""
+    for doubling in range(1, GPU_DOUBLINGS + 1):
+        more = replace(q, gpus=q.gpus * 2**doubling)
+        try:
+            ranked = search(more).ranked if not more.is_fleet else []
+        except CroreError:
+            continue
+        if not ranked:
+            return 0
+        fastest = ranked[0].candidate
+        if run_on(more, fastest, choose_network(more, fastest).machine) <= deadline_s:
+            return more.gpus
+    return 0
 
 
 def nearest_miss(q: Question) -> Ranked | None:
@@ -85,7 +106,8 @@ def _leanest(least: Floats) -> Mask:
 def _does_not_fit(q: Question, miss: Ranked) -> str:
     layout = layout_record(q, miss.candidate, 1.0)
     axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
-    moved = ", optimizer in host memory" if layout["offload_optimizer"] else ""
+    away = [what for what in ("optimizer", "activations") if layout[f"offload_{what}"]]
+    moved = f", {' and '.join(away)} on the host" if away else ""
     usable = usable_bytes(q)
     return (
         f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
@@ -103,7 +125,7 @@ def smallest_change(q: Question, miss: Ranked) -> str:
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling
         if count >= least and _fits_on(q, count):
-            return f"{count:,} such GPUs hold it; `crore fit {q.model.name}` shows what fits here"
+            return f"{count:,} such GPUs hold it, or see crore fit {q.model.name}"
     return f"`crore fit {q.model.name} --gpu {q.accelerator.name}` shows what fits"
 
 

@@ -11,7 +11,8 @@ from crore.catalog import Fabric
 from crore.cost.fabric import FabricDesign
 from crore.cost.fabric_choices import choices
 from crore.cost.machine import Machine, on_network
-from crore.plan.candidates import Candidates
+from crore.plan.candidates import Candidates, joined
+from crore.plan.fleet import run_s
 from crore.plan.pricing import machine_for, price
 from crore.plan.request import Question
 
@@ -64,6 +65,13 @@ def choose_network(q: Question, chosen: Candidates) -> Network:
     return Network(
         named=None, design=designs[best], machine=_single(machines, best), alternatives=others
     )
+
+
+def run_on(q: Question, chosen: Candidates, machine: Machine | None = None) -> float:
+    """Return seconds until the last token of one candidate; on the search's network when None."""
+    _, time, _ = price(q, chosen, machine)
+    step_s = np.atleast_1d(np.asarray(time.step_s, dtype=float))
+    return float(run_s(q, joined([chosen], [1]), step_s)[0])
 
 
 def _single(machines: Machine, index: int) -> Machine:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from crore.errors import Infeasible
 from crore.plan.economy import full_load_w
+from crore.plan.network import choose_network, run_on
 from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import resolve
 from crore.plan.search import Found, Watch, search
@@ -20,6 +21,8 @@ MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
 MOST_PRICED: Final = 2_000_000
 """Settings after which no further GPU count is searched."""
+OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
+"""Pins that mean nothing in one world."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""
 
@@ -36,7 +39,7 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
     for count in _counts(q):
         asked = q if count == q.gpus else with_gpus(q, count)
         found = search(asked, watch, ceiling_s=_ceiling_s(q, count, searched))
-        searched.append((asked, found))
+        searched.append((asked, _in_time(asked, found)))
         if q.request.objective == "pareto" and found.ranked and not found.interrupted:
             searched += _roomier(asked, found, watch)
         priced = sum(one.evaluated for _, one in searched)
@@ -79,8 +82,19 @@ def _roomier(q: Question, found: Found, watch: Watch | None) -> list[tuple[Quest
         if margin > q.request.limits.memory_margin and peak * (1 + margin) > q.memory_bytes:
             wary = replace(q.request.limits, memory_margin=margin)
             asked = replace(q, request=replace(q.request, limits=wary))
-            searched.append((asked, search(asked, watch, ceiling_s=deadline_s)))
+            found = search(asked, watch, ceiling_s=deadline_s)
+            searched.append((asked, _in_time(asked, found)))
     return searched
+
+
+def _in_time(q: Question, found: Found) -> Found:
+    """Drop what is late on the network it will run on: the search knows an ideal one."""
+    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    if deadline_s < math.inf:
+        for family, it in list(found.best.found.items()):
+            if run_on(q, it.candidate, choose_network(q, it.candidate).machine) > deadline_s:
+                del found.best.found[family]
+    return found
 
 
 def with_gpus(q: Question, count: int) -> Question:
@@ -114,6 +128,13 @@ def gpu_counts(q: Question) -> list[int]:
     counts = {n for n in counts if most >> SHORTEST_OCTAVES < n <= most}
     if most == q.gpus:
         counts.add(q.gpus)
+    if pins := [f"{key}={n}" for key in OF_A_FLEET if (n := q.request.fix.get(key, 1)) != 1]:
+        counts = {n for n in counts if n > q.world_limit}
+        if not counts:
+            raise Infeasible(
+                f"--fix {pins[0]} needs more than one world of {q.world_limit:,} GPUs, "
+                f"and the limits allow {most:,}"
+            )
     return sorted(counts, reverse=True)
 
 

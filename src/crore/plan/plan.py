@@ -31,6 +31,7 @@ from crore.plan.fleet import (
     learning_efficiency,
     recovery_of,
     rounds_of,
+    run_s,
 )
 from crore.plan.infeasible import why_infeasible
 from crore.plan.limits import Limit, limits_of
@@ -144,7 +145,7 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
     ranked = [(q, it) for q, found in outcomes for it in found.ranked]
     found = [found for _, found in outcomes]
     if not ranked:
-        raise why_infeasible(question, found[0])
+        raise why_infeasible(*max(outcomes, key=lambda outcome: outcome[0].gpus))
     cpu_s = time.process_time() - started
     plans = _in_order(request, tuple(describe(q, it) for q, it in ranked))
     best = plans[0]
@@ -185,8 +186,7 @@ def describe(q: Question, it: Ranked) -> Plan:
     schedule = SCHEDULES[int(float(chosen.layout.schedule))]
     evidence = evidence_of(q.accelerator.name, gpus, q.precision, schedule.name, float(q.seq_len))
     batch_tokens = float(chosen.batch * chosen.islands) * q.seq_len
-    stretch = round_s / float(rounds.interval) / step_s
-    run_s = q.tokens / batch_tokens * step_s * stretch / (useful * learning[1])
+    whole_s = float(run_s(q, chosen, np.asarray(step_s)))
     per_step = {name: float(np.asarray(value)) for name, value in priced.parts.items()}
     mtbf_s = float(mean_time_between_failures_s(gpus))
     rate = float(priced.model_flops) / step_s
@@ -204,12 +204,12 @@ def describe(q: Question, it: Ranked) -> Plan:
         model_flops_per_s=rate, mfu=rate / linear, mfu_half=rate / float(job.machine.half_peak),
         hfu=float(priced.hardware_flops) / step_s / linear, tokens_per_s=batch_tokens / step_s,
         recovery=recovery_of(q), goodput=useful, goodput_by_policy=_policies(chosen),
-        learning=learning, rounds=rounds, run_s=run_s,
+        learning=learning, rounds=rounds, run_s=whole_s,
         days=Span(
-            value=run_s / DAY_S, low=run_s / DAY_S * low_s / step_s * learning[1] / learning[2],
-            high=run_s / DAY_S * high_s / step_s * learning[1] / learning[0], evidence=evidence,
+            value=whole_s / DAY_S, low=whole_s / DAY_S * low_s / step_s * learning[1] / learning[2],
+            high=whole_s / DAY_S * high_s / step_s * learning[1] / learning[0], evidence=evidence,
         ),
-        mtbf_s=mtbf_s, economy=economy_of(q, gpus, per_step, run_s),
+        mtbf_s=mtbf_s, economy=economy_of(q, gpus, per_step, whole_s),
         risk=risk_of(q, peak, low_s, high_s),
         limits=limits_of(q, chosen, network.machine, step_s, peak, mtbf_s, rounds),
         parameters=float(parameters(q.shape)), active_parameters=float(active_parameters(q.shape)),

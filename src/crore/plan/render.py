@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from textwrap import wrap
 from typing import Final
 
 from crore.plan.plan import Answer, Plan
@@ -18,6 +19,8 @@ from crore.units import (
     three_digits,
 )
 
+COLUMNS: Final = 120
+INDENT: Final = " " * 12
 BAR: Final = 24
 SMALLEST: Final = 0.0005
 """Parts below this share of the whole are not worth a line."""
@@ -31,7 +34,12 @@ def render(answer: Answer) -> str:
         _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
         failures(plan), takes(plan), limits(plan), what_if(answer), others(answer), why(answer),
     ]  # fmt: skip
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return "\n\n".join("\n".join(map(_wrapped, block)) for block in blocks if block)
+
+
+def _wrapped(line: str) -> str:
+    """Break a line that is too long; what follows stands below its text."""
+    return "\n".join(wrap(line, COLUMNS, subsequent_indent=INDENT)) if len(line) > COLUMNS else line
 
 
 def _verdict(plan: Plan) -> list[str]:

@@ -72,7 +72,7 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
         for key in keys:
             value = getattr(owner, key)
             if value is not None and value <= 0:
-                yield InputError(f"{key} must be at least 1, not {value}")
+                yield InputError(f"{key} must be above 0, not {value}")
     if request.gpus < 0 or request.sites < 0:
         yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
     if request.objective not in OBJECTIVES:

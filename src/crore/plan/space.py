@@ -301,7 +301,8 @@ def rules_of_settings(
     alone = np.equal(it.dp_shard * it.cp, 1)
     if "zero" not in pinned and len(axes.zero) > 1:
         yield "weights sharded over one rank", np.equal(it.zero, 3) & np.equal(it.dp_shard, 1)
-        yield "gradients sharded over one rank", np.equal(it.zero, 2) & alone
+        if min(axes.zero) < 2:
+            yield "gradients sharded over one rank", np.equal(it.zero, 2) & alone
         if q.abilities.schedules[-1] == "interleaved":  # Megatron's line, and XLA
             yield "fully sharded weights inside a pipeline", np.equal(it.zero, 3) & piped
 

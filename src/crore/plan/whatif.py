@@ -1,7 +1,8 @@
 """What if: one more step in each direction from a plan, and what each would give.
 
 A direction of the layout is taken with everything else chosen again; a resource is doubled with the
-layout kept, so its gain is the least it would give.
+layout kept, so its gain is the least it would give. Like is compared with like: layouts and GPU
+counts on the search's network, resources on the plan's own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from crore.plan.axes import Axes, axes_of
 from crore.plan.best import Best
 from crore.plan.candidates import Candidates, joined, size
 from crore.plan.fleet import run_s
+from crore.plan.network import run_on
 from crore.plan.pricing import price
 from crore.plan.request import Question
 from crore.plan.search import Found, open_cells, search
@@ -60,26 +62,28 @@ def what_if(
     `machine` is what the plan was priced on, `search_cpu_s` what the search took: GPU counts are
     searched again where that is quick.
     """
-    found = [*_neighbours(q, chosen, plan_run_s), *_resources(q, chosen, machine)]
+    searched_s = run_on(q, chosen)
+    found = [*_neighbours(q, chosen, searched_s), *_resources(q, chosen, machine, plan_run_s)]
     if search_cpu_s <= QUICK_S and not q.is_fleet:
-        found += _counts(q)
+        found += _counts(q, searched_s)
     return tuple(
-        WhatIf(step=step, run_s=seconds, note=note,
-               ratio=None if seconds is None else seconds / plan_run_s)
-        for step, seconds, note in found
+        WhatIf(step=step, ratio=ratio, note=note,
+               run_s=None if ratio is None else ratio * plan_run_s)
+        for step, ratio, note in found
     )  # fmt: skip
 
 
 Step = tuple[str, float | None, str]
+"""Name, run time over the plan's, note."""
 
 
-def _neighbours(q: Question, chosen: Candidates, plan_run_s: float) -> Iterator[Step]:
+def _neighbours(q: Question, chosen: Candidates, searched_s: float) -> Iterator[Step]:
     """Yield the next value each way of each axis, everything inside the cell chosen again."""
     axes = axes_of(q)
     here = {name: int(float(getattr(chosen.layout, name))) for name in axes.grid}
     for name in DIRECTIONS:
         for values in _ways(axes, name, here[name]):
-            yield from _first_that_divides(q, axes, here, name, values, chosen, plan_run_s)
+            yield from _first_that_divides(q, axes, here, name, values, chosen, searched_s)
 
 
 def _first_that_divides(
@@ -89,18 +93,18 @@ def _first_that_divides(
     name: str,
     values: list[int],
     chosen: Candidates,
-    plan_run_s: float,
+    searched_s: float,
 ) -> Iterator[Step]:
     """Yield the nearest value of an axis, in one direction, that some layout can have."""
     for value in values[:TRIES]:
         cells = _cells_at(q, axes, here | {name: value}, chosen).candidates
         if not size(cells):
             continue
-        found = Found(best=Best(top=1, ceiling_s=FAR * plan_run_s))
+        found = Found(best=Best(top=1, ceiling_s=FAR * searched_s))
         open_cells(q, axes, cells, found)
-        best = found.ranked
         step = f"{name.replace('_', '-')} {here[name]} -> {value}"
-        yield step, best[0].run_s if best else None, "" if best else f"unfit, or {FAR:g} x as long"
+        ratio = found.ranked[0].run_s / searched_s if found.ranked else None
+        yield step, ratio, "" if ratio else f"unfit, or {FAR:g} x as long"
         return
 
 
@@ -127,7 +131,9 @@ def _cells_at(q: Question, axes: Axes, point: dict[str, int], chosen: Candidates
     return cells_of(asked, kept, lambda points: np.ones(size(points), dtype=bool))
 
 
-def _resources(q: Question, chosen: Candidates, machine: Machine) -> Iterator[Step]:
+def _resources(
+    q: Question, chosen: Candidates, machine: Machine, plan_run_s: float
+) -> Iterator[Step]:
     """Yield the plan's own layout with one resource doubled; power is taken to follow FLOP/s."""
     count = len(RESOURCES)
     columns = {column for names in RESOURCES.values() for column in names}
@@ -140,14 +146,12 @@ def _resources(q: Question, chosen: Candidates, machine: Machine) -> Iterator[St
     seconds = np.broadcast_to(np.asarray(time.step_s, dtype=float), (count,))
     wide = joined([chosen] * count, [1] * count)
     for name, run in zip(RESOURCES, run_s(q, wide, seconds), strict=True):
-        yield name, float(run), "same layout"
-    larger = replace(chosen, batch=2 * chosen.batch)
-    _, time, _ = price(q, larger, machine)
-    run = run_s(q, joined([larger], [1]), np.atleast_1d(np.asarray(time.step_s, dtype=float)))
-    yield "global batch x 2", float(run[0]), "same layout; tokens may buy less"
+        yield name, float(run) / plan_run_s, "same layout"
+    larger = run_on(q, replace(chosen, batch=2 * chosen.batch), machine)
+    yield "global batch x 2", larger / plan_run_s, "same layout; tokens may buy less"
 
 
-def _counts(q: Question) -> Iterator[Step]:
+def _counts(q: Question, searched_s: float) -> Iterator[Step]:
     """Yield twice and half the GPUs, searched again at the same batch."""
     for name, count in (("GPUs x 2", 2 * q.gpus), ("GPUs / 2", q.gpus // 2)):
         if count < 1 or count > q.world_limit:
@@ -156,4 +160,5 @@ def _counts(q: Question) -> Iterator[Step]:
             best = search(replace(q, gpus=count)).ranked
         except CroreError:
             continue
-        yield name, best[0].run_s if best else None, "" if best else "nothing fits or divides"
+        ratio = best[0].run_s / searched_s if best else None
+        yield name, ratio, "" if best else "nothing fits or divides"
