@@ -130,7 +130,7 @@ def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) ->
     """
     it = cells.layout
     stage = layers_per_stage(it, q.shape.layers)
-    least = np.full(size(cells), np.inf)
+    least = np.ones(size(cells))
     for code, chunks in axes.pipelines:
         row = SCHEDULES[code]
         enough = rounds >= row.fill_stages * it.pp
@@ -139,7 +139,7 @@ def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) ->
             enough = whole & (np.mod(stage, chunks) == 0)
         filled = row.bubble_weight < 1 or row.busy_stages != 1
         left = 0.0 if filled else 1.0 / chunks
-        least = np.minimum(least, np.where(enough | (it.pp == 1), left, np.inf))
+        least = np.minimum(least, np.where(enough, left, 1.0))
     return least
 
 
