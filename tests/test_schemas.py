@@ -175,14 +175,14 @@ def keys_of(value: Any, at: str) -> Iterator[str]:
 
 def described(schema: Json, at: str) -> Iterator[str]:
     """Yield the dotted keys that a schema names; those of a map are the document's own."""
-    for key, inner, _ in properties(schema, schema):
+    for key, _ in properties(schema, schema):
         yield f"{at}.{key}"
 
 
-def properties(schema: Json, root: Json, at: str = "") -> Iterator[tuple[str, Json, Json]]:
-    """Yield (dotted key, its schema, the object's schema), references within a file followed."""
+def properties(schema: Json, root: Json, at: str = "") -> Iterator[tuple[str, Json]]:
+    """Yield (dotted key, its schema), references within the file followed."""
     for key, inner in schema.get("properties", {}).items():
-        yield f"{at}{key}", resolved(inner, root), schema
+        yield f"{at}{key}", resolved(inner, root)
         yield from properties(inner, root, f"{at}{key}.")
     if "items" in schema:
         yield from properties(schema["items"], root, f"{at.removesuffix('.')}[].")
@@ -222,7 +222,7 @@ def test_a_schema_is_valid_and_describes_every_key(kind):
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["description"]
     numbers = {"number", "integer"}
-    for key, inner, _ in properties(schema, schema):
+    for key, inner in properties(schema, schema):
         assert inner.get("description"), f"{key} has no description"
         types = inner.get("type", [])
         if numbers & set([types] if isinstance(types, str) else types):
