@@ -78,7 +78,7 @@ class Table:
         yield from self.rows(schema, f"{key}.", where)
 
     def items_shown(self, schema: Json) -> str:
-        """Return the key under which a list's entries are shown already; empty where they are not."""
+        """Return the key under which a list's entries are shown already, if so."""
         return self.shown.get(schema.get("items", {}).get("$ref", ""), "")
 
     def type_of(self, schema: Json) -> str:
