@@ -26,7 +26,8 @@ def test_json_says_the_same(capsys):
     assert record["context"] == 2000
     assert len(record["modes"]) == 6
     assert record["modes"][0].keys() >= {
-        "mode", "bytes", "split_bytes", "fits", "short_bytes", "largest_context", "largest_batch",
+        "mode", "memory_bytes_per_gpu", "split_bytes", "fits", "short_bytes", "largest_context",
+        "largest_batch",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from crore.cli.arguments import AsJson, CatalogFile
 if TYPE_CHECKING:
     from crore.catalog import Catalog
 
+CATALOG_VERSION = 1
 KINDS = ("gpus", "models", "fabrics", "clusters")
 """What `crore catalog` can list."""
 
@@ -36,7 +37,7 @@ def catalog(
     else:
         entries = [_find(loaded, kind, name)]
     if as_json:
-        typer.echo(dumped("catalog", 1, {kind: [record(entry) for entry in entries]}))
+        typer.echo(dumped("catalog", CATALOG_VERSION, {kind: [record(entry) for entry in entries]}))
     elif name is None:
         typer.echo(listing(kind, entries))
     else:

@@ -71,8 +71,14 @@ def sheet(entry: Any, aliases: Sequence[str] = ()) -> str:
 
 
 def record(entry: Any) -> dict[str, Any]:
-    """Return an entry as JSON holds it, SI throughout; a model with its parameters counted."""
-    return asdict(entry) | (counts(entry) if isinstance(entry, ModelSpec) else {})
+    """Return an entry as JSON holds it: SI, null for unknown, a model's parameters counted."""
+    unknown = {
+        f.name: None
+        for f in fields(entry)
+        if not getattr(entry, f.name)
+        and _ZERO_MEANS.get(f"{type(entry).__name__}.{f.name}") == UNKNOWN
+    }
+    return asdict(entry) | unknown | (counts(entry) if isinstance(entry, ModelSpec) else {})
 
 
 def counts(model: ModelSpec) -> dict[str, int]:

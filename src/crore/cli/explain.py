@@ -25,7 +25,10 @@ def explain(
     The plan is priced again from its request; a difference is said.
     """
     from crore.cli.document import dumped
-    from crore.plan import explain_plan, explain_record, render_explained
+    from crore.plan import EXPLANATION_VERSION, explain_plan, explain_record, render_explained
 
     made = explain_plan(plan, number or "")
-    typer.echo(dumped("explain", 1, explain_record(made)) if as_json else render_explained(made))
+    if as_json:
+        typer.echo(dumped("explain", EXPLANATION_VERSION, explain_record(made)))
+    else:
+        typer.echo(render_explained(made))

@@ -46,10 +46,10 @@ def fit(
             "(all: crore catalog gpus)"
         )
     from crore.cli.document import dumped
-    from crore.plan import SCHEMA_VERSION, FitRequest, fit_record, make_fit, render_fit
+    from crore.plan import FIT_VERSION, FitRequest, fit_record, make_fit, render_fit
 
     made = make_fit(FitRequest(**asked, context=tokens, catalog_file=catalog))
-    typer.echo(dumped("fit", SCHEMA_VERSION, fit_record(made)) if as_json else render_fit(made))
+    typer.echo(dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made))
 
 
 def _asked(target: str, catalog_file: Path | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def validate(
     from crore.catalog import load_catalog, read_runs
     from crore.cli.document import dumped
     from crore.io import keep_inputs, write_jsonl
-    from crore.plan import SCHEMA_VERSION, render_validation, validate_runs, validation_record
+    from crore.plan import VALIDATION_VERSION, render_validation, validate_runs, validation_record
 
     if predictions is not None:
         keep_inputs(predictions, [runs, *filter(None, [catalog])])
@@ -34,6 +34,6 @@ def validate(
     if predictions is not None:
         write_jsonl(predictions, made.predictions)
     if as_json:
-        typer.echo(dumped("validation", SCHEMA_VERSION, validation_record(made)))
+        typer.echo(dumped("validate", VALIDATION_VERSION, validation_record(made)))
     else:
         typer.echo(render_validation(made))

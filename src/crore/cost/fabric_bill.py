@@ -18,7 +18,7 @@ class Item:
     count: int
     unit_usd: float
     total_usd: float
-    watts: float
+    power_w: float
     """Of all of them."""
 
 
@@ -41,7 +41,7 @@ def bill_of(lines: Iterable[tuple[Part, int]]) -> Bill:
             count=count,
             unit_usd=part.price_usd.value,
             total_usd=count * part.price_usd.value,
-            watts=count * part.power_w,
+            power_w=count * part.power_w,
         )
         for part, count in bought
     )
@@ -52,7 +52,7 @@ def bill_of(lines: Iterable[tuple[Part, int]]) -> Bill:
             value=sum(item.total_usd for item in items),
             high=sum(count * part.price_usd.high for part, count in bought),
         ),
-        power_w=sum(item.watts for item in items),
+        power_w=sum(item.power_w for item in items),
     )
 
 

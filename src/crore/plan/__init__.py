@@ -3,9 +3,15 @@
 from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
 from crore.plan.compare import COMPARISON_VERSION, Comparison, compare, comparison_record
 from crore.plan.compare_text import render_comparison
-from crore.plan.explain import Explanation, Numbers, explain_plan, explain_record
+from crore.plan.explain import (
+    EXPLANATION_VERSION,
+    Explanation,
+    Numbers,
+    explain_plan,
+    explain_record,
+)
 from crore.plan.explain_text import render_explained
-from crore.plan.fit import FitRequest, fit_record, make_fit
+from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
 from crore.plan.fit_text import render_fit
 from crore.plan.mission import mission_names, read_mission
 from crore.plan.plan import Answer, Plan, make_plan
@@ -13,13 +19,16 @@ from crore.plan.record import SCHEMA_VERSION, plan_record
 from crore.plan.render import render
 from crore.plan.request import Limits, PlanRequest
 from crore.plan.saved import Saved, read_saved
-from crore.plan.validate import Validation, validate_runs, validation_record
+from crore.plan.validate import VALIDATION_VERSION, Validation, validate_runs, validation_record
 from crore.plan.validation_text import render_validation
 
 __all__ = [
     "CHECK_VERSION",
     "COMPARISON_VERSION",
+    "EXPLANATION_VERSION",
+    "FIT_VERSION",
     "SCHEMA_VERSION",
+    "VALIDATION_VERSION",
     "Answer",
     "Comparison",
     "Explanation",

@@ -20,6 +20,8 @@ from crore.plan.explain_parts import Item
 from crore.plan.explain_table import table
 from crore.plan.record import SCHEMA_VERSION
 
+EXPLANATION_VERSION: Final = 1
+"""Of crore.explain, the document of `crore explain`."""
 SAME: Final = 1e-9
 """Relative difference from which the file and the plan made again are said to differ."""
 LISTING: Final = "crore explain PLAN.json"

@@ -35,7 +35,7 @@ BOUGHT = {
     "count": ("", "", "of them"),
     "unit_usd": ("USD", "", "one of them"),
     "total_usd": ("USD", "{it}.count * {it}.unit_usd", "all of them"),
-    "watts": ("W", "{it}.count * {name}.power_w", "all of them"),
+    "power_w": ("W", "{it}.count * {name}.power_w", "all of them"),
 }
 PRICED = "priced while the plan was made, not priced again"
 COUNTED = {
@@ -157,7 +157,7 @@ def _fabric(case: Case) -> Iterator[Entry]:
         power, price = (f"part:{item.name}.{field}" for field in ("power_w", "price_usd"))
         inputs = {"count": ("fabric.switches", "fabric.links"), "unit_usd": (price,),
                   "total_usd": (f"{it}.count", f"{it}.unit_usd"),
-                  "watts": (f"{it}.count", power)}  # fmt: skip
+                  "power_w": (f"{it}.count", power)}  # fmt: skip
         for name, (unit, formula, about) in BOUGHT.items():
             yield Entry(
                 key=f"{it}.{name}", group="fabric", unit=unit, about=f"{about}, {item.name}",

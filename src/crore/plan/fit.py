@@ -20,6 +20,8 @@ from crore.plan.fit_modes import Cards, Mode, cards_of, last_fit, modes_of
 from crore.plan.request import MEMORY_MARGIN
 from crore.units import format_bytes, format_count
 
+FIT_VERSION: Final = 1
+"""Of crore.fit, the document of `crore fit`."""
 DEFAULT_CONTEXT: Final = 4096
 LONGEST: Final = 1 << 24
 """Tokens beyond which memory is said to set no limit (a state or a window needs no more)."""
@@ -234,4 +236,5 @@ def fit_record(fit: Fit) -> dict[str, Any]:
 
 def _mode_record(row: ModeFit) -> dict[str, Any]:
     split = {name.replace(" ", "_"): part for name, part in row.split_bytes.items()}
-    return {**asdict(row), "split_bytes": split}
+    record = {**asdict(row), "split_bytes": split}
+    return {"mode": row.mode, "memory_bytes_per_gpu": record.pop("bytes"), **record}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from crore.cost.fabric import FabricDesign
 from crore.cost.layout import RECOMPUTE, ZERO
 from crore.cost.schedules import SCHEDULE_NAMES
 from crore.plan.candidates import Candidates
+from crore.plan.economy import Economy, Spread
 from crore.plan.request import Question
 
 if TYPE_CHECKING:
     from crore.plan.plan import Answer, Plan
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+"""Of crore.plan, the document of `crore plan`."""
 
 
 def layout_record(q: Question, chosen: Candidates, stage_layers: float) -> dict[str, Any]:
@@ -103,9 +105,9 @@ def one_plan(plan: Plan) -> dict[str, Any]:
         "goodput_by_policy": dict(plan.goodput_by_policy),
         "mtbf_s": plan.mtbf_s,
         "outer_step": rounds if plan.islands > 1 else None,
-        "learning_efficiency": dict(zip(("low", "value", "high"), plan.learning, strict=True)),
+        "learning_efficiency": _spread(plan.learning),
         "days": asdict(plan.days),
-        "economy": asdict(plan.economy),
+        "economy": _economy(plan.economy),
         "risk": plan.risk,
         "fabric": _fabric(plan),
         "limits": [asdict(limit) for limit in plan.limits],
@@ -129,6 +131,17 @@ def verdict(plan: Plan) -> str:
         f"{three_digits(days.value)} days ({three_digits(days.low)} to {three_digits(days.high)}, "
         f"80 %); MFU {100 * plan.mfu:.0f} %; {days.evidence}"
     )
+
+
+def _economy(it: Economy) -> dict[str, Any]:
+    return {
+        **asdict(it), "usd": it.usd and _spread(it.usd),
+        "usd_per_gpu_hour": it.usd_per_gpu_hour and _spread(it.usd_per_gpu_hour),
+    }  # fmt: skip
+
+
+def _spread(bounds: Spread) -> dict[str, float]:
+    return dict(zip(("low", "value", "high"), bounds, strict=True))
 
 
 def _summary(plan: Plan) -> dict[str, Any]:
@@ -161,8 +174,7 @@ def _design(design: FabricDesign) -> dict[str, Any]:
     kept = ("topology", "switch", "tiers", "planes", "rails", "taper", "radix", "endpoints",
             "max_endpoints", "switches", "links", "optic_ends", "diameter", "bisection",
             "power_w")  # fmt: skip
-    price = design.price_usd
     return {
         **{name: getattr(design, name) for name in kept},
-        "price_usd": {"low": price.low, "value": price.value, "high": price.high},
+        "price_usd": asdict(design.price_usd),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from crore.errors import InputError
 from crore.plan.published import NEEDED, join_jobs, named_job, predictable
 
 Floats = NDArray[np.float64]
+VALIDATION_VERSION: Final = 1
+"""Of crore.validate, the document of `crore validate`."""
 SIZES = ((1e9, "under 1B"), (10e9, "1-10B"), (100e9, "10-100B"), (np.inf, "over 100B"))
 
 
