@@ -50,7 +50,7 @@ def test_flags_go_for_all_and_a_targets_own_keys_before_them(capsys):
 
 def test_missions_and_mission_files_are_targets(capsys, tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('model = "llama-3.1-8b"\ngpu = "h100-sxm"\ngpus = 8\n')
+    file.write_text('model = "llama-3.1-8b"\n[cluster]\ngpu = "h100-sxm"\ngpus = 8\n')
     made = record(capsys, "llama3_405b:gpus=8192", str(file), f"{file}:gpus=16")
     assert [t["plan"]["gpus"] for t in made["targets"]] == [8192, 8, 16]
 

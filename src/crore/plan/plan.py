@@ -147,14 +147,15 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
     if not ranked:
         raise why_infeasible(*max(outcomes, key=lambda outcome: outcome[0].gpus))
     cpu_s = time.process_time() - started
+    priced = sum(f.evaluated for f in found)
     plans = _in_order(request, tuple(describe(q, it) for q, it in ranked))
     best = plans[0]
     return Answer(
         request=request, question=question, plans=plans,
-        evaluated=sum(f.evaluated for f in found), candidates=sum(f.candidates for f in found),
+        evaluated=priced, candidates=sum(f.candidates for f in found),
         rejected=_together(found), interrupted=any(f.interrupted for f in found),
         search_cpu_s=cpu_s,
-        what_if=what_if(best.question, best.chosen, best.run_s, best.network.machine, cpu_s),
+        what_if=what_if(best.question, best.chosen, best.run_s, best.network.machine, priced),
     )  # fmt: skip
 
 

@@ -83,8 +83,9 @@ def _fleet(plan: Plan) -> Iterator[str]:
     if plan.worlds == 1:
         return
     each = plan.gpus // plan.worlds
+    many = "s" if plan.islands > 1 else ""
     yield (
-        f"fleet       {plan.islands} islands of {plan.worlds // plan.islands} worlds of "
+        f"fleet       {plan.islands} island{many} of {plan.worlds // plan.islands} worlds of "
         f"{format_int(each)} GPUs; worlds join every step by a quorum"
     )
     if plan.islands > 1:

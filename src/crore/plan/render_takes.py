@@ -53,9 +53,10 @@ def _network(plan: Plan) -> Iterator[str]:
     if design is None:
         return
     tiers = f"{design.tiers} tiers, " if design.tiers > 1 else ""
+    planes = f"{design.planes} plane{'s' if design.planes > 1 else ''}"
     each = f", one in each of {plan.islands} islands" if plan.islands > 1 else ""
     yield (
-        f"fabric      {design.topology}: {tiers}{design.planes} planes of {design.switch} "
+        f"fabric      {design.topology}: {tiers}{planes} of {design.switch} "
         f"switches, taper {design.taper:g}{each}"
     )
     low, value, high = (format_usd(plan.islands * x) for x in design.price_usd.spread())

@@ -37,8 +37,8 @@ FAR: Final = 2.0
 """A step that makes the run this many times as long is not looked into further."""
 TRIES: Final = 8
 """Values of an axis tried in one direction until one divides what it must."""
-QUICK_S: Final = 0.3
-"""Only a search this short is made again for twice and half the GPUs."""
+QUICK: Final = 50_000
+"""Settings priced up to which a search is made again for twice and half the GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +55,16 @@ class WhatIf:
 
 
 def what_if(
-    q: Question, chosen: Candidates, plan_run_s: float, machine: Machine, search_cpu_s: float
+    q: Question, chosen: Candidates, plan_run_s: float, machine: Machine, priced: int
 ) -> tuple[WhatIf, ...]:
     """Return every step that can be taken, those of the layout first.
 
-    `machine` is what the plan was priced on, `search_cpu_s` what the search took: GPU counts are
-    searched again where that is quick.
+    `machine` is what the plan was priced on, `priced` settings were priced in the search: GPU counts are
+    searched again where those are few.
     """
     searched_s = run_on(q, chosen)
     found = [*_neighbours(q, chosen, searched_s), *_resources(q, chosen, machine, plan_run_s)]
-    if search_cpu_s <= QUICK_S and not q.is_fleet:
+    if priced <= QUICK and not q.is_fleet:
         found += _counts(q, searched_s)
     return tuple(
         WhatIf(step=step, ratio=ratio, note=note,
