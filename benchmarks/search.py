@@ -42,8 +42,9 @@ def search_once(mission: str) -> tuple[float, int, int]:
 def command_once(command: str) -> tuple[float, float]:
     """Return (CPU seconds, peak megabytes) of one command in its own process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    call = f"import resource, sys; from crore.cli import run; run({command.split()!r})"
-    peak = "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    call = f"import sys; from crore.cli import run; run({command.split()!r})"
+    # The high-water mark of this process alone: ru_maxrss would start with its parent's.
+    peak = "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0], file=sys.stderr)"
     child = [sys.executable, "-c", f"{call}; {peak}"]
     done = subprocess.run(child, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -58,7 +58,7 @@ def test_a_ratio_is_the_run_over_the_plans(answer):
 def test_no_change_is_a_ratio_of_one(answer, monkeypatch):
     monkeypatch.setattr("crore.plan.whatif.RESOURCES", {"nothing": ()})
     plan = answer.plan
-    steps = what_if(plan.question, plan.chosen, plan.run_s, plan.network.machine, 1e9)
+    steps = what_if(plan.question, plan.chosen, plan.run_s, plan.network.machine, 10**9)
     (same,) = [it for it in steps if it.step == "nothing"]
     assert same.ratio == pytest.approx(1, abs=1e-12)
 

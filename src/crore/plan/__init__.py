@@ -1,26 +1,74 @@
-"""Mission in, plan out: resolve, enumerate, bound, price, explain; and validate the prices."""
+"""Mission in, plan out: resolve, enumerate, bound, price, explain; and validate the prices.
 
-from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
-from crore.plan.compare import COMPARISON_VERSION, Comparison, compare, comparison_record
-from crore.plan.compare_text import render_comparison
-from crore.plan.explain import (
-    EXPLANATION_VERSION,
-    Explanation,
-    Numbers,
-    explain_plan,
-    explain_record,
-)
-from crore.plan.explain_text import render_explained
-from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
-from crore.plan.fit_text import render_fit
-from crore.plan.mission import mission_names, read_mission
-from crore.plan.plan import Answer, Plan, make_plan
-from crore.plan.record import SCHEMA_VERSION, plan_record
-from crore.plan.render import render
-from crore.plan.request import Limits, PlanRequest
-from crore.plan.saved import Saved, read_saved
-from crore.plan.validate import VALIDATION_VERSION, Validation, validate_runs, validation_record
-from crore.plan.validation_text import render_validation
+A name is loaded when it is first asked for: one command need not pay for the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
+    from crore.plan.comparison import COMPARISON_VERSION, Comparison, compare, comparison_record
+    from crore.plan.comparison_text import render_comparison
+    from crore.plan.explain import (
+        EXPLANATION_VERSION,
+        Explanation,
+        Numbers,
+        explain_plan,
+        explain_record,
+    )
+    from crore.plan.explain_text import render_explained
+    from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
+    from crore.plan.fit_text import render_fit
+    from crore.plan.mission import mission_names, read_mission
+    from crore.plan.plan import Answer, Plan, make_plan
+    from crore.plan.plan_text import render
+    from crore.plan.record import SCHEMA_VERSION, plan_record
+    from crore.plan.request import Limits, PlanRequest
+    from crore.plan.saved import Saved, read_saved
+    from crore.plan.validate import VALIDATION_VERSION, Validation, validate_runs, validation_record
+    from crore.plan.validation_text import render_validation
+
+_HOMES = {
+    "Answer": "plan",
+    "CHECK_VERSION": "check",
+    "COMPARISON_VERSION": "comparison",
+    "Comparison": "comparison",
+    "EXPLANATION_VERSION": "explain",
+    "Explanation": "explain",
+    "FIT_VERSION": "fit",
+    "FitRequest": "fit",
+    "Limits": "request",
+    "Numbers": "explain",
+    "Plan": "plan",
+    "PlanRequest": "request",
+    "SCHEMA_VERSION": "record",
+    "Saved": "saved",
+    "VALIDATION_VERSION": "validate",
+    "Validation": "validate",
+    "check_mission": "check",
+    "check_record": "check",
+    "compare": "comparison",
+    "comparison_record": "comparison",
+    "explain_plan": "explain",
+    "explain_record": "explain",
+    "fit_record": "fit",
+    "make_fit": "fit",
+    "make_plan": "plan",
+    "mission_names": "mission",
+    "plan_record": "record",
+    "read_mission": "mission",
+    "read_saved": "saved",
+    "render": "plan_text",
+    "render_check": "check",
+    "render_comparison": "comparison_text",
+    "render_explained": "explain_text",
+    "render_fit": "fit_text",
+    "render_validation": "validation_text",
+    "validate_runs": "validate",
+    "validation_record": "validate",
+}
+"""Name -> the module it lives in."""
 
 __all__ = [
     "CHECK_VERSION",
@@ -61,3 +109,12 @@ __all__ = [
     "validate_runs",
     "validation_record",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module; AttributeError for another."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -59,8 +59,8 @@ def what_if(
 ) -> tuple[WhatIf, ...]:
     """Return every step that can be taken, those of the layout first.
 
-    `machine` is what the plan was priced on, `priced` settings were priced in the search: GPU counts are
-    searched again where those are few.
+    `machine` is what the plan was priced on, `priced` how many settings its search priced: GPU
+    counts are searched again where those are few.
     """
     searched_s = run_on(q, chosen)
     found = [*_neighbours(q, chosen, searched_s), *_resources(q, chosen, machine, plan_run_s)]

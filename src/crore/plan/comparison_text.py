@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Final
 
-from crore.plan.compare import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
+from crore.plan.comparison import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
 from crore.plan.plan import Plan
 from crore.units import (
     format_bytes,

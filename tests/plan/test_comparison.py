@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crore.errors import InputError
 from crore.plan import Limits, PlanRequest, compare, comparison_record, make_plan
-from crore.plan.compare import OUTER, log_mean
+from crore.plan.comparison import OUTER, log_mean
 
 LLAMA = PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=16)
 FLEET = replace(LLAMA, gpus=64, stack="crore", limits=Limits(world_gpus=16))
