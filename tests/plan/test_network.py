@@ -51,7 +51,7 @@ def test_its_bill_sums_to_its_price_and_its_power(plan):
     bill = design.bill_of_materials
     assert sum(item.total_usd for item in bill) == pytest.approx(design.price_usd.value)
     assert all(item.count * item.unit_usd == pytest.approx(item.total_usd) for item in bill)
-    assert sum(item.watts for item in bill) == pytest.approx(design.power_w)
+    assert sum(item.power_w for item in bill) == pytest.approx(design.power_w)
     low, value, high = design.price_usd.spread()
     assert low <= value <= high
 

@@ -30,6 +30,7 @@ RESOURCES: Final[dict[str, tuple[str, ...]]] = {
     "FLOP/s x 2": ("half_peak", "half_measured", "linear_peak", "linear_measured"),
     "memory bandwidth x 2": ("memory_bytes_per_s",),
     "scale-up bandwidth x 2": ("domain_bytes_per_s",),
+    "scale-up domain x 2": ("domain_size",),
     "network bandwidth x 2": ("nic_bytes_per_s",),
 }
 """Resource -> columns of the machine."""
