@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -65,7 +65,7 @@ def judged(seed: int) -> Outcome:
         kind = rng.random()
         if kind < 0.4:
             request = request_of(rng)
-            return _watched(seed, repr(request), lambda: _asked(request))
+            return _watched(seed, _short(request), lambda: _asked(request))
         folder = Path(name)
         if kind < 0.65:
             (folder / "mission.toml").write_bytes(mission_of(rng))
@@ -77,6 +77,14 @@ def judged(seed: int) -> Outcome:
             text = (folder / "mission.toml").read_bytes()[:SHOWN].decode(errors="replace")
             told += f"\n    mission.toml: {text!r}"
         return _watched(seed, told, lambda: _called(line, folder))
+
+
+def _short(request: PlanRequest) -> str:
+    """Return a request without what is left at its default."""
+    default = PlanRequest(model="")
+    given = {f.name: getattr(request, f.name) for f in fields(request)}
+    told = {k: v for k, v in given.items() if v != getattr(default, k)}
+    return f"PlanRequest({', '.join(f'{k}={v!r}' for k, v in told.items())})"
 
 
 @cache
