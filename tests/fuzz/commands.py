@@ -40,7 +40,9 @@ def _files(rng: Random, folder: Path, sound_plan: str) -> list[str]:
     contents = {
         "plan.json": sound_plan,
         "cut.json": sound_plan[:cut],
-        "odd.json": sound_plan[:number] + rng.choice(("-1", "null", "[]")) + sound_plan[number + 1 :],
+        "odd.json": sound_plan[:number]
+        + rng.choice(("-1", "null", "[]"))
+        + sound_plan[number + 1 :],
         "newer.json": sound_plan.replace("crore.plan/", "crore.plan/9"),
         "config.json": '{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, '
         '"num_attention_heads": 32, "intermediate_size": 11008, "vocab_size": 32000}',
@@ -93,7 +95,9 @@ def _compare(rng: Random, files: list[str]) -> list[str]:
     for _ in range(rng.choice((1, 2, 2, 2, 3))):
         target = _target(rng, files)
         if rng.random() < 0.4:
-            own = rng.choice(("gpus=8k", "gpu=h200-sxm", "tp=8", "tp=", "nope=1", "days=90", "power=1"))
+            own = rng.choice(
+                ("gpus=8k", "gpu=h200-sxm", "tp=8", "tp=", "nope=1", "days=90", "power=1")
+            )
             target = f"{target}:{own}"
         targets.append(target)
     return [*targets, *_flags(rng, FLAGS[:-1]), *_laid_out(rng)]
@@ -148,4 +152,6 @@ def _spoil(rng: Random, line: list[str], files: list[str]) -> None:
     elif how == 4:
         line[k] = rng.choice(files)
     else:
-        line.insert(k, rng.choice(("--fix", "--limit", "--top", "--help", "-o", "--nope", "-x", "8")))
+        line.insert(
+            k, rng.choice(("--fix", "--limit", "--top", "--help", "-o", "--nope", "-x", "8"))
+        )

@@ -23,12 +23,14 @@ from crore.errors import MAX_MESSAGE_CHARS, CroreError
 from crore.plan import PlanRequest, make_plan, plan_record, render
 from tests.fuzz.commands import line_of
 from tests.fuzz.missions import mission_of
-from tests.fuzz.requests import request_of
+from tests.fuzz.asked import request_of
 
 MOST_CPU_S: Final = 10.0
 STOPPED_CPU_S: Final = 60.0
 """A case is stopped here, so that one that never ends is a finding too."""
 MOST_BYTES: Final = 2e9
+WIDTH: Final = 120
+"""Columns of an answer; a listing of the catalogue and the findings of a check may be wider."""
 SHOWN: Final = 400
 """Characters of a case that a report repeats."""
 
@@ -140,7 +142,12 @@ def _called(line: list[str], folder: Path) -> tuple[int, list[str]]:
     found = line[0] == "check" and code > 0 and not said  # findings are its answer
     if code == 0 or found:
         wrong += [f"an answer, and on stderr {said[:200]!r}"] if said else []
-        wrong += _of_document(out.getvalue()) if "--json" in line else _of_answer(out.getvalue())
+        if "--json" in line:
+            wrong += _of_document(out.getvalue())
+        elif line[0] in ("plan", "compare", "explain", "fit", "validate"):
+            wrong += _of_answer(out.getvalue())
+        elif not out.getvalue().strip():
+            wrong.append("an empty answer")
     else:
         wrong += [f"a failure, and on stdout {out.getvalue()[:200]!r}"] if out.getvalue() else []
         wrong += _of_message(said)
@@ -164,6 +171,8 @@ def _of_answer(text: str) -> list[str]:
     """Return what is wrong with an answer: nothing in it, or a number that is none."""
     if not text.strip():
         return ["an empty answer"]
+    if wide := [line for line in text.splitlines() if len(line) > WIDTH]:
+        return [f"a line of {len(wide[0])} columns: {wide[0]!r}"]
     odd = re.search(r".*(?<![\w-])(nan|inf|-inf|None|np\.float64|Traceback)(?![\w-]).*", text)
     return [f"not a number: {odd[0].strip()[:160]!r}"] if odd else []
 

@@ -37,7 +37,9 @@ def mission_of(rng: Random) -> bytes:
     data = (text + "\n").encode()
     if rng.random() < 0.05:
         cut = rng.randrange(len(data))
-        data = rng.choice((data[:cut], data[:cut] + b"\xff\xfe" + data[cut:], b"\xef\xbb\xbf" + data))
+        data = rng.choice(
+            (data[:cut], data[:cut] + b"\xff\xfe" + data[cut:], b"\xef\xbb\xbf" + data)
+        )
     return data
 
 

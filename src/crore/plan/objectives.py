@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
-MOST_PRICED: Final = 2_000_000
+MOST_PRICED: Final = 1_000_000
 """Settings after which no further GPU count is searched."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""

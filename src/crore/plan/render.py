@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -18,6 +19,9 @@ from crore.units import (
     three_digits,
 )
 
+WIDTH: Final = 120
+TEXT: Final = 12
+"""Column where the text behind a label begins."""
 BAR: Final = 24
 SMALLEST: Final = 0.0005
 """Parts below this share of the whole are not worth a line."""
@@ -31,7 +35,20 @@ def render(answer: Answer) -> str:
         _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
         failures(plan), takes(plan), limits(plan), what_if(answer), others(answer), why(answer),
     ]  # fmt: skip
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return "\n\n".join("\n".join(_wrapped(block)) for block in blocks if block)
+
+
+def _wrapped(block: list[str]) -> Iterator[str]:
+    """Yield lines, the long ones broken under the column where texts begin."""
+    for line in block:
+        if len(line) <= WIDTH:
+            yield line
+            continue
+        label = line[:TEXT] if line[TEXT - 2 : TEXT] == "  " or line[:TEXT].isspace() else ""
+        yield from textwrap.wrap(
+            line[len(label) :], WIDTH, initial_indent=label, subsequent_indent=" " * len(label),
+            break_on_hyphens=False,
+        )  # fmt: skip
 
 
 def _verdict(plan: Plan) -> list[str]:
@@ -113,10 +130,14 @@ def _throughput(plan: Plan) -> list[str]:
             f"({format_count(plan.global_batch_tokens)} tokens) a step:"
         ),
         (
-            f"            {format_duration(plan.run_s)} with failures ({three_digits(days.low)} to "
-            f"{three_digits(days.high)} days, 80 %{_learning(plan)})"
+            f"            {format_duration(plan.run_s)} with failures ({_days(days.low)} to "
+            f"{_days(days.high)}, 80 %{_learning(plan)})"
         ),
     ]
+
+
+def _days(days: float) -> str:
+    return format_duration(days * 86_400)
 
 
 def _learning(plan: Plan) -> str:
