@@ -1,4 +1,4 @@
-"""Run cases by their seeds: `python -m tests.fuzz 17 200-220`, from the root, with crore installed."""
+"""Run cases by their seeds, from the root: `.venv/bin/python -m tests.fuzz 17 200-220`."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
+from tests.fuzz import words
+
 from crore.plan import Limits, PlanRequest
 from crore.units import limit_value
-from tests.fuzz import words
 
 OPTIONAL: Final = {"tokens": 0.3, "stock_tokens": 0.1, "seq_len": 0.4, "global_batch": 0.25,
                    "precision": 0.4, "objective": 0.5, "top": 0.2, "wan": 0.1,
@@ -29,15 +29,15 @@ def request_of(rng: Random) -> PlanRequest:
         given["stack"] = rng.choice(words.STACKS)
     if rng.random() < 0.3:
         given["fix"] = words.pins(rng)
-    limits = Limits()
+    limits: dict[str, Any] = {}
     for key, text in words.limits(rng).items() if rng.random() < 0.4 else ():
-        limits = replace(limits, **limit_value(key, text, key))
+        limits |= limit_value(key, text, key)
     if rng.random() < 0.1:
         given[rng.choice(NUMBERS)] = rng.choice((0, -1, -(10**30), 10**30))
     if rng.random() < 0.05:
         odd = rng.choice((float("nan"), float("inf"), -1.0, 1e-300, 1e300))
-        limits = replace(limits, **{rng.choice(("days", "power_w", "memory_margin")): odd})
+        limits[rng.choice(("days", "power_w", "memory_margin"))] = odd
     if rng.random() < 0.05:
         name = rng.choice(("model", "gpu", "precision", "stack", "objective"))
         given[name] = words.spoilt(rng, str(given.get(name, "fp8")))
-    return PlanRequest(**given, limits=limits)
+    return PlanRequest(**given, limits=Limits(**limits))

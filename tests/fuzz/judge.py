@@ -18,12 +18,13 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.fuzz.asked import request_of
+from tests.fuzz.commands import line_of
+from tests.fuzz.missions import mission_of
+
 from crore.cli import run
 from crore.errors import MAX_MESSAGE_CHARS, CroreError
 from crore.plan import PlanRequest, make_plan, plan_record, render
-from tests.fuzz.commands import line_of
-from tests.fuzz.missions import mission_of
-from tests.fuzz.asked import request_of
 
 MOST_CPU_S: Final = 10.0
 STOPPED_CPU_S: Final = 60.0

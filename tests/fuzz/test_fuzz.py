@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-
 from tests.fuzz.judge import Outcome, judged
 
 EVERY_DAY = range(150)
@@ -26,13 +25,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     highest = max(outcomes, key=lambda outcome: outcome.peak_bytes)
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     ends = ", ".join(f"exit {code}: {count:,}" for code, count in sorted(codes.items()))
-    return "\n".join([
-        f"fuzz: {len(outcomes):,} cases, {ends}; {len(wrong)} wrong",
-        f"  {sum(outcome.cpu_s for outcome in outcomes):.0f} CPU s in all; highest peak "
-        f"{highest.peak_bytes / 1e6:.0f} MB, seed {highest.seed}; the slowest:",
-        *(f"  {outcome}" for outcome in slowest),
-        *(f"WRONG {outcome}" for outcome in wrong),
-    ])  # fmt: skip
+    head = f"fuzz: {len(outcomes):,} cases, {ends}; {len(wrong)} wrong"
+    took = f"  {sum(outcome.cpu_s for outcome in outcomes):.0f} CPU s in all"
+    peak = f"  highest peak {highest.peak_bytes / 1e6:.0f} MB, seed {highest.seed}; the slowest:"
+    lines = [head, took, peak, *(f"  {it}" for it in slowest), *(f"WRONG {it}" for it in wrong)]
+    return "\n".join(lines)
 
 
 def test_an_answer_or_one_clear_line(capsys):

@@ -18,7 +18,7 @@ from crore.plan.request import Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
-from crore.units import format_bytes, three_digits
+from crore.units import format_bytes
 
 BYTES_PER_PARAMETER: Final = 16
 """Least state of mixed-precision Adam: fewer GPUs than these bytes need are not tried."""
@@ -29,8 +29,6 @@ LOOKED_INTO: Final = 64
 DAY_S: Final = 86_400.0
 ROOM: Final = MAX_MESSAGE_CHARS - len("crore: ")
 """Characters of a message; a long name leaves less for the layout."""
-MOST_NAMED: Final = 1e9
-"""GPUs beyond which a count is no help."""
 
 
 def why_infeasible(q: Question, found: Found) -> Infeasible:
@@ -45,11 +43,11 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
 
 def _too_late(q: Question, run_s: float) -> Infeasible:
     days = q.request.limits.days or 0.0
-    need = q.gpus * (run_s / DAY_S / days)
-    gpus = f"about {need:,.0f} such GPUs would do, or " if need < MOST_NAMED else ""
+    need = round(q.gpus * run_s / DAY_S / days)
     return Infeasible(
         f"the fastest plan of {q.model.name} on {q.gpus:,} x {q.accelerator.name} takes "
-        f"{three_digits(run_s / DAY_S)} days, over the limit of {days:g}: {gpus}fewer tokens"
+        f"{run_s / DAY_S:,.1f} days, over the limit of {days:g}; about {need:,} such GPUs "
+        "would do, or fewer tokens"
     )
 
 
@@ -94,9 +92,9 @@ def _does_not_fit(q: Question, miss: Ranked) -> str:
     details = f"{axes or 'one rank'}, {layout['zero']}, recompute {layout['recompute']}{moved}"
     texts = [
         f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
-        f"{format_bytes(miss.peak_bytes)} per GPU{layout_said} of {format_bytes(usable)}, "
+        f"{format_bytes(miss.peak_bytes)} per GPU{said} of {format_bytes(usable)}, "
         f"{format_bytes(miss.peak_bytes - usable)} short; {change}"
-        for layout_said in (f" ({details})", f" ({axes})" if axes else "", "")
+        for said in (f" ({details})", f" ({axes})" if axes else "", "")
     ]
     return next((text for text in texts if len(text) <= ROOM), texts[-1])
 
@@ -105,13 +103,12 @@ def smallest_change(q: Question, miss: Ranked) -> str:
     """Return what would make it fit: no margin, or the GPUs from which on a plan exists."""
     if miss.peak_bytes <= q.memory_bytes:
         return "it fits without the margin: --limit memory_margin=0"
-    fit = f"`crore fit {q.model.name} --gpu {q.accelerator.name}`"
     least = float(parameters(q.shape)) * BYTES_PER_PARAMETER / q.memory_bytes
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling
         if count >= least and _fits_on(q, count):
-            return f"{count:,} such GPUs hold it; {fit} shows what fits here"
-    return f"{fit} shows what fits"
+            return f"{count:,} such GPUs hold it; `crore fit {q.model.name}` shows what fits here"
+    return f"`crore fit {q.model.name} --gpu {q.accelerator.name}` shows what fits"
 
 
 def _fits_on(q: Question, count: int) -> bool:

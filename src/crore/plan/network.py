@@ -67,14 +67,14 @@ def choose_network(q: Question, chosen: Candidates) -> Network:
     )
 
 
-@lru_cache(maxsize=256)
-def _designs(endpoints: int, nic_bytes_per_s: float, rails: int) -> tuple[FabricDesign, ...]:
-    """Return `choices`; the plans of a frontier ask for the same few again and again."""
-    return tuple(choices(endpoints, nic_bytes_per_s, rails=rails))
-
-
 def _single(machines: Machine, index: int) -> Machine:
     columns = ("hop_latency_s", "taper", "pod_size")
     return replace(
         machines, **{name: float(np.asarray(getattr(machines, name))[index]) for name in columns}
     )
+
+
+@lru_cache(maxsize=256)
+def _designs(endpoints: int, nic_bytes_per_s: float, rails: int) -> tuple[FabricDesign, ...]:
+    """Return `choices`; the plans of a frontier ask for the same few again and again."""
+    return tuple(choices(endpoints, nic_bytes_per_s, rails=rails))

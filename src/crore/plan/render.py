@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from textwrap import wrap
 from typing import Final
 
 from crore.plan.plan import Answer, Plan
@@ -19,9 +19,8 @@ from crore.units import (
     three_digits,
 )
 
-WIDTH: Final = 120
-TEXT: Final = 12
-"""Column where the text behind a label begins."""
+COLUMNS: Final = 120
+INDENT: Final = " " * 12
 BAR: Final = 24
 SMALLEST: Final = 0.0005
 """Parts below this share of the whole are not worth a line."""
@@ -35,20 +34,12 @@ def render(answer: Answer) -> str:
         _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
         failures(plan), takes(plan), limits(plan), what_if(answer), others(answer), why(answer),
     ]  # fmt: skip
-    return "\n\n".join("\n".join(_wrapped(block)) for block in blocks if block)
+    return "\n\n".join("\n".join(map(_wrapped, block)) for block in blocks if block)
 
 
-def _wrapped(block: list[str]) -> Iterator[str]:
-    """Yield lines, the long ones broken under the column where texts begin."""
-    for line in block:
-        if len(line) <= WIDTH:
-            yield line
-            continue
-        label = line[:TEXT] if line[TEXT - 2 : TEXT] == "  " or line[:TEXT].isspace() else ""
-        yield from textwrap.wrap(
-            line[len(label) :], WIDTH, initial_indent=label, subsequent_indent=" " * len(label),
-            break_on_hyphens=False,
-        )  # fmt: skip
+def _wrapped(line: str) -> str:
+    """Break a line that is too long; what follows stands below its text."""
+    return "\n".join(wrap(line, COLUMNS, subsequent_indent=INDENT)) if len(line) > COLUMNS else line
 
 
 def _verdict(plan: Plan) -> list[str]:

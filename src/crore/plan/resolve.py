@@ -74,8 +74,7 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
         for key in keys:
             value = getattr(owner, key)
             if value is not None and not 0 < value < math.inf:
-                least = "above 0 and finite" if isinstance(value, float) else "at least 1"
-                yield InputError(f"{key} must be {least}, not {value}")
+                yield InputError(f"{key} must be above 0, not {value}")
     if request.top > MOST_PLANS:
         yield InputError(
             f"top is at most {MOST_PLANS} plans that really differ, not {request.top:,}"
