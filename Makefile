@@ -1,10 +1,11 @@
-# crore: `make run` shows two plans, `make test` checks the project. Each makes what it needs in .venv.
+# crore: `make run` shows two plans, `make test` checks the project, `make drills` checks it for longer.
+# Each makes what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: run test lint clean
+.PHONY: run test drills lint clean
 
 run: $(VENV)/.run
 	@mkdir -p $(OUT)
@@ -18,6 +19,9 @@ run: $(VENV)/.run
 
 test: lint
 	$(BIN)/pytest
+
+drills: $(VENV)/.test
+	$(BIN)/pytest -m drill
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

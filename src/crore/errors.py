@@ -20,6 +20,10 @@ class CroreError(Exception):
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        room = MAX_MESSAGE_CHARS - len("crore: ")
+        super().__init__(message if len(message) <= room else f"{message[: room - 1]}…")
+
 
 class InputError(CroreError):
     """The user's input breaks a rule."""
@@ -39,7 +43,7 @@ class UnknownName(InputError):
         text = f"unknown {kind} {shown(name)}{hint}"
         tail = f" (all: {listing})" if listing else f" (one of: {', '.join(self.valid)})"
         fits = len(text) + len(tail) <= MAX_MESSAGE_CHARS - len("crore: ")
-        super().__init__((text + tail if listing or fits else text)[:MAX_MESSAGE_CHARS])
+        super().__init__(text + tail if listing or fits else text)
 
 
 class Infeasible(CroreError):

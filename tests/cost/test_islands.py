@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.cost.goodput import HAZARD_PER_GPU_S, quorum_goodput
+from crore.cost.goodput import HAZARD_PER_GPU_S, mean_time_between_failures_s, quorum_goodput
 from crore.cost.islands import (
+    LARGE_MEAN,
     OUTAGE_EVERY_S,
     OUTAGE_S,
     OUTAGE_TIMEOUT,
@@ -197,3 +198,31 @@ def test_beyond_eight_more_islands_never_learn_more(parameters, islands, more):
 def test_the_laws_go_over_to_the_estimate_without_a_step():
     at, beyond = np.asarray(diloco_efficiency(np.array([1e10, 1.0001e10]), 20)).T
     assert list(beyond) == pytest.approx(list(at), rel=1e-4)
+
+
+@pytest.mark.parametrize("islands", [2, 20, 100])
+@pytest.mark.parametrize("mean", [401.0, 2_000.0, 20_000.0])
+def test_the_largest_of_large_means_agrees_with_the_whole_sum(islands, mean):
+    """Stretching keeps the skew of the mean of 400, which is not quite that of a larger one."""
+    counts = np.arange(1, int(mean + 12 * np.sqrt(mean) + 40))
+    cdf = np.minimum(np.cumsum(np.exp(np.cumsum(np.log(mean / counts)) - mean)), 1.0)
+    largest = 1 + np.sum(1 - cdf**islands)
+    assert float(expected_largest(mean, islands)) == pytest.approx(largest, rel=1e-3)
+
+
+def test_means_on_either_side_of_the_large_ones_meet():
+    below, above = (
+        float(
+            islands_goodput(
+                1e6 * share, 20.0, 8192.0, 600.0, "quorum", stall_s=10.0, absent_s=600.0,
+                hazard=LARGE_MEAN * mean_time_between_failures_s(1e6 / 20) / 600.0,
+            )
+        )
+        for share in (1 - 1e-9, 1 + 1e-9)
+    )  # fmt: skip
+    assert above == pytest.approx(below, rel=1e-6)
+
+
+def test_absurdly_long_rounds_are_counted_at_once():
+    means = np.array([0.5, 1e6, 1e30])
+    assert np.asarray(expected_largest(means, 50.0))[1:] == pytest.approx(means[1:], rel=0.01)

@@ -42,6 +42,9 @@ Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islan
 middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
 GUESS_AT: Final = (3e13, 20.0)
 """(parameters, islands) from which the guess holds."""
+LARGE_MEAN: Final = 400.0
+"""Poisson counts of larger means are those of this mean, shifted and stretched: both are nearly
+normal, and the mean and the variance are kept (largest of 100: within 0.1 %)."""
 
 
 def islands_goodput(
@@ -81,24 +84,26 @@ def islands_goodput(
 def expected_largest(mean: Num, draws: Num) -> Num:
     """Expected largest of `draws` Poisson counts of `mean`: `Σ 1 - F(k)^M` over k = 0, 1, ..."""
     alone = np.equal(draws, 1)
+    near, shift, stretch = _near(np.where(alone, 0.0, mean))
     total: Num = 0.0
-    for _, _, cdf in _poisson(np.where(alone, 0.0, mean)):
+    for _, _, cdf in _poisson(near):
         total = total + 1 - cdf**draws
-    return np.where(alone, mean, total)
+    return np.where(alone, mean, shift + stretch * total)
 
 
 def _quorum(mean: Num, islands: Num, relative: Num, barrier: Num, free: Num) -> Num:
     """Rate of a round that ends with nine islands in ten, over an undisturbed one."""
     late = islands - np.ceil(QUORUM * islands)
     nobody = np.less(late, 1)
-    counts = list(_poisson(np.where(nobody, 0.0, mean)))
+    near, shift, stretch = _near(np.where(nobody, 0.0, mean))
     beyond: Num = 0.0
-    for _, _, cdf in counts:
+    for _, _, cdf in _poisson(near):
         beyond = beyond + 1 - _at_most(late, islands, 1 - cdf)
-    ends = 1 + relative * beyond
+    ends = 1 + relative * (shift + stretch * beyond)
     kept: Num = 0.0
-    for count, pmf, _ in counts:
-        kept = kept + pmf * np.minimum(1.0, ends / (1 + relative * count))
+    for count, pmf, _ in _poisson(near):
+        late_s = relative * np.maximum(shift + stretch * count, 0.0)
+        kept = kept + pmf * np.minimum(1.0, ends / (1 + late_s))
     # The mean over rounds is a little above the long-run rate, and the approximation may be below.
     return np.where(nobody, 1 / barrier, np.clip(kept / ends, 1 / barrier, 1 / free))
 
@@ -114,6 +119,13 @@ def _at_most(late: Num, islands: Num, chance: Num) -> NDArray[np.float64]:
     # Page's logistic form of the normal distribution (Applied Statistics 26, 1977): within 2e-4.
     share: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(1.5976 * z + 0.07056 * z**3, -700, 700)))
     return share
+
+
+def _near(mean: Num) -> tuple[Num, Num, Num]:
+    """Return (mean, shift, stretch): counts of the first, so moved, are those of `mean`."""
+    near = np.minimum(mean, LARGE_MEAN)
+    stretch = np.sqrt(np.maximum(mean, LARGE_MEAN) / LARGE_MEAN)
+    return near, np.where(stretch > 1, mean - stretch * near, 0.0), stretch
 
 
 def _poisson(mean: Num) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:

@@ -47,7 +47,7 @@ class Best:
 
     def ranked(self) -> list[Ranked]:
         """Return the K best, fastest first."""
-        return sorted(self.found.values(), key=_order)[: self.top]
+        return sorted(self.found.values(), key=order_of)[: self.top]
 
     def add(self, candidates: Candidates, run_s: Floats, step_s: Floats, peak: Floats) -> None:
         """Take in candidates that fit."""
@@ -74,7 +74,7 @@ class Best:
     def _offer(self, new: Ranked) -> None:
         family = family_of(new.candidate)
         known = self.found.get(family)
-        if known is None or _order(new) < _order(known):
+        if known is None or order_of(new) < order_of(known):
             self.found[family] = new
 
 
@@ -90,7 +90,8 @@ def _keys(candidates: Candidates) -> list[Floats]:
     return [*axes, sharded, np.asarray(candidates.islands, dtype=float)]
 
 
-def _order(it: Ranked) -> tuple[float, ...]:
+def order_of(it: Ranked) -> tuple[float, ...]:
+    """Return what a single candidate is sorted by, different for every two of one question."""
     layout = it.candidate.layout
     ties = (float(np.asarray(getattr(layout, name))) for name in TIE_ORDER)
     return (it.run_s, *family_of(it.candidate), float(np.asarray(it.candidate.worlds)), *ties)

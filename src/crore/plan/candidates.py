@@ -71,9 +71,12 @@ def joined(records: Sequence[Columns], sizes: Sequence[int]) -> Columns:
 def _below(values: list[Any], sizes: Sequence[int]) -> Any:
     if is_dataclass(values[0]):
         return joined(values, sizes)
-    return np.concatenate(
-        [np.broadcast_to(value, (count,)) for value, count in zip(values, sizes, strict=True)]
-    )
+    column = np.empty(sum(sizes), dtype=np.result_type(*values))
+    start = 0
+    for value, count in zip(values, sizes, strict=True):
+        column[start : start + count] = value
+        start += count
+    return column
 
 
 def _uniform(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from crore.cost import parameters
-from crore.errors import CroreError, Infeasible
+from crore.errors import MAX_MESSAGE_CHARS, CroreError, Infeasible
 from crore.plan.axes import axes_of
 from crore.plan.best import Ranked
 from crore.plan.candidates import Floats, Mask, joined, size, take
@@ -29,6 +29,8 @@ GPU_DOUBLINGS: Final = 12
 LOOKED_INTO: Final = 64
 """Cells tried for the nearest miss, the leanest first: some obey no rule inside."""
 DAY_S: Final = 86_400.0
+ROOM: Final = MAX_MESSAGE_CHARS - len("crore: ")
+"""Characters of a message; a long name leaves less for the layout."""
 
 
 def why_infeasible(q: Question, found: Found) -> Infeasible:
@@ -108,19 +110,21 @@ def _does_not_fit(q: Question, miss: Ranked) -> str:
     axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
     away = [what for what in ("optimizer", "activations") if layout[f"offload_{what}"]]
     moved = f", {' and '.join(away)} on the host" if away else ""
-    usable = usable_bytes(q)
-    return (
+    usable, change = usable_bytes(q), smallest_change(q, miss)
+    details = f"{axes or 'one rank'}, {layout['zero']}, recompute {layout['recompute']}{moved}"
+    texts = [
         f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
-        f"{format_bytes(miss.peak_bytes)} per GPU ({axes or 'one rank'}, {layout['zero']}, "
-        f"recompute {layout['recompute']}{moved}) of {format_bytes(usable)}, "
-        f"{format_bytes(miss.peak_bytes - usable)} short; {smallest_change(q, miss)}"
-    )
+        f"{format_bytes(miss.peak_bytes)} per GPU{said} of {format_bytes(usable)}, "
+        f"{format_bytes(miss.peak_bytes - usable)} short; {change}"
+        for said in (f" ({details})", f" ({axes})" if axes else "", "")
+    ]
+    return next((text for text in texts if len(text) <= ROOM), texts[-1])
 
 
 def smallest_change(q: Question, miss: Ranked) -> str:
     """Return what would make it fit: no margin, or the GPUs from which on a plan exists."""
     if miss.peak_bytes <= q.memory_bytes:
-        return "it fits without the margin: --memory-margin 0"
+        return "it fits without the margin: --limit memory_margin=0"
     least = float(parameters(q.shape)) * BYTES_PER_PARAMETER / q.memory_bytes
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,7 @@ def choose_network(q: Question, chosen: Candidates) -> Network:
         return Network(named=q.fabric, design=None, machine=machine)
     bandwidth = float(np.asarray(machine.nic_bytes_per_s))
     rails = int(q.accelerator.domain_size) if q.accelerator.domain_size > 1 else 1
-    designs = choices(island, bandwidth, rails=rails)
+    designs = _designs(island, bandwidth, rails)
     machines = on_network(
         machine,
         hop_latency_s=np.array([d.diameter * HOP_S for d in designs]),
@@ -79,3 +80,9 @@ def _single(machines: Machine, index: int) -> Machine:
     return replace(
         machines, **{name: float(np.asarray(getattr(machines, name))[index]) for name in columns}
     )
+
+
+@lru_cache(maxsize=256)
+def _designs(endpoints: int, nic_bytes_per_s: float, rails: int) -> tuple[FabricDesign, ...]:
+    """Return `choices`; the plans of a frontier ask for the same few again and again."""
+    return tuple(choices(endpoints, nic_bytes_per_s, rails=rails))

@@ -11,7 +11,7 @@ from crore.plan.economy import full_load_w
 from crore.plan.network import choose_network, run_on
 from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import resolve
-from crore.plan.search import Found, Watch, search
+from crore.plan.search import Found, Ground, Watch, search
 
 if TYPE_CHECKING:
     from crore.plan.plan import Plan
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
-MOST_PRICED: Final = 2_000_000
+MOST_PRICED: Final = 1_000_000
 """Settings after which no further GPU count is searched."""
 OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
 """Pins that mean nothing in one world."""
@@ -38,10 +38,11 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
     searched: list[tuple[Question, Found]] = []
     for count in _counts(q):
         asked = q if count == q.gpus else with_gpus(q, count)
-        found = search(asked, watch, ceiling_s=_ceiling_s(q, count, searched))
+        ground = Ground(asked)
+        found = search(asked, watch, _ceiling_s(q, count, searched), ground)
         searched.append((asked, _in_time(asked, found)))
         if q.request.objective == "pareto" and found.ranked and not found.interrupted:
-            searched += _roomier(asked, found, watch)
+            searched += _roomier(asked, found, ground, watch)
         priced = sum(one.evaluated for _, one in searched)
         if searched[-1][1].interrupted or priced > MOST_PRICED:
             break
@@ -73,7 +74,9 @@ def _ceiling_s(q: Question, count: int, searched: list[tuple[Question, Found]]) 
     return min(deadline_s, known[q.request.top - 1] / (count if cheapest else 1))
 
 
-def _roomier(q: Question, found: Found, watch: Watch | None) -> list[tuple[Question, Found]]:
+def _roomier(
+    q: Question, found: Found, ground: Ground, watch: Watch | None
+) -> list[tuple[Question, Found]]:
     """Return searches with more memory kept free, where the best plan does not keep it anyway."""
     deadline_s = (q.request.limits.days or math.inf) * DAY_S
     searched: list[tuple[Question, Found]] = []
@@ -82,7 +85,7 @@ def _roomier(q: Question, found: Found, watch: Watch | None) -> list[tuple[Quest
         if margin > q.request.limits.memory_margin and peak * (1 + margin) > q.memory_bytes:
             wary = replace(q.request.limits, memory_margin=margin)
             asked = replace(q, request=replace(q.request, limits=wary))
-            found = search(asked, watch, ceiling_s=deadline_s)
+            found = search(asked, watch, deadline_s, ground)
             searched.append((asked, _in_time(asked, found)))
     return searched
 

@@ -20,7 +20,7 @@ from crore.cost.goodput import (
 )
 from crore.cost.layout import layers_per_stage
 from crore.cost.schedules import SCHEDULES
-from crore.plan.best import Ranked
+from crore.plan.best import Ranked, order_of
 from crore.plan.candidates import Candidates
 from crore.plan.economy import Economy, economy_of, risk_of
 from crore.plan.fleet import (
@@ -142,7 +142,7 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
     started = time.process_time()
     question = resolve(request)
     outcomes = search_objective(question, watch)
-    ranked = [(q, it) for q, found in outcomes for it in found.ranked]
+    ranked = _distinct(outcomes)
     found = [found for _, found in outcomes]
     if not ranked:
         raise why_infeasible(*max(outcomes, key=lambda outcome: outcome[0].gpus))
@@ -157,6 +157,15 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
         search_cpu_s=cpu_s,
         what_if=what_if(best.question, best.chosen, best.run_s, best.network.machine, priced),
     )  # fmt: skip
+
+
+def _distinct(outcomes: list[tuple[Question, Found]]) -> list[tuple[Question, Ranked]]:
+    """Return what was found, each candidate once: what keeps much free is found with less, too."""
+    found = {
+        (q.gpus, *order_of(it)): (q, it)
+        for q, one in reversed(outcomes) for it in reversed(one.ranked)
+    }  # fmt: skip
+    return list(found.values())[::-1]
 
 
 def _in_order(request: PlanRequest, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:

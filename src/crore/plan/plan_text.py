@@ -123,10 +123,14 @@ def _throughput(plan: Plan) -> list[str]:
             f"({format_count(plan.global_batch_tokens)} tokens) a step:"
         ),
         (
-            f"            {format_duration(plan.run_s)} with failures ({three_digits(days.low)} to "
-            f"{three_digits(days.high)} days, 80 %{_learning(plan)})"
+            f"            {format_duration(plan.run_s)} with failures ({_days(days.low)} to "
+            f"{_days(days.high)}, 80 %{_learning(plan)})"
         ),
     ]
+
+
+def _days(days: float) -> str:
+    return format_duration(days * 86_400)
 
 
 def _learning(plan: Plan) -> str:

@@ -10,6 +10,7 @@ from crore.units import (
     format_duration,
     format_energy,
     format_int,
+    format_si,
     format_usd,
     format_watts,
 )
@@ -67,13 +68,23 @@ def _network(plan: Plan) -> Iterator[str]:
     )
 
 
+def _quantity(value: float, unit: str) -> str:
+    """Return a number of a limit: bytes and seconds with a prefix, other things counted."""
+    name, _, per = unit.partition(" ")
+    if name in ("bytes", "bytes/s"):
+        return " ".join(filter(None, [format_si(value, name.replace("bytes", "B")), per]))
+    if name == "s":
+        return " ".join(filter(None, [format_duration(value), per]))
+    return f"{format_count(value)} {unit}"
+
+
 def limits(plan: Plan) -> list[str]:
     """What binds."""
     binding = [limit for limit in plan.limits if limit.binds]
     lines = [
         (
-            f"{limit.name}: {format_count(limit.value)} against {format_count(limit.limit)} "
-            f"{limit.unit}; {limit.note}"
+            f"{limit.name}: {_quantity(limit.value, limit.unit)} against "
+            f"{_quantity(limit.limit, limit.unit)}; {limit.note}"
         )
         for limit in binding
     ]

@@ -100,7 +100,10 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     least = np.full(size(cells.candidates), np.inf)
     for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
         busy_s, bubble_s = _micro_batch_s(q, cells.grid, zero)
-        step_s = rounds * busy_s[cells.point] + share * bubble_s[cells.point]
+        filled_s = np.multiply(
+            share, bubble_s[cells.point], out=np.full_like(share, np.inf), where=share < np.inf
+        )
+        step_s = rounds * busy_s[cells.point] + filled_s
         least = np.minimum(least, step_s)
     return run_bound_s(q, cells.candidates, least * barrier_slowdown(it.gpus))
 

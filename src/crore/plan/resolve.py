@@ -19,6 +19,8 @@ FLEET_STACK = "crore"
 """The stack that joins worlds by a quorum and islands by outer steps."""
 DEFAULT_WAN = "wan-1000km"
 DEFAULT_SEQ_LEN = 8192
+MOST_PLANS = 40
+"""Plans of one answer, and of each GPU count of a frontier."""
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal data, rounded (arXiv 2203.15556)."""
 
@@ -71,8 +73,12 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
     for owner, keys in ((request, names), (request.limits, _LIMITS)):
         for key in keys:
             value = getattr(owner, key)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 yield InputError(f"{key} must be above 0, not {value}")
+    if request.top > MOST_PLANS:
+        yield InputError(
+            f"top is at most {MOST_PLANS} plans that really differ, not {request.top:,}"
+        )
     if request.gpus < 0 or request.sites < 0:
         yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
     if request.objective not in OBJECTIVES:
@@ -102,7 +108,10 @@ def _stack_name(request: PlanRequest, gpus: int, derived: list[str]) -> str:
 
 def _wan(request: PlanRequest, cluster: Cluster | None, catalog: Catalog) -> Fabric:
     """The network between sites: as named, the cluster's, or the default."""
-    return catalog.fabric(request.wan or (cluster.wan if cluster else "") or DEFAULT_WAN)
+    wan = catalog.fabric(request.wan or (cluster.wan if cluster else "") or DEFAULT_WAN)
+    if not wan.port_bytes_per_s:
+        raise InputError(f"{wan.name} joins no sites: choose wan = {DEFAULT_WAN!r}, for example")
+    return wan
 
 
 def _machines(

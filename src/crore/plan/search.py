@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +84,36 @@ def usable_bytes(q: Question) -> float:
     return q.memory_bytes / (1 + q.request.limits.memory_margin)
 
 
-def search(q: Question, watch: Watch | None = None, ceiling_s: float = math.inf) -> Found:
+class Ground:
+    """The cells of a question and bounds on each; it serves less memory and other limits too."""
+
+    def __init__(self, q: Question) -> None:
+        self._q, self.axes, limit = q, axes_of(q), usable_bytes(q)
+        self.cells = cells_of(q, self.axes, lambda grid: least_bytes(q, self.axes, grid) <= limit)
+
+    @cached_property
+    def bound_s(self) -> Floats:
+        """Run time that no setting inside each cell undercuts."""
+        return run_bounds_s(self._q, self.axes, self.cells)
+
+    @cached_property
+    def least(self) -> LeastBytes:
+        """Peak bytes that no setting inside each cell undercuts."""
+        return LeastBytes(self._q, self.axes, self.cells)
+
+
+def search(
+    q: Question, watch: Watch | None = None, ceiling_s: float = math.inf,
+    ground: Ground | None = None,
+) -> Found:  # fmt: skip
     """Return the fastest plans that fit, `request.top` of them, and why the others fell.
 
     None takes longer than `ceiling_s`. `watch` is called after every batch of cells with the share
-    of cells done. Ctrl-C ends the search with the best found so far.
+    of cells done. Ctrl-C ends the search with the best found so far. `ground` is that of the same
+    question with at least as much memory, where it is known.
     """
-    axes = axes_of(q)
-    limit = usable_bytes(q)
-    cells = cells_of(q, axes, lambda grid: least_bytes(q, axes, grid) <= limit)
+    ground = ground or Ground(q)
+    cells = ground.cells
     found = Found(
         best=Best(top=q.request.top, ceiling_s=ceiling_s),
         candidates=cells.total,
@@ -101,7 +123,7 @@ def search(q: Question, watch: Watch | None = None, ceiling_s: float = math.inf)
     if not size(cells.candidates):
         return found
     try:
-        _best_first(q, axes, cells, found, watch)
+        _best_first(q, ground, found, watch)
     except KeyboardInterrupt:
         if not found.ranked:
             raise
@@ -109,10 +131,10 @@ def search(q: Question, watch: Watch | None = None, ceiling_s: float = math.inf)
     return found
 
 
-def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watch | None) -> None:
-    bound = run_bounds_s(q, axes, cells)
+def _best_first(q: Question, ground: Ground, found: Found, watch: Watch | None) -> None:
+    axes, cells, bound = ground.axes, ground.cells, ground.bound_s
     order = np.argsort(bound, kind="stable")
-    least, limit = LeastBytes(q, axes, cells), usable_bytes(q)
+    limit = usable_bytes(q)
     start, batch = 0, FIRST_CELLS
     while start < order.size:
         index = order[start : start + batch]
@@ -123,7 +145,7 @@ def _best_first(q: Question, axes: Axes, cells: Cells, found: Found, watch: Watc
             rest = order[start:]
             _count_cells(q, axes, cells, rest, rest[:0], found)
             return
-        roomy = least.of(hopeful) <= limit
+        roomy = ground.least.of(hopeful) <= limit
         tight = take(cells.candidates, hopeful[~roomy])
         found.fell(NO_MEMORY, float(np.sum(settings_per_cell(q, axes, tight))))
         if roomy.any():
