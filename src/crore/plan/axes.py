@@ -24,6 +24,7 @@ LARGEST_PIPELINE: Final = 1024
 OFFLOADS: Final = ("none", "optimizer", "activations", "both")
 PINNED_ELSEWHERE: Final = ("precision", "global_batch", "seq_len")
 OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
+"""Pins that mean nothing in one world."""
 """Pins that only several worlds can obey; 1 asks for nothing."""
 
 

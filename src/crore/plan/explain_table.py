@@ -121,6 +121,8 @@ def _search(case: Case) -> Iterator[Entry]:
     keys = {key: field_note(Found, key) or about for key, about in COUNTED.items()}
     rejected = leaves({"rejected": case.record.get("rejected") or {}})
     keys |= dict.fromkeys(rejected, "settings that fell to this rule")
+    tried = leaves({"gpu_counts": case.record.get("gpu_counts") or []})
+    keys |= dict.fromkeys(tried, "a GPU count that was searched")
     for key, about in keys.items():
         yield Entry(
             key=key, group="search", unit="s" if key.endswith("_s") else "settings", about=about,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from crore.errors import Infeasible
+from crore.plan.axes import OF_A_FLEET
 from crore.plan.economy import full_load_w
 from crore.plan.network import choose_network, run_on
 from crore.plan.request import PlanRequest, Question
@@ -21,8 +22,6 @@ MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
 MOST_PRICED: Final = 1_000_000
 """Settings after which no further GPU count is searched."""
-OF_A_FLEET: Final = ("islands", "worlds", "interval", "outer_bits")
-"""Pins that mean nothing in one world."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""
 

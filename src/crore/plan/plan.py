@@ -118,6 +118,8 @@ class Answer:
     rejected: Mapping[str, int]
     interrupted: bool
     search_cpu_s: float
+    gpu_counts: tuple[int, ...]
+    """GPU counts that were searched: several where fewer GPUs may be used."""
     what_if: tuple[WhatIf, ...]
     """One step in each direction from the best plan."""
 
@@ -155,6 +157,7 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
         evaluated=priced, candidates=sum(f.candidates for f in found),
         rejected=_together(found), interrupted=any(f.interrupted for f in found),
         search_cpu_s=cpu_s,
+        gpu_counts=tuple(sorted({q.gpus for q, _ in outcomes})),
         what_if=what_if(best.question, best.chosen, best.run_s, best.network.machine, priced),
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ def why(answer: Answer) -> list[str]:
         (
             f"searched    {format_int(answer.candidates)} settings, "
             f"{format_int(answer.evaluated)} priced in full, in "
-            f"{three_digits(answer.search_cpu_s)} CPU s{_stopped(answer)}"
+            f"{three_digits(answer.search_cpu_s)} CPU s{_where(answer)}{_stopped(answer)}"
         )
     ]
     worst = sorted(answer.rejected.items(), key=lambda item: -item[1])[:4]
@@ -57,3 +57,11 @@ def why(answer: Answer) -> list[str]:
 
 def _stopped(answer: Answer) -> str:
     return "; stopped early: the best so far" if answer.interrupted else ""
+
+
+def _where(answer: Answer) -> str:
+    """Say at which GPU counts, where there were several."""
+    counts = answer.gpu_counts
+    if len(counts) == 1:
+        return ""
+    return f"; at {len(counts)} GPU counts from {format_int(counts[0])} to {format_int(counts[-1])}"

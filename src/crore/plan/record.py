@@ -51,6 +51,7 @@ def plan_record(answer: Answer) -> dict[str, Any]:
         "candidates": answer.candidates,
         "evaluated": answer.evaluated,
         "rejected": dict(answer.rejected),
+        "gpu_counts": list(answer.gpu_counts),
         "interrupted": answer.interrupted,
         "search_cpu_s": answer.search_cpu_s,
         "request": request_record(answer),
