@@ -109,6 +109,6 @@ def choice_of(rng: Random, key: str) -> Any:
         "precision": lambda: rng.choice(PRECISIONS),
         "stack": lambda: rng.choice(STACKS),
         "objective": lambda: rng.choice(OBJECTIVES),
-        "top": lambda: rng.choice((1, 2, 5, 40)),
+        "top": lambda: rng.choice((1, 2, 5, 20)),
     }
     return values[key]()

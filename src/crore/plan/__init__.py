@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crore.plan.answer import Answer, Plan
     from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
     from crore.plan.comparison import COMPARISON_VERSION, Comparison, compare, comparison_record
     from crore.plan.comparison_text import render_comparison
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
     from crore.plan.fit_text import render_fit
     from crore.plan.mission import mission_names, read_mission
-    from crore.plan.plan import Answer, Plan, make_plan
+    from crore.plan.plan import make_plan
     from crore.plan.plan_text import render
     from crore.plan.record import SCHEMA_VERSION, plan_record
     from crore.plan.request import Limits, PlanRequest
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from crore.plan.validation_text import render_validation
 
 _HOMES = {
-    "Answer": "plan",
+    "Answer": "answer",
     "CHECK_VERSION": "check",
     "COMPARISON_VERSION": "comparison",
     "Comparison": "comparison",
@@ -40,7 +41,7 @@ _HOMES = {
     "FitRequest": "fit",
     "Limits": "request",
     "Numbers": "explain",
-    "Plan": "plan",
+    "Plan": "answer",
     "PlanRequest": "request",
     "SCHEMA_VERSION": "record",
     "Saved": "saved",

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from crore.errors import InputError
-from crore.plan.plan import Answer, Plan
+from crore.plan.answer import Answer, Plan
 from crore.plan.record import plan_record
 from crore.plan.request import Question
 

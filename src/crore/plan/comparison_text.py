@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Final
 
+from crore.plan.answer import Plan
 from crore.plan.comparison import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
-from crore.plan.plan import Plan
 from crore.units import (
     format_bytes,
     format_count,

@@ -17,10 +17,11 @@ from crore.cost.schedules import SCHEDULE_NAMES
 from crore.cost.step_time import Stages, Tally, exposed_messages, stages, tally
 from crore.errors import InputError, UnknownName, shown
 from crore.io import Record, check_keys
+from crore.plan.answer import Plan
 from crore.plan.best import Ranked
 from crore.plan.candidates import Candidates, compact
 from crore.plan.objectives import with_gpus
-from crore.plan.plan import Plan, describe
+from crore.plan.plan import describe
 from crore.plan.pricing import job_for
 from crore.plan.record import one_plan
 from crore.plan.request import Limits, PlanRequest

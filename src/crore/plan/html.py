@@ -9,7 +9,7 @@ from crore.plan.record import verdict
 from crore.units import format_bytes, three_digits
 
 if TYPE_CHECKING:
-    from crore.plan.plan import Answer
+    from crore.plan.answer import Answer
 
 
 def answer_html(answer: Answer) -> str:

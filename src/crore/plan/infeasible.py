@@ -125,12 +125,13 @@ def smallest_change(q: Question, miss: Ranked) -> str:
     """Return what would make it fit: no margin, or the GPUs from which on a plan exists."""
     if miss.peak_bytes <= q.memory_bytes:
         return "it fits without the margin: --limit memory_margin=0"
+    fit = f"crore fit {q.model.name} --gpu {q.accelerator.name}"
     least = float(parameters(q.shape)) * BYTES_PER_PARAMETER / q.memory_bytes
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling
         if count >= least and _fits_on(q, count):
-            return f"{count:,} such GPUs hold it, or see crore fit {q.model.name}"
-    return f"`crore fit {q.model.name} --gpu {q.accelerator.name}` shows what fits"
+            return f"{count:,} such GPUs hold it, or see {fit}"
+    return f"`{fit}` shows what fits"
 
 
 def _fits_on(q: Question, count: int) -> bool:

@@ -15,7 +15,7 @@ from crore.plan.resolve import resolve
 from crore.plan.search import Found, Ground, Watch, search
 
 if TYPE_CHECKING:
-    from crore.plan.plan import Plan
+    from crore.plan.answer import Plan
 
 DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from textwrap import wrap
 from typing import Final
 
-from crore.plan.plan import Answer, Plan
+from crore.plan.answer import Answer, Plan
 from crore.plan.plan_text_takes import failures, limits, takes
 from crore.plan.plan_text_why import others, what_if, why
 from crore.plan.record import verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from crore.plan.plan import Plan
+from crore.plan.answer import Plan
 from crore.units import (
     format_count,
     format_duration,

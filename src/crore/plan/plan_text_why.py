@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crore.plan.plan import Answer, Plan
+from crore.plan.answer import Answer, Plan
 from crore.units import format_energy, format_int, format_usd, three_digits
 
 

@@ -16,7 +16,7 @@ from crore.plan.economy import Economy, Spread
 from crore.plan.request import Question
 
 if TYPE_CHECKING:
-    from crore.plan.plan import Answer, Plan
+    from crore.plan.answer import Answer, Plan
 
 SCHEMA_VERSION: Final = 1
 """Of crore.plan, the document of `crore plan`."""

@@ -19,7 +19,7 @@ FLEET_STACK = "crore"
 """The stack that joins worlds by a quorum and islands by outer steps."""
 DEFAULT_WAN = "wan-1000km"
 DEFAULT_SEQ_LEN = 8192
-MOST_PLANS = 40
+MOST_PLANS = 20
 """Plans of one answer, and of each GPU count of a frontier."""
 TOKENS_PER_PARAMETER = 20
 """Compute-optimal data, rounded (arXiv 2203.15556)."""
