@@ -10,37 +10,37 @@ if TYPE_CHECKING:
     from crore.plan.answer import Answer, Plan
     from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
     from crore.plan.comparison import COMPARISON_VERSION, Comparison, compare, comparison_record
-    from crore.plan.comparison_text import render_comparison
-    from crore.plan.explain import (
+    from crore.plan.explain.text import render_explained
+    from crore.plan.explain.walk import (
         EXPLANATION_VERSION,
         Explanation,
         Numbers,
         explain_plan,
         explain_record,
     )
-    from crore.plan.explain_text import render_explained
     from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
-    from crore.plan.fit_text import render_fit
     from crore.plan.mission import mission_names, read_mission
     from crore.plan.plan import make_plan
-    from crore.plan.plan_text import render
     from crore.plan.record import SCHEMA_VERSION, plan_record
     from crore.plan.request import Limits, PlanRequest
     from crore.plan.saved import Saved, read_saved
+    from crore.plan.text.comparison import render_comparison
+    from crore.plan.text.fit import render_fit
+    from crore.plan.text.plan import render
+    from crore.plan.text.validation import render_validation
     from crore.plan.validate import VALIDATION_VERSION, Validation, validate_runs, validation_record
-    from crore.plan.validation_text import render_validation
 
 _HOMES = {
     "Answer": "answer",
     "CHECK_VERSION": "check",
     "COMPARISON_VERSION": "comparison",
     "Comparison": "comparison",
-    "EXPLANATION_VERSION": "explain",
-    "Explanation": "explain",
+    "EXPLANATION_VERSION": "explain.walk",
+    "Explanation": "explain.walk",
     "FIT_VERSION": "fit",
     "FitRequest": "fit",
     "Limits": "request",
-    "Numbers": "explain",
+    "Numbers": "explain.walk",
     "Plan": "answer",
     "PlanRequest": "request",
     "SCHEMA_VERSION": "record",
@@ -51,8 +51,8 @@ _HOMES = {
     "check_record": "check",
     "compare": "comparison",
     "comparison_record": "comparison",
-    "explain_plan": "explain",
-    "explain_record": "explain",
+    "explain_plan": "explain.walk",
+    "explain_record": "explain.walk",
     "fit_record": "fit",
     "make_fit": "fit",
     "make_plan": "plan",
@@ -60,12 +60,12 @@ _HOMES = {
     "plan_record": "record",
     "read_mission": "mission",
     "read_saved": "saved",
-    "render": "plan_text",
+    "render": "text.plan",
     "render_check": "check",
-    "render_comparison": "comparison_text",
-    "render_explained": "explain_text",
-    "render_fit": "fit_text",
-    "render_validation": "validation_text",
+    "render_comparison": "text.comparison",
+    "render_explained": "explain.text",
+    "render_fit": "text.fit",
+    "render_validation": "text.validation",
     "validate_runs": "validate",
     "validation_record": "validate",
 }

@@ -98,6 +98,6 @@ class Answer:
         return self.plans[0]
 
     def _repr_html_(self) -> str:
-        from crore.plan.html import answer_html
+        from crore.plan.text.html import answer_html
 
         return answer_html(self)

@@ -94,7 +94,7 @@ class Comparison:
         return tuple(answer.plan for answer in self.answers)
 
     def _repr_html_(self) -> str:
-        from crore.plan.comparison_text import comparison_html
+        from crore.plan.text.comparison import comparison_html
 
         return comparison_html(self)
 
@@ -127,7 +127,7 @@ def compare(
 
 def comparison_record(made: Comparison) -> dict[str, Any]:
     """Return a comparison as the JSON document's body."""
-    from crore.plan.comparison_text import verdicts
+    from crore.plan.text.comparison import verdicts
 
     return {
         "verdicts": verdicts(made),

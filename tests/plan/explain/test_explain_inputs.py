@@ -9,8 +9,8 @@ import pytest
 from crore.cost import fitted_constants
 from crore.io import dump_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record
-from crore.plan.explain_again import Case, case_of
-from crore.plan.explain_inputs import NUDGE, input_of, movers
+from crore.plan.explain.again import Case, case_of
+from crore.plan.explain.inputs import NUDGE, input_of, movers
 
 
 def case_for(**asked: object) -> Case:

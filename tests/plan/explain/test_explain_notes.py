@@ -5,7 +5,7 @@ from __future__ import annotations
 from crore.cost import Constants
 from crore.cost.goodput import DISK, mean_time_between_failures_s
 from crore.cost.layout import Layout
-from crore.plan.explain_notes import citations, constant, field_note, note_of
+from crore.plan.explain.notes import citations, constant, field_note, note_of
 
 
 def test_a_function_says_where_it_is_and_what_it_computes():

@@ -16,7 +16,7 @@ from crore.cost.schedules import in_flight
 from crore.cost.shape import weights
 from crore.cost.step_messages import group_of
 from crore.cost.step_time import Tally, hide, tally
-from crore.plan.explain_again import Case
+from crore.plan.explain.again import Case
 from crore.units import format_bytes, format_si
 
 COMPUTE: Final = {

@@ -10,7 +10,7 @@ import pytest
 from crore.errors import InputError, UnknownName
 from crore.io import dump_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record
-from crore.plan.explain_again import case_of, leaves, request_from
+from crore.plan.explain.again import case_of, leaves, request_from
 
 REQUEST = PlanRequest(
     model="llama-3.1-8b", gpu="h100-sxm", gpus=16, tokens=10**11, top=3, fix={"tp": 2}

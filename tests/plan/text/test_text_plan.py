@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from crore.plan import Limits, PlanRequest, make_plan, render
-from crore.plan.plan_text import COLUMNS
 from crore.plan.record import verdict
+from crore.plan.text.plan import COLUMNS
 from crore.units import format_int, three_digits
 
 SMALL = PlanRequest(model="llama3-8b", gpu="h100-sxm", gpus=16, tokens=10**12)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import crore.plan.explain as room
+import crore.plan.explain.walk as room
 from crore.errors import InputError, UnknownName
 from crore.io import dump_json, write_json
 from crore.plan import (
@@ -19,7 +19,7 @@ from crore.plan import (
     make_plan,
     plan_record,
 )
-from crore.plan.explain import difference
+from crore.plan.explain.walk import difference
 
 REQUEST = PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=16, tokens=10**11, top=2)
 

@@ -12,12 +12,12 @@ from typing import Final
 from crore import __version__
 from crore.errors import InputError, UnknownName
 from crore.io import Record, read_json
-from crore.plan.explain_again import Number, case_of, leaves
-from crore.plan.explain_entry import GROUPS, STEP, Entry, Kind
-from crore.plan.explain_inputs import Input, input_of, is_number, movers
-from crore.plan.explain_notes import Note, citations, note_of
-from crore.plan.explain_parts import Item
-from crore.plan.explain_table import table
+from crore.plan.explain.again import Number, case_of, leaves
+from crore.plan.explain.entry import GROUPS, STEP, Entry, Kind
+from crore.plan.explain.inputs import Input, input_of, is_number, movers
+from crore.plan.explain.notes import Note, citations, note_of
+from crore.plan.explain.parts import Item
+from crore.plan.explain.table import table
 from crore.plan.record import SCHEMA_VERSION
 
 EXPLANATION_VERSION: Final = 1

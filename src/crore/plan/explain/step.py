@@ -32,9 +32,9 @@ from crore.cost.step_time import (
     step_time,
 )
 from crore.cost.stragglers import barrier_slowdown, expected_maximum
-from crore.plan.explain_again import Case
-from crore.plan.explain_entry import STEP, Entry, Function
-from crore.plan.explain_parts import memory_items, parameter_items, step_items
+from crore.plan.explain.again import Case
+from crore.plan.explain.entry import STEP, Entry, Function
+from crore.plan.explain.parts import memory_items, parameter_items, step_items
 from crore.plan.request import Question
 
 AXES: Final = ("pp", "vpp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp", "micro_batch",

@@ -9,10 +9,10 @@ import pytest
 
 from crore.io import write_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record, read_mission
-from crore.plan.explain import Explained
-from crore.plan.explain_again import leaves
-from crore.plan.explain_inputs import is_number
-from crore.plan.explain_notes import note_of
+from crore.plan.explain.again import leaves
+from crore.plan.explain.inputs import is_number
+from crore.plan.explain.notes import note_of
+from crore.plan.explain.walk import Explained
 
 ASKED = {
     "dense": {"model": "llama-3.1-8b", "gpu": "h100-sxm", "gpus": 8, "fix": {"tp": 2}},

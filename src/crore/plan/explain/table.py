@@ -15,13 +15,13 @@ from crore.cost.fabric_choices import choices
 from crore.cost.fabric_counts import clos
 from crore.cost.layout import Layout, layers_per_stage
 from crore.cost.layout import micro_batches as micro_batches_of
-from crore.plan.explain_again import Case, leaves
-from crore.plan.explain_entry import ESTIMATE, STEP, Entry
-from crore.plan.explain_inputs import row_origin
-from crore.plan.explain_notes import field_note
-from crore.plan.explain_parts import bill_items
-from crore.plan.explain_run import run_entries
-from crore.plan.explain_step import step_entries
+from crore.plan.explain.again import Case, leaves
+from crore.plan.explain.entry import ESTIMATE, STEP, Entry
+from crore.plan.explain.inputs import row_origin
+from crore.plan.explain.notes import field_note
+from crore.plan.explain.parts import bill_items
+from crore.plan.explain.run import run_entries
+from crore.plan.explain.step import step_entries
 from crore.plan.network import choose_network
 from crore.plan.request import Limits, PlanRequest
 from crore.plan.search import Found

@@ -9,8 +9,8 @@ import pytest
 
 from crore.io import dump_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record
-from crore.plan.explain_again import Case, case_of
-from crore.plan.explain_parts import memory_items, parameter_items, step_items
+from crore.plan.explain.again import Case, case_of
+from crore.plan.explain.parts import memory_items, parameter_items, step_items
 
 
 def case_for(**fix: Any) -> Case:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crore.plan.fit import FitRequest, make_fit
-from crore.plan.fit_text import render_fit
+from crore.plan.text.fit import render_fit
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from textwrap import wrap
 from typing import Final
 
 from crore.plan.answer import Answer, Plan
-from crore.plan.plan_text_takes import failures, limits, takes
-from crore.plan.plan_text_why import others, what_if, why
 from crore.plan.record import verdict
+from crore.plan.text.takes import failures, limits, takes
+from crore.plan.text.why import others, what_if, why
 from crore.units import (
     format_bytes,
     format_count,

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from crore.plan import Limits, PlanRequest, compare, make_plan, render_comparison
-from crore.plan.comparison_text import verdicts
+from crore.plan.text.comparison import verdicts
 
 A = PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=16)
 B = PlanRequest(model="llama-3.1-8b", gpu="a100-sxm-80gb", gpus=64, tokens=10**12)

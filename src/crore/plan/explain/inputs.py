@@ -21,8 +21,8 @@ from crore.cost import Constants, fitted_constants
 from crore.cost.constants import fitted_rows
 from crore.cost.machine import HOME_NETWORK, Machine
 from crore.cost.step_time import step_time
-from crore.plan.explain_again import Case
-from crore.plan.explain_notes import constant, field_note
+from crore.plan.explain.again import Case
+from crore.plan.explain.notes import constant, field_note
 from crore.plan.request import Question
 
 NUDGE: Final = 0.01

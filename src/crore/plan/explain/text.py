@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
 
-from crore.plan.explain import Explanation, Line, Numbers, difference
-from crore.plan.explain_entry import GROUPS
-from crore.plan.explain_inputs import Input
-from crore.plan.explain_parts import Item
+from crore.plan.explain.entry import GROUPS
+from crore.plan.explain.inputs import Input
+from crore.plan.explain.parts import Item
+from crore.plan.explain.walk import Explanation, Line, Numbers, difference
 from crore.units import (
     format_bytes,
     format_count,

@@ -14,7 +14,7 @@ from crore.plan import (
     read_mission,
     render_explained,
 )
-from crore.plan.explain_text import plain, quantity
+from crore.plan.explain.text import plain, quantity
 
 PLANS = {
     "small": {"model": "llama-3.1-8b", "gpu": "h100-sxm", "gpus": 16, "tokens": 10**11},

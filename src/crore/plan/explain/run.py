@@ -21,8 +21,8 @@ from crore.cost.readiness import (
     startup_s,
 )
 from crore.plan.economy import economy_of, risk_of
-from crore.plan.explain_again import SPREAD, Case
-from crore.plan.explain_entry import ESTIMATE, STEP, Entry
+from crore.plan.explain.again import SPREAD, Case
+from crore.plan.explain.entry import ESTIMATE, STEP, Entry
 from crore.plan.fleet import goodput, rounds_of
 from crore.plan.limits import limits_of
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from crore.plan.explain_again import Case
-from crore.plan.explain_parts import Item
+from crore.plan.explain.again import Case
+from crore.plan.explain.parts import Item
 
 Function: TypeAlias = Callable[..., Any] | property
 Kind: TypeAlias = Literal["derived", "input", "choice", "counted"]
