@@ -46,7 +46,7 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
 
 def _too_late(q: Question, run_s: float) -> Infeasible:
     days = q.request.limits.days or 0.0
-    less = math.floor(q.tokens * days * DAY_S / run_s)
+    less = max(math.floor(q.tokens * days * DAY_S / run_s), 1)
     enough = _count_in_time(q, days * DAY_S)
     more = f"{enough:,} such GPUs would do, or" if enough else "more of them would not do, but"
     return Infeasible(

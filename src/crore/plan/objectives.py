@@ -122,11 +122,9 @@ def gpu_counts(q: Question) -> list[int]:
     Raises Infeasible when no GPU is.
     """
     most = largest_count(q)
-    server = q.accelerator.node_size
-    parts = (1,) if q.request.objective == "pareto" else (1, 3)
-    # The same numbers under every limit: a tighter one can only take some away.
-    steps = {part * 2**k for part in parts for k in range(most.bit_length())}
-    counts = {n for n in steps if n < server} | {server * n for n in steps}
+    counts = round_counts(q, most)
+    if q.request.objective == "pareto":
+        counts = {n for n in counts if n % 3}
     counts = {n for n in counts if most >> SHORTEST_OCTAVES < n <= most}
     if most == q.gpus:
         counts.add(q.gpus)
@@ -138,6 +136,16 @@ def gpu_counts(q: Question) -> list[int]:
                 f"and the limits allow {most:,}"
             )
     return sorted(counts, reverse=True)
+
+
+def round_counts(q: Question, most: int) -> set[int]:
+    """Return GPU counts that divide well: 2^a or 3·2^a GPUs of a server, or such servers.
+
+    The same numbers under every limit: a tighter one can only take some away.
+    """
+    server = q.accelerator.node_size
+    steps = {part * 2**k for part in (1, 3) for k in range(most.bit_length())}
+    return {n for n in steps if n < server} | {server * n for n in steps}
 
 
 def largest_count(q: Question) -> int:

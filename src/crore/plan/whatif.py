@@ -20,6 +20,7 @@ from crore.plan.best import Best
 from crore.plan.candidates import Candidates, joined, size
 from crore.plan.fleet import run_s
 from crore.plan.network import run_on
+from crore.plan.objectives import round_counts
 from crore.plan.pricing import price
 from crore.plan.request import Question
 from crore.plan.search import Found, open_cells, search
@@ -153,8 +154,16 @@ def _resources(
 
 
 def _counts(q: Question, searched_s: float) -> Iterator[Step]:
-    """Yield twice and half the GPUs, searched again at the same batch."""
-    for name, count in (("GPUs x 2", 2 * q.gpus), ("GPUs / 2", q.gpus // 2)):
+    """Yield other GPU counts, searched again at the same batch.
+
+    Twice and half of them and, below a count with few factors, the next that has many: fewer GPUs
+    that divide well can be faster.
+    """
+    counts = {"GPUs x 2": 2 * q.gpus, "GPUs / 2": q.gpus // 2}
+    rounder = max((n for n in round_counts(q, q.gpus) if n <= q.gpus), default=q.gpus)
+    if rounder < q.gpus:
+        counts[f"GPUs {q.gpus:,} -> {rounder:,}"] = rounder
+    for name, count in counts.items():
         if count < 1 or count > q.world_limit:
             continue
         try:
