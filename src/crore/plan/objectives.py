@@ -21,7 +21,7 @@ DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
 MOST_PRICED: Final = 1_000_000
-"""Settings after which no further GPU count is searched."""
+"""Settings after which no further GPU count is searched, once a plan is known."""
 SHORTEST_OCTAVES: Final = 10
 """Counts tried when fewer GPUs may be used: down to a thousandth of them."""
 
@@ -42,8 +42,8 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
         searched.append((asked, _in_time(asked, found)))
         if q.request.objective == "pareto" and found.ranked and not found.interrupted:
             searched += _roomier(asked, found, ground, watch)
-        priced = sum(one.evaluated for _, one in searched)
-        if searched[-1][1].interrupted or priced > MOST_PRICED:
+        enough = sum(one.evaluated for _, one in searched) > MOST_PRICED
+        if searched[-1][1].interrupted or (enough and any(one.ranked for _, one in searched)):
             break
     return searched
 
