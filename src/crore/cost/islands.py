@@ -163,7 +163,7 @@ def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
     φ is the loss ratio to the power `-1/0.0477`. Up to 10 B parameters it is the DiLoCo laws'
     (arXiv 2503.09799, coefficients recalled), the joint one and that of M islands, 8 and more
     continued with the joint exponent. From there to 30 T it goes over to an estimate (`GUESS`).
-    One island is exactly 1.
+    One island is exactly 1. A gain over it stays at the high end: no plan is chosen for one.
     """
     laws = _law_efficiency(np.clip(parameters, *MEASURED_PARAMETERS), islands)
     beyond = np.log(np.maximum(parameters / MEASURED_PARAMETERS[1], 1.0))
@@ -175,7 +175,7 @@ def diloco_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
         np.where(np.greater(islands, 1), law ** (1 - weight) * guess**share, 1.0)
         for law, guess, share in zip(laws, GUESS, shares, strict=True)
     )
-    return low, middle, high
+    return np.minimum(low, 1.0), np.minimum(middle, 1.0), high
 
 
 def _law_efficiency(parameters: Num, islands: Num) -> tuple[Num, Num, Num]:
