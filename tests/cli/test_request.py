@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import crore.plan
+from crore.cli import run
 from crore.cli.request import request_of
 from crore.errors import MAX_MESSAGE_CHARS, InputError, UnknownName
 from crore.plan import Limits, PlanRequest
@@ -92,3 +93,11 @@ def test_what_is_missing_or_wrong_is_one_line_with_an_example(given, words):
 def test_an_unknown_limit_is_met_with_the_nearest():
     with pytest.raises(UnknownName, match="did you mean days"):
         request_of("m", {"gpu": "g", "gpus": "8", "limit": "day=3"})
+
+
+def test_a_plan_file_is_no_mission(capsys, tmp_path):
+    file = tmp_path / "plan.json"
+    assert run(["plan", "llama-3.1-8b", "--gpu", "h100-sxm", "--gpus", "8", "-o", str(file)]) == 0
+    capsys.readouterr()
+    assert run(["plan", str(file)]) == 2
+    assert "is a plan already: crore explain" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_json_without_a_schema_is_no_plan(tmp_path):
         ({"request": {"gpus": 8}}, InputError, "request lacks model"),
         ({"request": {"model": "m", "gpus": "many"}}, InputError, "request.gpus: Input should be"),
         ({"request": {"model": "m", "limits": {"dayz": 1}}}, UnknownName, "did you mean days"),
-        ({"request": 8}, InputError, "must be objects"),
+        ({"request": 8}, InputError, "must be an object"),
         ({"days": {"value": None}}, InputError, "days.value must be a number, not None"),
     ],
 )

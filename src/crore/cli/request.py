@@ -69,9 +69,15 @@ def request_of(target: str, given: dict[str, Any]) -> "PlanRequest":
     `given` holds flags as typed, None where left out. Raises InputError for a value out of range
     and when a GPU or a count is missing.
     """
-    from crore.plan import read_mission
+    from crore.io import exists
+    from crore.plan import read_mission, read_saved
 
-    return laid_over(read_mission(target) or {"model": target}, target, given)
+    mission = read_mission(target)
+    is_file = mission is None and target.endswith(".json") and exists(Path(target))
+    if is_file and read_saved(Path(target)) is not None:
+        name = target[-60:]
+        raise InputError(f"{name} is a plan already: crore explain {name}, or crore compare it")
+    return laid_over(mission or {"model": target}, target, given)
 
 
 def laid_over(fields: dict[str, Any], target: str, given: dict[str, Any]) -> "PlanRequest":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,27 +34,33 @@ def read_saved(path: Path) -> Saved | None:
         return None
     record = read_json(path, "plan", SCHEMA_VERSION)
     check_keys(record, record, str(path), required=("request", "days"))
-    request, days = record["request"], record["days"]
-    if not isinstance(request, dict) or not isinstance(days, dict):
-        raise InputError(f"{path.name[:60]}: request and days must be objects: plan it again")
-    check_keys(request, _names(PlanRequest), f"{path.name[:40]}: request", required=("model",))
-    if isinstance(limits := request.get("limits"), dict):
-        check_keys(limits, _names(Limits), f"{path.name[:40]}: limits")
+    days = record["days"]
+    if not isinstance(days, Mapping):
+        raise InputError(f"{path.name[:60]}: days must be an object: plan it again")
     return Saved(
-        request=_request(request, path), days=_number(days.get("value"), path),
-        crore=str(record.get("crore", "unknown")),
+        request=request_from(record["request"], path.name[:40]),
+        days=_number(days.get("value"), path), crore=str(record.get("crore", "unknown")),
     )  # fmt: skip
 
 
-def _request(record: dict[str, Any], path: Path) -> PlanRequest:
+def request_from(record: object, where: str) -> PlanRequest:
+    """Return the request that a plan of the file `where` carries.
+
+    Raises InputError when it is none, UnknownName for a key that a request does not have.
+    """
     from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
 
+    if not isinstance(record, Mapping):
+        raise InputError(f"{where}: the plan's request must be an object, not {shown(record)}")
+    check_keys(record, _names(PlanRequest), f"{where}: request", required=("model",))
+    if isinstance(limits := record.get("limits"), Mapping):
+        check_keys(limits, _names(Limits), f"{where}: limits")
     try:
-        return TypeAdapter(PlanRequest).validate_python(record)
+        return TypeAdapter(PlanRequest).validate_python(dict(record))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path.name[:60]}: request.{where}: {first['msg']}"[:220]) from error
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}: request.{place[:60]}: {first['msg'][:100]}") from error
 
 
 def _number(value: object, path: Path) -> float:

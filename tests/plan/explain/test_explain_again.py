@@ -10,7 +10,8 @@ import pytest
 from crore.errors import InputError, UnknownName
 from crore.io import dump_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record
-from crore.plan.explain.again import case_of, leaves, request_from
+from crore.plan.explain.again import case_of, leaves
+from crore.plan.saved import request_from
 
 REQUEST = PlanRequest(
     model="llama-3.1-8b", gpu="h100-sxm", gpus=16, tokens=10**11, top=3, fix={"tp": 2}
@@ -23,7 +24,7 @@ def record():
 
 
 def test_the_request_survives_the_file(record):
-    assert request_from(record["request"]) == REQUEST
+    assert request_from(record["request"], "plan.json") == REQUEST
 
 
 def test_every_alternative_is_made_again_exactly(record):

@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from crore.cost import Job, Memory, fitted_constants, memory, operations
 from crore.cost.layout import RECOMPUTE, ZERO, Layout
 from crore.cost.operations import Operation
@@ -24,8 +22,8 @@ from crore.plan.objectives import with_gpus
 from crore.plan.plan import describe
 from crore.plan.pricing import job_for
 from crore.plan.record import one_plan
-from crore.plan.request import Limits, PlanRequest
 from crore.plan.resolve import resolve
+from crore.plan.saved import request_from
 
 REQUIRED = ("request", "layout", "gpus", "gpus_available", "worlds", "islands")
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -116,22 +114,6 @@ def _members(record: Any) -> list[tuple[str, Any]]:
     return [(str(name or k), it) for k, (name, it) in enumerate(zip(named, record, strict=True), 1)]
 
 
-def request_from(record: Any) -> PlanRequest:
-    """Return the request that a plan carries; InputError when it is none."""
-    if not isinstance(record, Mapping):
-        raise InputError(f"the plan's request must be an object, not {shown(record)}")
-    check_keys(record, [f.name for f in fields(PlanRequest)], "the plan's request", ("model",))
-    limits = record.get("limits", {})
-    if isinstance(limits, Mapping):
-        check_keys(limits, [f.name for f in fields(Limits)], "the request's limits")
-    try:
-        return TypeAdapter(PlanRequest).validate_python(dict(record))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"the plan's request: {where[:60]}: {first['msg'][:100]}") from error
-
-
 def chosen_from(record: Record) -> Candidates:
     """Return the layout a plan chose; InputError when it is not one of that many GPUs."""
     layout = record["layout"]
@@ -178,7 +160,7 @@ def case_of(record: Record, where: str, alternative: int = 0) -> Case:
     if not isinstance(asked, Mapping):
         raise InputError(f"{where}: alternative {alternative} must be an object")
     check_keys(asked, asked, f"{where}: alternative {alternative}", required=own)
-    q = resolve(request_from(record["request"]))
+    q = resolve(request_from(record["request"], where))
     chosen = chosen_from(dict(asked))
     available = int(_number("gpus_available", asked["gpus_available"]))
     if available != q.gpus:
