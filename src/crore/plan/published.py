@@ -42,28 +42,47 @@ def predictable(run: PublishedRun) -> bool:
 def with_layout(run: PublishedRun, catalog: Catalog) -> PublishedRun:
     """Fill missing layout fields with the fastest layout that fits, the known ones pinned.
 
-    Raises InputError when no layout agrees with what the run states.
+    What `layout_of` assumes of every run is assumed here too: nothing in host memory, a distributed
+    optimizer, whole recompute modes. Raises InputError when no layout agrees with what the run
+    states.
     """
     if all(getattr(run, name) is not None for name in LAYOUT):
         return run
-    known = {
+    modes = RECOMPUTE if run.recompute is None else (RECOMPUTE[int(_recompute(run))],)
+    tried = [resolve(_request(run, mode), catalog) for mode in modes]
+    fits = [(it.run_s, q, it) for q in tried for it in search(q).ranked]
+    if fits:
+        _, question, best = min(fits, key=lambda one: one[0])
+    else:
+        misses = [(it.peak_bytes, q, it) for q in tried if (it := nearest_miss(q))]
+        if not misses:
+            raise InputError("no layout agrees with what it states; check gpus and batch")
+        _, question, best = min(misses, key=lambda one: one[0])
+    chosen = layout_record(question, best.candidate, 1.0)
+    names = ("micro_batch", "tp", "pp", "cp", "dp", "vpp", "ep")
+    return replace(run, **{name: chosen[name] for name in names if getattr(run, name) is None})
+
+
+def _request(run: PublishedRun, mode: str) -> PlanRequest:
+    """Return the question which layout a run had, under one recompute mode."""
+    known: dict[str, int | str] = {
         name: value
         for name in ("micro_batch", "tp", "pp", "cp", "ep", "vpp")
         if (value := getattr(run, name)) is not None
     }
-    request = PlanRequest(
+    known |= {"recompute": mode, "offload": "none", "zero": _zero(run)}
+    if run.dp is not None:
+        known["dp_shard"] = run.dp
+    return PlanRequest(
         model=run.model, gpu=run.gpu, gpus=run.gpus, seq_len=run.seq_len, tokens=1,
         global_batch=run.global_batch, precision=run.precision, fix=known,
         stack=stack_for_software(run.software or "", run.year),
     )  # fmt: skip
-    question = resolve(request, catalog)
-    found = search(question)
-    best = found.ranked[0] if found.ranked else nearest_miss(question)
-    if best is None:
-        raise InputError("no layout agrees with what it states; check gpus and batch")
-    chosen = layout_record(question, best.candidate, 1.0)
-    names = ("micro_batch", "tp", "pp", "cp", "dp", "vpp", "ep", "sequence_parallel")
-    return replace(run, **{name: chosen[name] for name in names if getattr(run, name) is None})
+
+
+def _zero(run: PublishedRun) -> int:
+    """Return the ZeRO stage of a run; absent sharding means a distributed optimizer."""
+    return ZERO.index(run.sharding if run.sharding in ZERO else "zero1")
 
 
 def _count(value: int | None) -> float:
@@ -78,7 +97,7 @@ def layout_of(run: PublishedRun, model: ModelSpec, expert_tp: bool) -> Layout:
     sharding means a distributed optimizer.
     """
     dp, tp = _count(run.dp), _count(run.tp)
-    zero = ZERO.index(run.sharding) if run.sharding in ZERO else ZERO.index("zero1")
+    zero = _zero(run)
     shard = float(run.sharding_group or dp) if zero else 1.0
     etp = run.etp or (tp if expert_tp and model.experts else 1)
     interleaved = _count(run.vpp) > 1
