@@ -142,17 +142,12 @@ def learning_efficiency(q: Question, islands: Num) -> tuple[Num, Num, Num]:
     return diloco_efficiency(parameters(q.shape), islands)
 
 
-def steps_of(q: Question, candidates: Candidates) -> Num:
-    """Return optimizer steps until the last token, at least one."""
-    return np.maximum(q.tokens / (candidates.batch * candidates.islands * q.seq_len), 1.0)
-
-
 def run_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:
     """Return seconds until the last token, failures and outer steps included, `[N]`."""
     rounds = rounds_of(q, candidates, step_s)
     # Not `interval · step + exposed`: plans that all wait for the outer step are to tie exactly.
     round_s = np.maximum(rounds.interval * step_s, rounds.outer_s)
-    steps = steps_of(q, candidates)
+    steps = q.tokens / (candidates.batch * candidates.islands * q.seq_len)
     useful = goodput(q, candidates, round_s) * learning_efficiency(q, candidates.islands)[1]
     total: Floats = np.asarray(steps * round_s / rounds.interval / useful, dtype=float)
     return total
@@ -160,7 +155,6 @@ def run_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:
 
 def run_bound_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:
     """Return a time that `run_s` never undercuts for any step at least `step_s` long."""
-    # Not rounded up to one step: a setting may round the batch of its cell down.
     steps = q.tokens / (candidates.batch * candidates.islands * q.seq_len)
     useful = goodput_bound(q, candidates) * learning_efficiency(q, candidates.islands)[1]
     total: Floats = np.asarray(steps * step_s / useful, dtype=float)

@@ -73,8 +73,9 @@ def _request(run: PublishedRun, mode: str) -> PlanRequest:
     known |= {"recompute": mode, "offload": "none", "zero": _zero(run)}
     if run.dp is not None:
         known["dp_shard"] = run.dp
+    one_step = int(_count(run.global_batch) * _count(run.seq_len))
     return PlanRequest(
-        model=run.model, gpu=run.gpu, gpus=run.gpus, seq_len=run.seq_len, tokens=1,
+        model=run.model, gpu=run.gpu, gpus=run.gpus, seq_len=run.seq_len, tokens=one_step,
         global_batch=run.global_batch, precision=run.precision, fix=known,
         stack=stack_for_software(run.software or "", run.year),
     )  # fmt: skip

@@ -64,7 +64,17 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
         precision=precision, derived=tuple(derived),
     )  # fmt: skip
     _check_world(question)
+    _check_tokens(question)
     return question
+
+
+def _check_tokens(q: Question) -> None:
+    """Raise InputError for a run shorter than one step."""
+    if q.tokens < q.global_batch * q.seq_len:
+        raise InputError(
+            f"a run of {format_count(q.tokens)} tokens is shorter than one step of "
+            f"{format_count(q.global_batch)} x {q.seq_len:,}: more tokens, or a smaller batch"
+        )
 
 
 def number_errors(request: PlanRequest) -> Iterator[InputError]:
