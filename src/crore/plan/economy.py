@@ -90,18 +90,19 @@ def _rate(q: Question, at_home: bool) -> tuple[Spread | None, str]:
     watts = full_load_w(q)
     if part.price_usd and watts:
         if at_home:
-            return _floats(card_usd_per_gpu_hour(part.price_usd, watts, book)), "a card at home"
+            return spread_of(card_usd_per_gpu_hour(part.price_usd, watts, book)), "a card at home"
         owned = ownership_usd_per_gpu_hour(
             it_usd(part.price_usd, book), facility_usd(watts, book), watts, book
         )
-        return _floats(owned), "owned: capital, building, upkeep and electricity"
+        return spread_of(owned), "owned: capital, building, upkeep and electricity"
     rental = book.rental(part.name)
     if rental is not None:
-        return _floats(rental.spread()), "rented"
+        return spread_of(rental.spread()), "rented"
     return None, "no price of this part is known"
 
 
-def _floats(values: tuple[object, ...]) -> Spread:
+def spread_of(values: tuple[object, ...]) -> Spread:
+    """Return (low, value, high) as plain numbers."""
     low, value, high = (float(v) for v in values)  # type: ignore[arg-type]
     return low, value, high
 

@@ -16,7 +16,7 @@ from crore.plan.candidates import Floats, Mask, joined, size, take
 from crore.plan.network import choose_network, run_on
 from crore.plan.pricing import LeastBytes, least_bytes, seconds_and_bytes
 from crore.plan.record import layout_record
-from crore.plan.request import Question
+from crore.plan.request import DAY_S, Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
@@ -28,7 +28,6 @@ BATCH_DOUBLINGS: Final = 14
 GPU_DOUBLINGS: Final = 12
 LOOKED_INTO: Final = 64
 """Cells tried for the nearest miss, the leanest first: some obey no rule inside."""
-DAY_S: Final = 86_400.0
 ROOM: Final = MAX_MESSAGE_CHARS - len("crore: ")
 """Characters of a message; a long name leaves less for the layout."""
 

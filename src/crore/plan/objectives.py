@@ -17,7 +17,6 @@ from crore.plan.search import Found, Ground, Watch, search
 if TYPE_CHECKING:
     from crore.plan.answer import Plan
 
-DAY_S: Final = 86_400.0
 MARGINS: Final = (0.10, 0.25)
 """Memory margins a Pareto search tries beside the asked one: less risk for more time."""
 MOST_PRICED: Final = 1_000_000
@@ -59,7 +58,7 @@ def _counts(q: Question) -> list[int]:
 
 def _ceiling_s(q: Question, count: int, searched: list[tuple[Question, Found]]) -> float:
     """Return the run time beyond which a plan on `count` GPUs cannot be among the answers."""
-    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    deadline_s = q.request.limits.deadline_s
     if q.request.objective == "pareto":
         return deadline_s
     cheapest = q.request.objective == "cheapest"
@@ -77,7 +76,7 @@ def _roomier(
     q: Question, found: Found, ground: Ground, watch: Watch | None
 ) -> list[tuple[Question, Found]]:
     """Return searches with more memory kept free, where the best plan does not keep it anyway."""
-    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    deadline_s = q.request.limits.deadline_s
     searched: list[tuple[Question, Found]] = []
     peak = max(it.peak_bytes for it in found.ranked)
     for margin in MARGINS:
@@ -91,7 +90,7 @@ def _roomier(
 
 def _in_time(q: Question, found: Found) -> Found:
     """Drop what is late on the network it will run on: the search knows an ideal one."""
-    deadline_s = (q.request.limits.days or math.inf) * DAY_S
+    deadline_s = q.request.limits.deadline_s
     if deadline_s < math.inf:
         for family, it in list(found.best.found.items()):
             if run_on(q, it.candidate, choose_network(q, it.candidate).machine) > deadline_s:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from crore.cost.schedules import SCHEDULES
 from crore.plan.answer import Answer, Plan, Span
 from crore.plan.best import Ranked, order_of
 from crore.plan.candidates import Candidates
-from crore.plan.economy import economy_of, risk_of
+from crore.plan.economy import economy_of, risk_of, spread_of
 from crore.plan.fleet import (
     ABSENT_S,
     STALL_S,
@@ -34,15 +33,13 @@ from crore.plan.fleet import (
 from crore.plan.infeasible import why_infeasible
 from crore.plan.limits import limits_of
 from crore.plan.network import choose_network
-from crore.plan.objectives import search_objective
+from crore.plan.objectives import ordered, search_objective
 from crore.plan.pricing import price
 from crore.plan.record import layout_record
-from crore.plan.request import PlanRequest, Question
+from crore.plan.request import DAY_S, PlanRequest, Question
 from crore.plan.resolve import resolve
 from crore.plan.search import Found, Watch
 from crore.plan.whatif import what_if
-
-DAY_S = 86_400.0
 
 
 def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
@@ -61,7 +58,7 @@ def make_plan(request: PlanRequest, watch: Watch | None = None) -> Answer:
         raise why_infeasible(*max(outcomes, key=lambda outcome: outcome[0].gpus))
     cpu_s = time.process_time() - started
     priced = sum(f.evaluated for f in found)
-    plans = _in_order(request, tuple(describe(q, it) for q, it in ranked))
+    plans = ordered(request, tuple(describe(q, it) for q, it in ranked))
     best = plans[0]
     return Answer(
         request=request, question=question, plans=plans,
@@ -82,12 +79,6 @@ def _distinct(outcomes: list[tuple[Question, Found]]) -> list[tuple[Question, Ra
     return list(found.values())[::-1]
 
 
-def _in_order(request: PlanRequest, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
-    from crore.plan.objectives import ordered
-
-    return ordered(request, plans)
-
-
 def _together(found: list[Found]) -> dict[str, int]:
     rejected: dict[str, int] = {}
     for one in found:
@@ -106,7 +97,7 @@ def describe(q: Question, it: Ranked) -> Plan:
     rounds = rounds_of(q, chosen, np.asarray(step_s))
     round_s = float(rounds.interval) * step_s + float(rounds.exposed_s)
     useful = float(np.asarray(goodput(q, chosen, np.asarray(round_s))))
-    learning = _floats(learning_efficiency(q, chosen.islands))
+    learning = spread_of(learning_efficiency(q, chosen.islands))
     schedule = SCHEDULES[int(float(chosen.layout.schedule))]
     evidence = evidence_of(q.accelerator.name, gpus, q.precision, schedule.name, float(q.seq_len))
     batch_tokens = float(chosen.batch * chosen.islands) * q.seq_len
@@ -138,11 +129,6 @@ def describe(q: Question, it: Ranked) -> Plan:
         limits=limits_of(q, chosen, network.machine, step_s, peak, mtbf_s, rounds),
         parameters=float(parameters(q.shape)), active_parameters=float(active_parameters(q.shape)),
     )  # fmt: skip
-
-
-def _floats(values: tuple[Any, Any, Any]) -> tuple[float, float, float]:
-    low, middle, high = (float(np.asarray(v)) for v in values)
-    return low, middle, high
 
 
 def _policies(chosen: Candidates) -> dict[str, float]:

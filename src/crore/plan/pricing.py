@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -64,12 +65,18 @@ def price(
     return job, step_time(job, fitted_constants(), ops), memory(job, ops)
 
 
+def _blocks(count: int, rows: int = 1) -> Iterator[slice]:
+    """Yield the slices of `count` candidates that BLOCK holds, each written `rows` times."""
+    block = max(BLOCK // rows, 1)
+    for start in range(0, count, block):
+        yield slice(start, min(start + block, count))
+
+
 def seconds_and_bytes(q: Question, candidates: Candidates) -> tuple[Floats, Floats]:
     """Return (step seconds, peak bytes) of N candidates, block by block."""
     count = size(candidates)
     seconds, peak = np.empty(count), np.empty(count)
-    for start in range(0, count, BLOCK):
-        part = slice(start, min(start + BLOCK, count))
+    for part in _blocks(count):
         _, time, held = price(q, take(candidates, part))
         seconds[part], peak[part] = time.step_s, held.peak_bytes
     return seconds, peak
@@ -79,8 +86,7 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
     """Return peak bytes of N candidates, block by block."""
     count = size(candidates)
     peak = np.empty(count)
-    for start in range(0, count, BLOCK):
-        part = slice(start, min(start + BLOCK, count))
+    for part in _blocks(count):
         job = job_for(q, compact(take(candidates, part)))
         peak[part] = memory(job, forward_operations(job)).peak_bytes
     return peak
@@ -117,8 +123,7 @@ def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> tuple[Floats, Fl
     alone = replace(grid.layout, dp_shard=1.0, zero=float(zero))
     candidates = replace(grid, layout=alone, batch=grid.layout.micro_batch)
     busy, bubble = np.empty(count), np.empty(count)
-    for start in range(0, count, BLOCK):
-        part = slice(start, min(start + BLOCK, count))
+    for part in _blocks(count):
         job = job_for(q, compact(take(candidates, part)))
         time = step_time(job, fitted_constants())
         busy[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
@@ -154,10 +159,8 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
     modes = [(zero, mode) for zero in axes.zero for mode in axes.recompute]
-    block = max(BLOCK // len(modes), 1)
     least = np.empty(size(cells))
-    for start in range(0, least.size, block):
-        part = slice(start, min(start + block, least.size))
+    for part in _blocks(least.size, len(modes)):
         asked = take(cells, part)
         tried = [
             with_chain(replace(asked, layout=replace(asked.layout, zero=float(zero))), mode, -1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from crore.catalog import Accelerator, Catalog, Cluster, Fabric, ModelSpec
 from crore.cost import Shape
 from crore.cost.stack import Abilities, Stack
 
+DAY_S: Final = 86_400.0
 OBJECTIVES: Final = ("fastest", "cheapest", "pareto")
 WORLD_GPUS: Final = 10_000
 """Ranks of one torch.distributed world by default: 94,000 ranks are the most published
@@ -38,6 +40,11 @@ class Limits:
     """Until the last token, failures included."""
     world_gpus: int | None = None
     """Ranks of one torch.distributed world."""
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds until the last token at most; infinite without a limit on days."""
+        return (self.days or math.inf) * DAY_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -196,14 +196,10 @@ def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tupl
 
 def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
     """Return how many settings each cell has inside: pipelines, shards, recompute, offload."""
-    stage = layers_per_stage(cells.layout, q.shape.layers)
-    full = FULL_MODE in axes.recompute
-    modes = len(axes.recompute) - full + full * np.where(axes.recompute_layers, 1, stage)
-    shards = np.zeros_like(stage)
+    shards = np.zeros(size(cells))
     for zero in axes.zero:
         shards = shards + (_shard_counts(axes, cells) if zero == 3 else 1)
-    total: Floats = modes * len(axes.offload) * shards * len(axes.pipelines)
-    return total
+    return chain_lengths(q, axes, cells) * shards * len(axes.pipelines)
 
 
 def _shard_counts(axes: Axes, cells: Candidates) -> Floats:

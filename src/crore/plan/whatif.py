@@ -118,13 +118,12 @@ def _ways(axes: Axes, name: str, here: int) -> list[list[int]]:
 
 def _cells_at(q: Question, axes: Axes, point: dict[str, int], chosen: Candidates) -> Cells:
     """Return the cells of one grid point, etp following tp where it did, in as many islands."""
-    if int(float(chosen.layout.etp)) > 1 and int(float(chosen.layout.etp)) == int(
-        float(chosen.layout.tp)
-    ):
+    tp, etp = float(chosen.layout.tp), float(chosen.layout.etp)
+    if etp == tp > 1:
         point = point | {"etp": point["tp"]}
     if point["tp"] == 1:
         point = point | {"sequence_parallel": 0}
-    elif int(float(chosen.layout.tp)) == 1:
+    elif tp == 1:
         point = point | {"sequence_parallel": 1}
     grid = {name: [value] for name, value in point.items()}
     kept = replace(axes, grid=grid)
