@@ -1,0 +1,60 @@
+"""A rank's own part of parameters and gradients, as plain tensors, and back.
+
+DTensor's dispatch costs more than a small tensor's arithmetic, and one fused call takes no DTensors
+of different meshes; element by element there is nothing it would add.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+@torch.no_grad()
+def local_part(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor; it shares the storage, and may have no rows."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def place_like(part: Tensor, parameter: Tensor) -> Tensor:
+    """Return `part`, shaped as this rank's part of `parameter`, placed as the parameter is.
+
+    A DTensor for a DTensor; the storage stays that of `part`.
+    """
+    if not isinstance(parameter, DTensor):
+        return part
+    return DTensor.from_local(
+        part,
+        parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )
+
+
+@torch.no_grad()
+def settle(parameters: Iterable[Tensor]) -> None:
+    """Give every gradient the placements of its parameter.
+
+    A replicated weight used on shards of a sequence has a gradient still to be summed.
+    """
+    for parameter in parameters:
+        grad = parameter.grad
+        if not isinstance(grad, DTensor) or not isinstance(parameter, DTensor):
+            continue
+        if grad.placements != parameter.placements:
+            parameter.grad = grad.redistribute(placements=parameter.placements)
+
+
+def shards(tensor: Tensor) -> int:
+    """Return how many different parts a tensor is cut into, over all axes of its mesh."""
+    if not isinstance(tensor, DTensor):
+        return 1
+    sizes = zip(tensor.device_mesh.shape, tensor.placements, strict=True)
+    return math.prod(size for size, placement in sizes if not placement.is_replicate())
