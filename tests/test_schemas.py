@@ -244,7 +244,7 @@ def test_a_schema_leaves_no_key_open(kind):
 
 
 def test_every_command_has_its_schema():
-    assert SCHEMAS.keys() == {*VERBS, "prediction"}
+    assert SCHEMAS.keys() == {*VERBS, "prediction", "run"}
     for kind, schema in SCHEMAS.items():
         assert schema["title"].startswith(f"crore.{kind}/")
         assert schema["$id"] == f"urn:{schema['title'].replace('.', ':').replace('/', ':')}"
