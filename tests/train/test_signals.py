@@ -1,0 +1,59 @@
+"""Signals ask a run to leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from crore.train.signals import ASKING, LeaveRequest
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_the_first_signal_asks_and_ends_nothing(number):
+    with LeaveRequest() as leave:
+        before = leave.asked, leave.reason
+        send(number)
+        assert (before, leave.asked, leave.reason) == ((False, ""), True, number.name)
+
+
+@pytest.mark.parametrize("first", ASKING)
+def test_ctrl_c_after_a_signal_leaves_at_once(first):
+    with LeaveRequest() as leave:
+        send(first)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert leave.reason == first.name
+
+
+def test_sigterm_again_changes_nothing():
+    with LeaveRequest() as leave:
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
+        assert leave.reason == "SIGINT"
+
+
+def test_handlers_are_as_before_also_after_an_error():
+    before = [signal.getsignal(s) for s in ASKING]
+    with pytest.raises(ValueError, match="in between"), LeaveRequest():
+        raise ValueError("in between")
+    assert [signal.getsignal(s) for s in ASKING] == before
+
+
+def test_off_the_main_thread_nothing_is_touched():
+    before, seen = [signal.getsignal(s) for s in ASKING], []
+
+    def other():
+        with LeaveRequest() as leave:
+            seen.append((leave.asked, [signal.getsignal(s) for s in ASKING]))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
