@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 EventKind: TypeAlias = Literal[
     "skip", "roll back", "resume", "signal", "hang", "lost rank", "disk full",
@@ -179,16 +179,3 @@ class End:
 
 
 Record: TypeAlias = Start | Step | Eval | Sample | Checkpoint | Event | End
-
-
-def prediction_of(plan: Mapping[str, Any]) -> Prediction:
-    """Return the prediction that a plan's record (the body of plan.json) holds."""
-    step = plan["step_time_s"]
-    return Prediction(
-        step_time_s=step["value"],
-        step_time_low_s=step["low"],
-        step_time_high_s=step["high"],
-        tokens_per_s=plan["tokens_per_s"],
-        memory_bytes=plan["memory_bytes_per_gpu"],
-        evidence=step["evidence"],
-    )

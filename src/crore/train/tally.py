@@ -1,0 +1,74 @@
+"""What is to be shown of a run, folded record by record: the screen's state and the summary's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from crore.train.meters import Pace
+from crore.train.records import Checkpoint, End, Eval, Event, Record, Sample, Start, Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """A run so far."""
+
+    start: Start | None = None
+    """The last one."""
+    done: int = 0
+    """Steps done."""
+    step: Step | None = None
+    """The last one; None before the first of this process and after a roll back."""
+    evals: tuple[Eval, ...] = ()
+    sample: Sample | None = None
+    """The last one."""
+    checkpoint: Checkpoint | None = None
+    """The last one."""
+    end: End | None = None
+    pace: Pace = field(default_factory=Pace)
+    """Of this process."""
+    peak_bytes: float = 0.0
+    """Peak of rank 0, or of the fullest rank at the end."""
+
+    def after(self, record: Record) -> Tally:
+        """Return the tally with one record more; one that is passed in order, each once."""
+        match record:
+            case Step():
+                return replace(
+                    self, step=record, done=record.step, peak_bytes=record.memory_bytes,
+                    pace=self.pace.after(record.step_time_s),
+                )  # fmt: skip
+            case Start():
+                return replace(
+                    self.back_to(record.step), start=record, end=None, pace=Pace(), peak_bytes=0.0
+                )
+            case Event(what="roll back"):
+                return self.back_to(record.step)
+            case Eval():
+                return replace(self, evals=(*self.evals, record))
+            case Sample():
+                return replace(self, sample=record)
+            case Checkpoint():
+                return replace(self, checkpoint=record)
+            case End():
+                return replace(self, end=record, done=record.step, peak_bytes=record.memory_bytes)
+            case Event():
+                return self
+
+    def back_to(self, step: int) -> Tally:
+        """Return the tally without what came after a step."""
+        kept = tuple(it for it in self.evals if it.step <= step)
+        return replace(self, done=step, step=None, evals=kept)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps until the run is finished."""
+        return self.start.steps - self.done if self.start else 0
+
+
+def tally_of(records: Iterable[Record]) -> Tally:
+    """Return the tally of records in their order: of `read_run(path).records`, for a resume."""
+    tally = Tally()
+    for record in records:
+        tally = tally.after(record)
+    return tally
