@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import string
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _LEAST_LETTERS: Final = 0.75
 """Share of letters and blanks in a file that reads well; below it stand tables."""
 _MOST_DIGITS: Final = 0.05
 """Share of digits in a file that reads well."""
+_LETTERS: Final = string.ascii_letters.encode() + b" \n" + bytes(range(0x80, 0x100))
+"""Bytes of letters and blanks; past ASCII nearly all are letters."""
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -90,9 +93,10 @@ def code(root: Path) -> Iterator[Document]:
 
 def reads_well(text: str) -> bool:
     """Return whether a text is words rather than a table of codes."""
-    letters = sum(map(str.isalpha, text)) + text.count(" ") + text.count("\n")
-    digits = sum(map(str.isdigit, text))
-    return letters >= _LEAST_LETTERS * len(text) and digits <= _MOST_DIGITS * len(text)
+    raw = text.encode()
+    others = len(raw.translate(None, delete=_LETTERS))
+    digits = len(raw) - len(raw.translate(None, delete=string.digits.encode()))
+    return others <= (1 - _LEAST_LETTERS) * len(raw) and digits <= _MOST_DIGITS * len(raw)
 
 
 def _topics() -> Iterator[Document]:

@@ -99,7 +99,8 @@ class Dataset:
         """
         sources, windows = self._rows[:, np.asarray(rows, dtype=np.int64)]
         covered = self._gather(self._lengths, sources, windows)[:, 1:]
-        return covered.sum(axis=1, dtype=np.int64)
+        total: Ints = covered.sum(axis=1)
+        return total
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without an end."""

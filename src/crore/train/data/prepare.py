@@ -101,7 +101,7 @@ def _build(
     folder = cache / "shards" / _folder_name(bodies, encoder)
     if not (folder / shards.CARD).is_file():
         if held:
-            shards.sweep(folder)
+            shards.sweep(folder.parent)
         advance = _share_done(sum(b.survey.total_bytes for b in bodies), "encode", tell)
         shards.write_shards(folder, bodies, held_hashes, encoder, advance)
     if stamps != [corpus.stamp() for corpus in corpora]:

@@ -75,9 +75,9 @@ def write_shards(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed preparation of `folder` left; only for the holder of the lock."""
-    for draft in folder.parent.glob(f".{folder.name}.*.partial"):
+def sweep(parent: Path) -> None:
+    """Remove what killed preparations left in `parent`; only for the holder of its lock."""
+    for draft in parent.glob(".*.partial"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
@@ -182,7 +182,7 @@ def _card(draft: Path, sources: list[Record], encoder: Encoder) -> Record:
         "tokenizer": {
             "sha256": encoder.sha256, "size": encoder.size, "end_of_text": encoder.end
         },
-        "token_type": dtype_of(encoder.size).name,
+        "dtype": dtype_of(encoder.size).name,
         "file_bytes": {path.name: path.stat().st_size for path in files},
     }  # fmt: skip
 
@@ -206,7 +206,7 @@ def read_card(folder: Path) -> Record:
 
 def open_tokens(folder: Path, number: int, part: str, card: Mapping[str, Any]) -> NDArray[Any]:
     """Map the ids of a part (`train`, `validation`) of source `number` into memory, `[tokens]`."""
-    dtype = np.dtype(card["token_type"]).newbyteorder("<")
+    dtype = np.dtype(card["dtype"]).newbyteorder("<")
     return _mapped(folder / f"{number}-{part}.tokens", dtype)
 
 

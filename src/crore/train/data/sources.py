@@ -64,8 +64,10 @@ class Corpus:
         return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts])
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the one file, of the `sha256  name` lines of several files, or of
-        the text drawn from the library.
+        """Return the SHA-256 of the one file, or of all.
+
+        Of several files it is that of their `sha256  name` lines; of the default corpus, that of
+        its text.
         """
         if self.source.path in (DOCS, CODE):
             return _sha256(document.text for document in self.documents())
