@@ -94,7 +94,14 @@ def test_what_is_not_utf8_is_refused_by_name(tmp_path, name):
         list(read_file(tmp_path / name, LIMIT))
 
 
-@pytest.mark.parametrize("kind", [pyarrow.string(), pyarrow.large_string()])
+KINDS = [
+    pyarrow.string(),
+    pyarrow.large_string(),
+    pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_text_column_of_parquet_is_read_and_empty_rows_left_out(tmp_path, kind):
     column = pyarrow.array(["one", None, "", "two\n\nü"], type=kind)
     table = pyarrow.table({"id": [1, 2, 3, 4], "text": column})
@@ -109,6 +116,13 @@ def test_parquet_without_a_text_column_names_those_it_has(tmp_path):
     parquet.write_table(pyarrow.table({"text": [1]}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"column text of b.parquet must be text, not int64"):
         list(read_file(tmp_path / "b.parquet", LIMIT))
+
+
+def test_parquet_text_that_is_not_utf8_is_refused(tmp_path):
+    broken = pyarrow.array([b"caf\xe9"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": broken}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"cannot read a.parquet as Parquet: 'utf-8' codec"):
+        list(read_file(tmp_path / "a.parquet", LIMIT))
 
 
 @pytest.mark.parametrize("content", [b"PAR1 not really", b"x" * 100])

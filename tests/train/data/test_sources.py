@@ -45,10 +45,12 @@ def test_python_is_the_two_parts_of_the_default_corpus():
     [
         ("", "empty source"),
         ("a,,b", "empty source"),
-        ("0:a", "must be a number above 0"),
-        ("-1:a", "must be a number above 0"),
-        ("nan:a", "must be a number above 0"),
-        ("inf:a", "must be a number above 0"),
+        ("0:a", "must be a number from"),
+        ("-1:a", "must be a number from"),
+        ("nan:a", "must be a number from"),
+        ("1e308:a", "must be a number from"),
+        ("a\udce9", "characters that no name"),
+        ("a\0b", "characters that no name"),
         ("a,0.5:a", "stands twice"),
     ],
 )
@@ -82,6 +84,7 @@ def test_a_folder_is_read_in_the_order_of_its_names_hidden_and_unknown_files_lef
     for name in ("b/two.md", "a.txt", ".hidden.txt", "b/.git/x.txt", "c.bin", "z.jsonl"):
         text = '{"text": "z.jsonl"}' if name.endswith("jsonl") else name
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "nowhere.txt").symlink_to(tmp_path / "gone.txt")
     assert texts(tmp_path) == ["a.txt", "b/two.md", "z.jsonl"]
 
 

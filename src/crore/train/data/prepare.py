@@ -7,15 +7,16 @@ The cache folder holds `tokenizers/` and `shards/`, named by the content they co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crore import io
 from crore.errors import InputError
 from crore.train.data import shards
+from crore.train.data.corpus import Document
 from crore.train.data.dataset import Dataset
 from crore.train.data.lock import alone
-from crore.train.data.shards import Body
+from crore.train.data.shards import Advance, Body
 from crore.train.data.sources import Corpus, Source, open_corpus
 from crore.train.data.split import group_hash, held_out, survey
 from crore.train.data.tokenizer import (
@@ -82,6 +83,7 @@ def _make_folders(cache: Path) -> None:
     try:
         for name in ("known", "shards", "tokenizers"):
             (cache / name).mkdir(parents=True, exist_ok=True)
+        (cache / "lock").touch()
     except OSError as error:
         raise InputError(f"cannot write to {str(cache)[-80:]}: {error.strerror}") from error
 
@@ -112,9 +114,10 @@ def _build(
 def _read(corpora: Sequence[Corpus], tell: Progress) -> list[Body]:
     """Hash and count every source; raises `InputError` for one without text."""
     bodies: list[Body] = []
-    for number, corpus in enumerate(corpora):
-        tell("read", number / len(corpora))
-        body = Body(corpus=corpus, survey=survey(corpus.documents()), sha256=corpus.sha256())
+    advance = _share_done(sum(corpus.size_bytes() for corpus in corpora), "read", tell)
+    for corpus in corpora:
+        documents = _watched(corpus.documents(), advance)
+        body = Body(corpus=corpus, survey=survey(documents), sha256=corpus.sha256())
         if not len(body.survey.hashes):
             raise InputError(f"source {corpus.source.path[-80:]} holds no text: only blanks")
         bodies.append(body)
@@ -128,19 +131,26 @@ def _trained(
     """Return the tokenizer of this corpus and size, trained once and kept."""
     path = cache / "tokenizers" / f"{_key(RECIPE, vocab, [b.sha256 for b in bodies])}.json"
     if not path.is_file():
-        tell("tokenizer", 0.0)
         total = sum(body.survey.total_bytes for body in bodies)
-        texts = (text for body in bodies for text in _training_texts(body, held))
+        advance = _share_done(total, "tokenizer", tell)
+        texts = (text for body in bodies for text in _training_texts(body, held, advance))
         io.write_text(path, train_tokenizer(thinned(texts, total), vocab))
         tell("tokenizer", 1.0)
     return path
 
 
-def _training_texts(body: Body, held: frozenset[int]) -> Iterator[str]:
+def _training_texts(body: Body, held: frozenset[int], advance: Advance) -> Iterator[str]:
     """Yield what is not held out: the tokenizer, too, is not to see the rest."""
-    for document in body.corpus.documents():
+    for document in _watched(body.corpus.documents(), advance):
         if group_hash(document) not in held:
             yield document.text
+
+
+def _watched(documents: Iterable[Document], advance: Advance) -> Iterator[Document]:
+    """Yield documents, and tell their size once they are done with."""
+    for document in documents:
+        yield document
+        advance(len(document.text))
 
 
 def _folder_name(bodies: Sequence[Body], encoder: Encoder) -> str:
@@ -150,13 +160,17 @@ def _folder_name(bodies: Sequence[Body], encoder: Encoder) -> str:
     return _key(encoder.sha256, parts)
 
 
-def _share_done(total: int, what: str, tell: Progress) -> Callable[[int], None]:
-    """Return a function that is told what was done and tells the share done so far."""
-    done = 0
+def _share_done(total: int, what: str, tell: Progress) -> Advance:
+    """Return a function that is told what was done, and tells the share each percent."""
+    done, told = 0, 0.0
+    tell(what, 0.0)
 
     def advance(amount: int) -> None:
-        nonlocal done
+        nonlocal done, told
         done += amount
-        tell(what, min(done / max(total, 1), 1.0))
+        share = min(done / max(total, 1), 1.0)
+        if share - told >= 0.01 or told < share == 1.0:
+            told = share
+            tell(what, share)
 
     return advance

@@ -154,15 +154,17 @@ def parquet_texts(path: Path) -> Iterator[str]:
             _check_column(path, file.schema_arrow, arrow)
             for batch in file.iter_batches(batch_size=1024, columns=["text"]):
                 yield from filter(None, batch.column(0).to_pylist())
-    except (arrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise InputError(f"cannot read {path.name[-60:]} as Parquet: {reason}") from error
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read {path.name[-60:]} as Parquet: {first_line(error)}"
+        ) from error
 
 
 def _check_column(path: Path, schema: Any, arrow: Any) -> None:
     if "text" not in schema.names:
         raise InputError(f"{path.name[-60:]} has no column text{_near(schema.names)}")
     kind = schema.field("text").type
+    kind = kind.value_type if arrow.types.is_dictionary(kind) else kind
     if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
         raise InputError(f"column text of {path.name[-60:]} must be text, not {str(kind)[:40]}")
 
@@ -173,6 +175,11 @@ def needed(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(f"{package} is needed here: pip install {package}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
 
 
 def _near(names: Iterable[Any]) -> str:

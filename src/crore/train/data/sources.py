@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from crore import io
 from crore.errors import InputError, nearest, shown
 from crore.train.data import corpus
 from crore.train.data.corpus import Document
@@ -59,9 +59,19 @@ class Corpus:
     """Reads them from the start; may be called again."""
 
     def stamp(self) -> str:
-        """Return the names, sizes and times of the files: changes when any of them does."""
-        facts = [(self._name(path), path.stat()) for path in self.files]
+        """Return the names, sizes and times of the files: changes when any of them does.
+
+        Raises `InputError` when one has gone.
+        """
+        try:
+            facts = [(self._name(path), path.stat()) for path in self.files]
+        except OSError as error:
+            raise InputError(f"{str(error.filename)[-80:]} is gone: start again") from error
         return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts])
+
+    def size_bytes(self) -> int:
+        """Return the bytes of the files; of Parquet, compressed."""
+        return sum(path.stat().st_size for path in self.files)
 
     def sha256(self) -> str:
         """Return the SHA-256 of the one file, or of all.
@@ -82,8 +92,10 @@ class Corpus:
 def parse_sources(text: str) -> tuple[Source, ...]:
     """Read `[weight:]path[@licence],…`, as in `0.6:health/@CC-BY-4.0,0.3:finance.jsonl,python`.
 
-    Raises `InputError` for an empty entry, a weight that is no positive number, a source twice.
+    Raises `InputError` for an empty entry, a weight outside 1e-6 to 1e6, a source twice.
     """
+    if any(sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in text):
+        raise InputError(f"the sources {shown(text)} hold characters that no name should")
     entries = [part.strip() for part in text.split(",")]
     if not all(entries):
         raise InputError(f"an empty source in {shown(text)}: write [weight:]path[@licence],…")
@@ -101,11 +113,11 @@ def _parse(entry: str) -> Source:
         weight = float(head) if tail else None
     except ValueError:  # no weight: a path that has a colon
         weight = None
-    if weight is not None and not (weight > 0 and math.isfinite(weight)):
-        raise InputError(f"the weight in {shown(entry)} must be a number above 0")
+    if weight is not None and not 1e-6 <= weight <= 1e6:
+        raise InputError(f"the weight in {shown(entry)} must be a number from 0.000001 to 1000000")
     path = tail.strip() if weight is not None else entry
     bare, _, licence = path.rpartition("@")
-    if bare and licence and not Path(path).exists():
+    if bare and licence and not io.exists(Path(path)):
         return Source(path=bare, weight=weight, licence=licence)
     return Source(path=path, weight=weight)
 
@@ -195,10 +207,10 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files of known kinds below a folder, hidden ones left out."""
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            suffix = Path(name).suffix.lower()
-            if suffix in TEXT_SUFFIXES + RECORD_SUFFIXES and not name.startswith("."):
-                yield Path(above) / name
+        for path in (Path(above) / name for name in names if not name.startswith(".")):
+            known = path.suffix.lower() in TEXT_SUFFIXES + RECORD_SUFFIXES
+            if known and path.is_file():  # no pipe, no link to nowhere
+                yield path
 
 
 def _siblings(path: Path) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crore import io
 from crore.errors import InputError
-from crore.train.data.readers import needed
+from crore.train.data.readers import first_line, needed
 
 if TYPE_CHECKING:
     import tokenizers
@@ -92,9 +92,7 @@ def load_encoder(path: Path) -> Encoder:
     try:
         tokenizer = library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing narrower
-        raise InputError(
-            f"{str(path)[-80:]} is no tokenizer.json: {str(error).splitlines()[0][:100]}"
-        ) from error
+        raise InputError(f"{str(path)[-80:]} is no tokenizer.json: {first_line(error)}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # a text that spells a special token is only text
