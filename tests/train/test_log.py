@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +21,7 @@ from crore.train.history import gaps, read_run
 from crore.train.log import RunLog
 from crore.train.records import Event, Start
 
+ROOT = Path(__file__).parents[2]
 SKIP = Event(step=7, what="skip", message="gradient not finite; update left out")
 
 
@@ -216,3 +220,34 @@ def test_a_roll_back_on_a_full_disk_is_done_by_readers(tmp_path):
     assert [it.step for it in read_run(path).steps] == list(range(1, 12))
     logged(path, replace(START, step=11)).close()
     assert path.read_text(encoding="utf-8").count('"kind":"step"') == 11
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tests.train.feed import START, nth_step, tell
+from crore.train.log import RunLog
+first, path = int(sys.argv[1]), Path(sys.argv[2])
+log = RunLog(path)
+tell(log, replace(START, step=first))
+print("writes", flush=True)
+while True:
+    first += 1
+    tell(log, nth_step(first))
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_whole_lines(tmp_path):
+    path, done = tmp_path / "run.jsonl", 0
+    for _ in range(3):
+        command = [sys.executable, "-c", WRITER, str(done), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.05)
+            writer.kill()
+        run = read_run(path)
+        assert gaps(run.records) == []
+        assert len(run.steps) > done
+        done = len(run.steps) // 2

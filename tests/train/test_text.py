@@ -19,7 +19,7 @@ def test_the_start_says_what_trains_on_what_and_the_plan():
     assert plan.startswith(
         "plan        step 0.390 s (0.330 to 0.460, 80 %; measured), 5.25k tokens"
     )
-    assert plan.endswith("/s, 210 MB per rank")
+    assert plan.endswith("tokens/s, 210 MB per rank")
     alone = replace(START, steps=9, prediction=None, world_size=1, layout={"tp": 1}, step=4)
     [what] = text.start_lines(alone)
     assert what.endswith(" on cpu, fp32; not split; 9 steps, goes on after step 4")
