@@ -57,7 +57,7 @@ def train(port, said, name):
 
 
 def stop_process(_beat, _group):
-    time.sleep(0.8)  # so that a sign is given from here
+    time.sleep(1.5)  # so that a sign is given from here
     os.kill(os.getpid(), signal.SIGSTOP)
 
 

@@ -83,6 +83,7 @@ class AdamW:
         assert not wrong, f"the optimizer updates fp32 weights; {wrong[:3]} are not"
         self.settings, self.steps = settings, 0
         self._named = dict(named)
+        self._decay = {name: decays(name, p, settings) for name, p in named.items()}
         self._moments = {
             name: [torch.zeros_like(local_part(p)) for _ in MOMENTS] for name, p in named.items()
         }
@@ -93,14 +94,9 @@ class AdamW:
         settle(self._named.values())
         self.steps += 1
         for decay in (True, False):
-            names = [n for n, p in self._named.items() if self._due(n, p, decay)]
-            if names:
-                self._update(names, self.settings.lr * lr_factor, decay=decay)
-
-    def _due(self, name: str, parameter: Tensor, decay: bool) -> bool:
-        """Return whether a parameter is among those to update; a rank without rows has nothing."""
-        here = parameter.grad is not None and local_part(parameter).numel() > 0
-        return here and decays(name, parameter, self.settings) == decay
+            due = [n for n, p in self._named.items() if self._decay[n] == decay and _has_work(p)]
+            if due:
+                self._update(due, self.settings.lr * lr_factor, decay=decay)
 
     def _update(self, names: list[str], lr: float, *, decay: bool) -> None:
         s, before = self.settings, float(self.steps - 1)
@@ -148,3 +144,8 @@ class AdamW:
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Take up what `state_facts` returned."""
         self.steps = int(facts["steps"])
+
+
+def _has_work(parameter: Tensor) -> bool:
+    """Return whether there is a gradient, and a row of the parameter on this rank."""
+    return parameter.grad is not None and local_part(parameter).numel() > 0

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
-@torch.no_grad()
 def local_part(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor; it shares the storage, and may have no rows."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with torch.no_grad():  # else the part would be a new node of the graph
+        return tensor.to_local()
 
 
 @torch.no_grad()

@@ -28,20 +28,27 @@ def collective_of(thread: int, watcher: int) -> str:
     `thread` and `watcher` are thread identifiers; the watcher's own stack is never looked at.
     """
     frames = sys._current_frames()  # noqa: SLF001 - documented, and the only way in
-    own = frames.pop(thread, None)
+    own = _telling(frames.pop(thread, None))
     frames.pop(watcher, None)
-    found = _innermost(own)
-    if found or own is None or own.f_code.co_name != BACKWARD:
-        return found
-    return next(filter(None, map(_innermost, frames.values())), "")
+    if own is None or own.f_code.co_name != BACKWARD:
+        return _collective(own)
+    return next(filter(None, (_collective(_telling(f)) for f in frames.values())), "")
 
 
-def _innermost(frame: FrameType | None) -> str:
-    """Return the name of the innermost call that says what it is, if it is a collective's."""
-    while frame is not None:
-        path = frame.f_code.co_filename.replace("\\", "/")
-        if not any(part in path for part in PASSED):
-            inside = INSIDE in path and not any(part in path for part in LOCAL_WORK)
-            return frame.f_code.co_name if inside else ""
+def _telling(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost call, from `frame` outwards, that says what the thread does."""
+    while frame is not None and any(part in _path(frame) for part in PASSED):
         frame = frame.f_back
-    return ""
+    return frame
+
+
+def _collective(frame: FrameType | None) -> str:
+    """Return the name of a call that is in torch.distributed and does no arithmetic."""
+    if frame is None or INSIDE not in _path(frame):
+        return ""
+    local = any(part in _path(frame) for part in LOCAL_WORK)
+    return "" if local else frame.f_code.co_name
+
+
+def _path(frame: FrameType) -> str:
+    return frame.f_code.co_filename.replace("\\", "/")

@@ -1,0 +1,51 @@
+"""Local parts of parameters, and what is placed like them."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from tests.train.gloo import run
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+
+from crore.train.local import local_part, place_like, settle, shards
+
+
+def partial_gradient():
+    """A replicated weight whose ranks hold terms of its gradient, as under sequence parallelism."""
+    mesh = init_device_mesh("cpu", (2,))
+    weight = nn.Parameter(distribute_tensor(torch.ones(3), mesh, [Replicate()]))
+    term = torch.full((3,), float(dist.get_rank() + 1))
+    weight.grad = DTensor.from_local(term, mesh, [Partial()], run_check=False)
+    settle([weight])
+    return local_part(weight.grad).tolist(), shards(weight)
+
+
+def test_a_gradient_in_terms_is_summed(tmp_path):
+    assert run(partial_gradient, 2, tmp_path) == [([3.0] * 3, 1)] * 2
+
+
+def uneven():
+    """Three rows on four ranks: the last has none."""
+    mesh = init_device_mesh("cpu", (4,))
+    weight = nn.Parameter(distribute_tensor(torch.arange(6.0).view(3, 2), mesh, [Shard(0)]))
+    part = torch.zeros_like(local_part(weight))
+    placed = place_like(part, weight)
+    part += 1  # shared storage
+    assert isinstance(placed, DTensor)
+    return list(part.shape), placed.full_tensor().tolist(), shards(weight)
+
+
+def test_a_part_is_placed_as_its_parameter_and_shares_storage(tmp_path):
+    shapes, whole, count = zip(*run(uneven, 4, tmp_path), strict=True)
+    assert shapes == ([1, 2], [1, 2], [1, 2], [0, 2])
+    assert whole == ([[1.0, 1.0]] * 3,) * 4
+    assert set(count) == {4}
+
+
+def test_a_plain_tensor_is_its_own_part():
+    weight = nn.Parameter(torch.ones(2))
+    assert local_part(weight) is weight
+    assert place_like(weight, weight) is weight
+    assert shards(weight) == 1
