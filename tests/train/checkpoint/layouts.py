@@ -66,7 +66,6 @@ def build(layout: str) -> dict[str, Tensor]:
     mesh = mesh_of(layout, world)
     for layer in mine:
         block = Block()
-        nn.Module.requires_grad_(block)
         apply(layout, block, mesh)
         state |= state_of(block, str(layer))
     for tensor in state.values():
@@ -84,7 +83,7 @@ def mesh_of(layout: str, world: int) -> DeviceMesh | None:
     return init_device_mesh("cpu", (world,), mesh_dim_names=("a",))
 
 
-def apply(layout: str, block: nn.Module, mesh: DeviceMesh | None) -> None:
+def apply(layout: str, block: Block, mesh: DeviceMesh | None) -> None:
     """Shard a block in place."""
     if mesh is None:
         return

@@ -15,12 +15,13 @@ from typing import Any
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from crore.errors import CroreError
+from crore.errors import CroreError, InputError
 from crore.train.checkpoint import folder as folders
 from crore.train.checkpoint import reading, writing
 from crore.train.checkpoint.folder import Saved
 from crore.train.checkpoint.manifest import Damaged
-from crore.train.checkpoint.team import Team, first_line
+from crore.train.checkpoint.progress import Progress
+from crore.train.checkpoint.team import RankFailed, Team, first_line
 
 
 class SaveFailed(CroreError):
@@ -52,17 +53,28 @@ class Checkpoints:
 
     `keep` is how many finished ones stay. `group` is a gloo group of all ranks for this purpose
     alone, because saving talks to the other ranks from a thread of its own; None without
-    torch.distributed. Call `wait` before the group is destroyed. One run writes to a folder at a
-    time; its first save removes what a killed run left half-written.
+    torch.distributed. Its timeout must exceed the longest write or verification; call `wait`
+    before it is destroyed. `progress` hears, in the caller's thread, how far a restore is.
+
+    One run writes to a folder at a time; its first save removes what a killed run left.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 3, group: ProcessGroup | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 3,
+        group: ProcessGroup | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         assert keep >= 1
         self._folder, self._keep, self._team = folder, keep, Team(group)
+        self._progress = progress
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[_Outcome] | None = None
         self._messages: list[str] = []
         self._damaged: set[Path] = set()
+        self._draft: Path | None = None  # what rank 0 is writing
         self._swept = False
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -100,8 +112,7 @@ class Checkpoints:
         differ from those saved: nothing is loaded in part.
         """
         self._settle()
-        saved = self._team.share(lambda: folders.finished(self._folder))
-        return self._newest_sound(saved, tensors)
+        return self._newest_sound(self._listed(), tensors)
 
     def roll_back(self, tensors: Mapping[str, Tensor], step: int) -> Facts | None:
         """Load the newest sound checkpoint of at most `step` steps, and drop all later ones.
@@ -110,7 +121,7 @@ class Checkpoints:
         `restore`; when there is nothing to load, nothing is dropped.
         """
         self._settle()
-        saved = self._team.share(lambda: folders.finished(self._folder))
+        saved = self._listed()
         facts = self._newest_sound([one for one in saved if one.step <= step], tensors)
         if facts is not None:
             later = [one.path for one in saved if one.step > facts.step]
@@ -121,13 +132,20 @@ class Checkpoints:
         """Return the steps of the finished checkpoints, oldest first."""
         return sorted({saved.step for saved in folders.finished(self._folder)})
 
+    def _listed(self) -> list[Saved]:
+        """Return the finished checkpoints as rank 0 sees them, newest first."""
+        try:
+            return self._team.share(lambda: folders.finished(self._folder))
+        except RankFailed as error:
+            raise InputError(f"cannot read checkpoints in {self._folder}: {error}") from error
+
     def _newest_sound(self, saved: list[Saved], tensors: Mapping[str, Tensor]) -> Facts | None:
         """Load the first of `saved` that is sound, and say which are not."""
         passed: list[str] = []
         facts = None
         for one in saved:
             try:
-                contents = reading.load(self._team, one.path, tensors)
+                contents = reading.load(self._team, one.path, tensors, self._progress)
             except Damaged as error:
                 self._damaged.add(one.path)
                 passed.append(f"checkpoint {one.step} is damaged ({error})")
@@ -152,31 +170,31 @@ class Checkpoints:
         return outcome.problem
 
     def _write(self, content: writing.Content) -> _Outcome:
-        """Write one checkpoint, in the background.
-
-        Every error ends here: as text, because an exception would keep the staged tensors alive.
-        """
-        draft: Path | None = None
+        """Write one checkpoint, in the background; every error ends here, as a line of text."""
         try:
-            path = draft = self._team.share(lambda: self._begin(content.step))
-            writing.write(self._team, path, content)
-            return _Outcome(notes=self._team.share(lambda: self._finish(path, content.step)))
+            draft = self._team.share(lambda: self._begin(content.step))
+            writing.write(self._team, draft, content)
+            return _Outcome(notes=self._team.share(lambda: self._finish(draft, content.step)))
         except Exception as error:
-            if draft is not None and self._team.rank == 0:
-                folders.discard(draft)
+            if self._draft is not None:
+                folders.discard(self._draft)
             problem = f"checkpoint {content.step} not written: {first_line(error)}"
             return _Outcome(problem=f"{problem}; {self._kept()}")
+        finally:
+            content.tensors.clear()  # the memory is free before anyone hears that we are done
 
     def _begin(self, step: int) -> Path:
         """Make room for a new checkpoint, on rank 0."""
         if not self._swept:
             folders.sweep(self._folder)
             self._swept = True
-        return folders.draft(self._folder, step)
+        self._draft = folders.draft(self._folder, step)
+        return self._draft
 
     def _finish(self, draft: Path, step: int) -> list[str]:
         """Make a checkpoint final and remove what it supersedes, on rank 0."""
         folders.publish(draft)
+        self._draft = None
         return _discarded(folders.superseded(self._folder, step, self._keep, self._damaged))
 
     def _kept(self) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from crore.errors import CroreError, InputError
 from crore.io import read_json, write_json, write_text
+from crore.train.checkpoint.progress import CHUNK_BYTES, Meter, Progress
 from crore.train.checkpoint.team import Team, first_line
 
 KIND: Final = "checkpoint"
@@ -80,11 +81,13 @@ class Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write a manifest and its digest; both are on the disk when this returns.
 
-    Raises `InputError` where they cannot be written.
+    Raises `OSError` where they cannot be written: a full disk is no bad input.
     """
-    write_json(folder / NAME, KIND, VERSION, asdict(manifest))
-    digest = hashlib.sha256((folder / NAME).read_bytes()).hexdigest()
-    write_text(folder / DIGEST_NAME, f"{digest}  {NAME}\n")
+    try:
+        write_json(folder / NAME, KIND, VERSION, asdict(manifest))
+        write_text(folder / DIGEST_NAME, _digest_line((folder / NAME).read_bytes()))
+    except InputError as error:
+        raise error.__cause__ or error from None
 
 
 def read(folder: Path) -> Manifest:
@@ -94,10 +97,10 @@ def read(folder: Path) -> Manifest:
     """
     try:
         content = (folder / NAME).read_bytes()
-        expected = (folder / DIGEST_NAME).read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{NAME}: {first_line(error)}") from error
-    if expected != [hashlib.sha256(content).hexdigest(), NAME]:
+        expected = (folder / DIGEST_NAME).read_bytes()
+    except OSError as error:
+        raise Damaged(f"{Path(error.filename).name}: {first_line(error)}") from error
+    if expected != _digest_line(content).encode():
         raise Damaged(f"{NAME}: SHA-256 differs")
     record = read_json(folder / NAME, KIND, VERSION)
     return Manifest(
@@ -110,12 +113,13 @@ def read(folder: Path) -> Manifest:
     )
 
 
-def verify(team: Team, folder: Path, manifest: Manifest) -> None:
+def verify(team: Team, folder: Path, manifest: Manifest, progress: Progress | None = None) -> None:
     """Raise `Damaged` on every rank unless all files are as written; each is hashed once."""
     mine = sorted(manifest.files)[team.rank :: team.size]
+    meter = Meter("verify", sum(manifest.files[name].size_bytes for name in mine), progress)
 
     def check() -> str | None:
-        problems = (_problem(folder / name, manifest.files[name]) for name in mine)
+        problems = (_problem(folder / name, manifest.files[name], meter) for name in mine)
         return next(filter(None, problems), None)
 
     problem = team.reduce(check, lambda found: next(filter(None, found), None) or "")
@@ -158,14 +162,26 @@ def _difference(manifest: Manifest, tensors: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _problem(path: Path, expected: File) -> str | None:
+def _problem(path: Path, expected: File, meter: Meter) -> str | None:
     """Return what is wrong with one file, None where it is as written."""
     try:
         size_bytes = path.stat().st_size
         if size_bytes != expected.size_bytes:
             return f"{path.name}: {size_bytes:,} of {expected.size_bytes:,} bytes"
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _sha256(path, meter)
     except OSError as error:
         return f"{path.name}: {first_line(error)}"
     return None if digest == expected.sha256 else f"{path.name}: SHA-256 differs"
+
+
+def _sha256(path: Path, meter: Meter) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            meter.advance(len(chunk))
+    return digest.hexdigest()
+
+
+def _digest_line(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {NAME}\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import torch.distributed as dist
 
@@ -13,6 +15,9 @@ from crore.errors import CroreError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_PLACE: Final = re.compile(r"^\[[^\]]*\] ")
+"""Where in gloo's source an error was raised: no help to a reader."""
 
 
 class RankFailed(CroreError):
@@ -29,9 +34,13 @@ class _Outcome(Generic[T]):
     """What it raised, None where it returned."""
 
     def get(self) -> T:
-        """Return the value or raise the error, on whatever rank this is."""
+        """Return the value or raise a copy of the error, on whatever rank this is.
+
+        A copy, because an error that knows its frames, from which it can be reached, would keep
+        the staged tensors until the next garbage collection.
+        """
         if self.error is not None:
-            raise self.error
+            raise copy.copy(self.error)
         return self.value  # type: ignore[return-value]  # None only where T allows it
 
 
@@ -111,7 +120,8 @@ def _in_touch() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RankFailed(f"a rank is gone or stuck ({first_line(error)})") from error
+        said = _PLACE.sub("", (str(error).splitlines() or [""])[0])
+        raise RankFailed(f"a rank is gone or stuck ({said[:80]})") from error
 
 
 def _outcome(part: Callable[[], T]) -> _Outcome[T]:
@@ -119,6 +129,6 @@ def _outcome(part: Callable[[], T]) -> _Outcome[T]:
     try:
         return _Outcome(value=part())
     except CroreError as error:
-        return _Outcome(error=error)
+        return _Outcome(error=error.with_traceback(None))
     except Exception as error:
         return _Outcome(error=RankFailed(first_line(error)))
