@@ -28,9 +28,7 @@ class Block(nn.Module):
         self.attention_norm = make_norm(spec.norm, spec.hidden)
         self.attention = attention
         # In a parallel block both read the same normed input (PaLM, arXiv 2204.02311 §2).
-        self.feed_forward_norm = (
-            None if spec.parallel_block else make_norm(spec.norm, spec.hidden)
-        )
+        self.feed_forward_norm = None if spec.parallel_block else make_norm(spec.norm, spec.hidden)
         self.feed_forward = (
             Mixture(spec)
             if mixture

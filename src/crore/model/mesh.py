@@ -105,7 +105,5 @@ def _tied_group(dense: DeviceMesh, split: Split) -> ProcessGroup | None:
     if place not in (0, split.pp - 1):
         return None
     column = dist.get_process_group_ranks(dense.get_group("pp"))
-    group: ProcessGroup = dist.new_group(
-        [column[0], column[-1]], use_local_synchronization=True
-    )
+    group: ProcessGroup = dist.new_group([column[0], column[-1]], use_local_synchronization=True)
     return group

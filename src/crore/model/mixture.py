@@ -108,7 +108,9 @@ class Mixture(nn.Module):
         if self.training:
             self.load += counts
         rows = flat.repeat_interleave(self.topk, dim=0)[order]
-        back = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
+        back = torch.empty_like(order).scatter_(
+            0, order, torch.arange(order.shape[0], device=order.device)
+        )
         done = self.experts(rows, counts)[back].unflatten(0, (-1, self.topk))
         out = (done * weights.to(done.dtype)[..., None]).sum(1)
         if self.shared is not None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed._functional_collectives as functional
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 TESTED: tuple[str, ...] = ("2.13",)
@@ -25,3 +28,48 @@ def local_offset(tensor: Tensor) -> Sequence[int]:
         tensor.shape, tensor.device_mesh, tensor.placements
     )
     return offset
+
+
+_ATEN = torch.ops.aten
+PRODUCTS = frozenset(
+    {_ATEN.mm.default, _ATEN.addmm.default, _ATEN.bmm.default, _ATEN._scaled_mm.default}
+)
+"""Matrix products, as a dispatcher sees them."""
+CORES = frozenset(
+    {
+        _ATEN._scaled_dot_product_flash_attention_for_cpu.default,
+        _ATEN._scaled_dot_product_flash_attention.default,
+        _ATEN._scaled_dot_product_efficient_attention.default,
+        _ATEN._scaled_dot_product_cudnn_attention.default,
+    }
+)
+"""Attention cores, as a dispatcher sees them."""
+
+
+def all_to_all(
+    x: Tensor, received: list[int] | None, sent: list[int] | None, group: ProcessGroup
+) -> Tensor:
+    """Exchange rows with a group, differentiably; row counts by rank, None for even parts."""
+    return functional.wait_tensor(functional.all_to_all_single_autograd(x, received, sent, group))
+
+
+def ring_attention(q: Tensor, k: Tensor, v: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Causal attention over sequences cut along dim 2 over a mesh; CUDA alone.
+
+    Takes and returns this rank's part [B, H, S, D].
+    """
+    from torch.distributed.tensor.experimental._context_parallel import _attention
+
+    _attention._cp_options.enable_load_balance = False
+    _attention._enable_cp_dtensor_dispatcher()
+    whole = [DTensor.from_local(x, mesh, [Shard(2)], run_check=False) for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*whole, is_causal=True)
+    assert isinstance(out, DTensor)
+    return out.to_local()
+
+
+def scaled_product(
+    a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Return `a @ b` of two 8-bit matrices, b stored column by column, each with one scale."""
+    return torch._scaled_mm(a, b, scale_a=scale_a, scale_b=scale_b, out_dtype=dtype)

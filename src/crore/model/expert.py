@@ -1,0 +1,47 @@
+"""Expert parallelism: experts spread over ranks, tokens sent to them and back, none dropped.
+
+T: token copies on this rank, X: experts of the layer, R: ranks of the group, E: hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Shard, distribute_tensor
+
+from crore.model.mixture import Experts
+from crore.model.private import all_to_all
+
+
+def spread_experts(experts: Experts, mesh: DeviceMesh) -> None:
+    """Leave each rank of a 1-D mesh its X/R experts, and send tokens where theirs are."""
+    for name, weight in list(experts.named_parameters(recurse=False)):
+        local = distribute_tensor(weight, mesh, [Shard(0)], src_data_rank=None)
+        experts.register_parameter(name, nn.Parameter(local))
+    group, ranks = mesh.get_group(), mesh.size()
+    run = experts.forward
+
+    def forward(rows: Tensor, counts: Tensor) -> Tensor:
+        arriving = torch.empty_like(counts)
+        dist.all_to_all_single(arriving, counts, group=group)
+        sent = counts.view(ranks, -1).sum(1).tolist()
+        received = arriving.view(ranks, -1).sum(1).tolist()
+        here = all_to_all(rows, received, sent, group)
+        order, own = by_expert(arriving.view(ranks, -1))
+        back = torch.empty_like(order).scatter_(
+            0, order, torch.arange(order.shape[0], device=order.device)
+        )
+        done = run(here[order], own)[back]
+        return all_to_all(done, sent, received, group)
+
+    experts.forward = forward  # type: ignore[method-assign]
+
+
+def by_expert(arriving: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the order that sorts rows come rank by rank [R, X/R] by expert, and rows of each."""
+    ranks, own = arriving.shape
+    expert = torch.arange(own, device=arriving.device).repeat(ranks)
+    label = expert.repeat_interleave(arriving.flatten())
+    return label.argsort(stable=True), arriving.sum(0)

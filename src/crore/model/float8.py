@@ -1,0 +1,73 @@
+"""Linear layers in 8 bits: scaled products forward and backward (arXiv 2209.05433).
+
+One scale per tensor, set anew each time from its largest value; inputs and weights in E4M3,
+gradients in E5M2. T: tokens, I/O: input and output width, multiples of 16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crore.model.decoder import Decoder
+from crore.model.private import scaled_product
+
+FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
+MULTIPLE = 16
+"""Rows and columns that the 8-bit units load together."""
+
+
+def quantize(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return `x` in 8 bits and the scale that gives it back: `x ≈ x8 · scale`."""
+    largest = x.detach().abs().amax().float().clamp(min=1e-12)
+    scale = largest / torch.finfo(kind).max
+    return (x.float() / scale).to(kind), scale
+
+
+class ScaledLinear(torch.autograd.Function):
+    """`x @ w.T` for x [T, I], w [O, I]; all three products in 8 bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[override]
+        """Keep the 8-bit input and weight for the backward pass."""
+        x8, x_scale = quantize(x, FORWARD)
+        w8, w_scale = quantize(w, FORWARD)
+        ctx.save_for_backward(x8, x_scale, w8, w_scale)
+        ctx.dtype = x.dtype
+        return scaled_product(x8, w8.T, x_scale, w_scale, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Gradients of the input [T, I] and of the weight [O, I]."""
+        x8, x_scale, w8, w_scale = ctx.saved_tensors
+        g8, g_scale = quantize(grad, BACKWARD)
+        columns = w8.T.contiguous().T
+        of_x = scaled_product(g8, columns, g_scale, w_scale, ctx.dtype)
+        rows = x8.T.contiguous().T
+        of_w = scaled_product(g8.T.contiguous(), rows, g_scale, x_scale, ctx.dtype)
+        return of_x, of_w
+
+
+def float8_linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    """Run a linear layer in 8 bits on [..., I]."""
+    flat = x.flatten(0, -2)
+    out: Tensor = ScaledLinear.apply(flat, linear.weight.to(flat.dtype))
+    out = out.unflatten(0, x.shape[:-1])
+    return out if linear.bias is None else out + linear.bias
+
+
+def apply_float8(model: Decoder) -> None:
+    """Make the linear layers of the blocks run in 8 bits, routers apart; tables stay as they are.
+
+    A layer whose widths are no multiples of 16 stays in 16 bits, as the units ask.
+    """
+    for block in model.layers.values():
+        for name, module in block.named_modules():
+            if isinstance(module, nn.Linear) and "router" not in name and _fits(module):
+                module.forward = lambda x, linear=module: float8_linear(x, linear)
+
+
+def _fits(linear: nn.Linear) -> bool:
+    return linear.in_features % MULTIPLE == 0 and linear.out_features % MULTIPLE == 0

@@ -1,0 +1,112 @@
+"""Combinations that torch, or crore's use of it, cannot run: refused before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crore.catalog.types import ModelSpec
+from crore.errors import InputError
+from crore.model.split import V_SHAPED, Split
+from crore.model.supported import check_buildable
+
+SCHEDULES = ("gpipe", "1f1b", "interleaved", *V_SHAPED)
+PRECISIONS = ("fp32", "bf16", "fp8")
+
+
+def check_runnable(
+    spec: ModelSpec, split: Split, *, seq_len: int, global_batch: int, device: str, compiled: bool
+) -> None:
+    """Raise InputError for the first rule that a plan breaks, with the reason and the numbers."""
+    check_buildable(spec)
+    split.micro_batches(global_batch)
+    rules = (*_degrees(spec, split, seq_len), *_features(spec, split, global_batch, compiled),
+             *_device(spec, split, device))  # fmt: skip
+    for broken, reason in rules:
+        if broken:
+            raise InputError(f"{spec.name} with {split.words()}: {reason}")
+
+
+def _degrees(spec: ModelSpec, split: Split, seq_len: int) -> Iterator[tuple[bool, str]]:
+    tp, cp, ep = split.tp, split.cp, split.ep
+    latent = spec.mla is not None
+    yield spec.heads % tp > 0, f"tp {tp} does not divide {spec.heads} heads"
+    yield (
+        not latent and spec.kv_heads % tp > 0,
+        f"tp {tp} does not divide {spec.kv_heads} key-value heads",
+    )
+    yield spec.ffn % tp > 0, f"tp {tp} does not divide the feed-forward width {spec.ffn}"
+    yield spec.vocab % tp > 0, f"tp {tp} does not divide the vocabulary of {spec.vocab:,}"
+    yield (spec.heads // tp) % cp > 0, f"cp {cp} does not divide {spec.heads // tp} heads of a rank"
+    yield seq_len % cp > 0, f"cp {cp} does not divide {seq_len} tokens"
+    yield (
+        split.sequence_parallel and (seq_len // cp) % tp > 0,
+        f"tp {tp} does not divide {seq_len // cp} tokens of a sequence",
+    )
+    yield split.stages > spec.layers, f"{split.stages} stages, {spec.layers} layers"
+    yield spec.experts > 0 and spec.experts % ep > 0, f"ep {ep} does not divide {spec.experts}"
+    yield ep > 1 and not spec.experts, "ep without experts"
+    yield (
+        (split.fsdp * tp) % ep > 0,
+        f"ep {ep} does not divide {split.fsdp * tp} ranks of a replica",
+    )
+
+
+def _features(
+    spec: ModelSpec, split: Split, global_batch: int, compiled: bool
+) -> Iterator[tuple[bool, str]]:
+    zero_bubble = split.pp > 1 and split.schedule in V_SHAPED
+    several, passes = split.pp > 1, split.micro_batches(global_batch)
+    yield split.etp > 1, "tensor parallelism inside an expert is not built; use etp 1"
+    yield (
+        several and split.schedule not in SCHEDULES,
+        f"schedule {split.schedule}; crore runs {', '.join(SCHEDULES)}",
+    )
+    yield (
+        several and split.schedule == "interleaved" and passes % split.pp > 0,
+        f"interleaving needs micro-batches in multiples of {split.pp}, not {passes}",
+    )
+    yield (
+        several and passes < split.stages and split.schedule != "gpipe",
+        f"{passes} micro-batches leave {split.stages} stages idle; give at least as many",
+    )
+    yield (
+        spec.experts > 0 and split.tp > 1 and not split.sequence_parallel,
+        "experts with tp need sequence parallelism, or every rank would route the same tokens",
+    )
+    yield (
+        spec.experts > 0 and spec.parallel_block and split.tp > 1,
+        "experts in a parallel block with tp are not built",
+    )
+    yield (
+        zero_bubble and spec.tied_embeddings,
+        "zb-v puts both ends on one rank, where a tied table would be two; use 1f1b",
+    )
+    yield (
+        zero_bubble and split.zero == 3 and split.dp_replicate * split.fsdp > 1,
+        "zb-v takes weight gradients later, when zero 3 has let the gathered weights go; use zero 2",
+    )
+    yield (
+        zero_bubble and split.recompute != "none",
+        "zb-v splits the backward pass, which torch cannot do through recompute; use 1f1b",
+    )
+    yield (
+        compiled and (zero_bubble or split.tp > 1),
+        "torch.compile with tp or zb-v fails in torch 2.13 (pytorch#161904); leave --compile out",
+    )
+
+
+def _device(spec: ModelSpec, split: Split, device: str) -> Iterator[tuple[bool, str]]:
+    yield (
+        split.precision not in PRECISIONS,
+        f"precision {split.precision}; crore trains in {', '.join(PRECISIONS)}",
+    )
+    narrow = split.precision == "fp8"
+    yield (
+        narrow and split.tp > 1,
+        "fp8 with tp is not built: torch has no scaled product over sharded operands",
+    )
+    yield (
+        split.cp > 1 and device == "cpu" and (spec.window > 0 or spec.position == "alibi")
+        and spec.heads // split.tp % split.cp > 0,
+        "context parallelism needs heads to share out",
+    )  # fmt: skip
