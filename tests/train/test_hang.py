@@ -166,3 +166,16 @@ def test_a_context_closed_in_time_says_nothing(port, monkeypatch):
         time.sleep(0.2)
     assert b'"phase": "ended"' in connect().get("sign/0")
     assert said == []
+
+
+def test_an_error_that_comes_of_a_verdict_reports_it(port, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    said: list[str] = []
+    dog = Watchdog(
+        connect(), 0, 1, Beat(), timeout_s=60, interval_s=60, on_hang=said.append, exit_code=None
+    )
+    connect().set("verdict", "rank 7 hung")
+    with pytest.raises(RuntimeError, match="connection closed"), dog:
+        raise RuntimeError("connection closed by peer")
+    assert said == ["rank 7 hung"]

@@ -100,7 +100,7 @@ class Watchdog:
         self._on_hang, self._exit_code = on_hang, exit_code
         self._watched = threading.get_ident()
         self._stop, self._said = threading.Event(), threading.Lock()
-        self._count, self._answered_s = 0, time.monotonic()
+        self._left, self._count, self._answered_s = False, 0, time.monotonic()
         targets = (self._watch, self._guard)
         self._threads = [
             threading.Thread(target=t, daemon=True, name="crore-hang") for t in targets
@@ -118,10 +118,11 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._left = error is None
         self._beat.phase(ENDED, math.inf)
         self._stop.set()
-        for thread in self._threads:
-            thread.join(self._interval_s)  # a store that does not answer must not hold us
+        for thread in self._threads:  # a store that does not answer must not hold us
+            thread.join(self._interval_s if self._left else ANSWER_S)
 
     def _watch(self) -> None:
         """Publish a sign per interval, and look at everyone's when this rank stands still."""
@@ -129,12 +130,17 @@ class Watchdog:
             self._publish()
             while not self._stop.wait(self._interval_s):
                 self._publish()
-                if self._store.check(["verdict"]):
-                    self._report(self._store.get("verdict").decode())
-                elif self._overdue_s() > self._turn_s():
+                self._obey()
+                if self._overdue_s() > self._turn_s():
                     self._examine()
                 self._answered_s = time.monotonic()
             self._publish()  # that it ended
+            self._obey()  # an error that ended it may come of another rank's end
+
+    def _obey(self) -> None:
+        """Report the verdict that some rank has posted, if one has."""
+        if self._store.check(["verdict"]):
+            self._report(self._store.get("verdict").decode())
 
     def _guard(self) -> None:
         """Report a store that no longer answers, which `_watch` itself would wait for for ever."""
@@ -200,7 +206,7 @@ class Watchdog:
 
     def _report(self, line: str) -> None:
         """Say the line once, and end the process."""
-        if self._stop.is_set() or not self._said.acquire(blocking=False):
+        if self._left or not self._said.acquire(blocking=False):
             return
         words = threading.Thread(target=self._last_words, args=(line,), daemon=True)
         words.start()
