@@ -20,6 +20,7 @@ from crore.cli.explain import explain
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
+from crore.cli.train import train
 from crore.cli.validate import validate
 from crore.errors import CroreError
 
@@ -60,7 +61,7 @@ def crore(
 
 
 _COMMANDS = {
-    command.__name__: command for command in (plan, explain, compare, fit, check, validate, catalog)
+    command.__name__: command for command in (plan, explain, compare, fit, train, check, validate, catalog)
 }
 for _command in _COMMANDS.values():
     app.command()(_command)

@@ -22,6 +22,11 @@ def called_as(words: Sequence[str]) -> Iterator[None]:
         _COMMAND.reset(token)
 
 
+def command_line() -> str:
+    """Return the command line as one would type it again."""
+    return _COMMAND.get()
+
+
 @cache
 def constants_sha256() -> str:
     """Return the hash of every figure crore ships: fitted constants, parts, models, prices."""
@@ -35,7 +40,7 @@ def constants_sha256() -> str:
 
 def headed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document's body behind the command and the constants it came from."""
-    return {"command": _COMMAND.get(), "constants_sha256": constants_sha256(), **record}
+    return {"command": command_line(), "constants_sha256": constants_sha256(), **record}
 
 
 def dumped(kind: str, version: int, record: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from crore.catalog.types import ModelSpec
-from crore.model.decoder import Decoder
+from crore.model.initialise import TIED, canonical
 from crore.model.loss import Loss
 from crore.model.mesh import World
 from crore.model.mixture import mixtures
@@ -36,7 +36,7 @@ class Engine:
         self.world, self.spec, self.seq_len = world, spec, seq_len
         self.parts = build_parts(spec, seq_len, world, options)
         self.router_z_weight = router_z_weight
-        self._z_weight, self._batch = z_weight, global_batch
+        self.global_batch = global_batch
         part = -(-spec.vocab // world.split.tp)
         self.loss = Loss(z_weight=z_weight, group=world.group("tp"), first=world.tp_rank * part)
         self.schedule: Schedule | None = None
@@ -44,7 +44,7 @@ class Engine:
 
     def resize(self, global_batch: int) -> None:
         """Make ready for steps of another batch (sequences)."""
-        self._batch = global_batch
+        self.global_batch = global_batch
         self.micro_batches = self.world.split.micro_batches(global_batch)
         if self.world.split.pp > 1:
             self.schedule = make_schedule(
@@ -54,7 +54,7 @@ class Engine:
     @property
     def rows(self) -> slice:
         """The rows of a global batch that this rank is given."""
-        own = self._batch // self.world.split.dp
+        own = self.global_batch // self.world.split.dp
         return slice(self.world.dp_rank * own, (self.world.dp_rank + 1) * own)
 
     @property
@@ -68,27 +68,30 @@ class Engine:
         return any(part.head is not None for part in self.parts)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield this rank's parameters by their names in the whole model."""
+        """Yield this rank's parameters by their names in the whole model.
+
+        A tied head goes by the embedding's, so that both copies decay, and are saved, alike.
+        """
         for part in self.parts:
-            yield from part.named_parameters()
+            for name, parameter in part.named_parameters():
+                yield canonical(name, part), parameter
 
     def copies(self) -> dict[str, int]:
         """Return the parameters that several pipeline ranks hold, with how many do."""
-        table = "embedding.weight" if self.first else "head.weight"
-        return {table: 2} if self.world.tied is not None else {}
+        return {TIED: 2} if self.world.tied is not None else {}
 
     def _own_tokens(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Split samples [B, S + 1] into inputs and targets [B, S / cp] of this context rank."""
         length = self.seq_len // self.world.split.cp
         first = self.world.cp_rank * length
         samples = samples.to(self.world.device, non_blocking=True)
-        inputs = samples[:, first : first + length]
+        inputs = samples[:, first : first + length].clamp(min=0)  # below 0: a row to leave out
         return inputs.contiguous(), samples[:, first + 1 : first + length + 1].contiguous()
 
     def backward(self, samples: Tensor) -> None:
         """Run forward and backward over this rank's samples [B, S + 1] of one step."""
         self._mode(training=True)
-        tokens = self._batch * self.seq_len
+        tokens = self.global_batch * self.seq_len
         self.loss.reset(tokens)
         for part in self.parts:
             for mixture in mixtures(part):
@@ -112,7 +115,7 @@ class Engine:
         pairs = list(zip(inputs.split(size), targets.split(size), strict=True))
         for number, (x, y) in enumerate(pairs, start=1):
             self._reduce_now(number == len(pairs))
-            self.loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+            self.loss(model(x), y).backward()
 
     def _reduce_now(self, last: bool) -> None:
         """Below ZeRO-2, gradients stay whole until the last micro-batch of a step."""
@@ -123,11 +126,14 @@ class Engine:
     def _finish(self) -> None:
         finish_gradients(self.parts)
         if self.world.tied is not None and (self.first or self.last):
-            name = next(iter(self.copies()))
-            table = dict(self.named_parameters())[name]
+            table = dict(self.named_parameters())[TIED]
             if table.grad is not None:
                 grad = table.grad.to_local() if isinstance(table.grad, DTensor) else table.grad
                 dist.all_reduce(grad, group=self.world.tied)
+
+    def nats(self) -> Tensor:
+        """Return this rank's share of the cross-entropy of the last step, summed over tokens."""
+        return self.loss.total / self.world.split.tp
 
     def rebalance(self) -> None:
         """Move the routers' biases by the load of all ranks since the last step."""
@@ -145,10 +151,9 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(self, samples: Tensor) -> float:
-        """Return the nats of this rank's samples [B, S + 1], of the part it computes.
+        """Return this rank's share of the nats of its samples [B, S + 1]; all ranks' are the sum.
 
-        The sum over dp, cp and the last pipeline ranks is that of all samples (tensor-parallel
-        ranks each hold the whole). B is what a step has, where there is a pipeline.
+        B is what a step has. Rows below 0 are left out.
         """
         self._mode(training=False)
         self.loss.reset(1)
@@ -159,7 +164,23 @@ class Engine:
             size = self.world.split.micro_batch
             for x, y in zip(inputs.split(size), targets.split(size), strict=True):
                 self.loss(self.parts[0](x), y)
-        return float(self.loss.total)
+        return float(self.loss.total) / self.world.split.tp
+
+    @torch.no_grad()
+    def logits(self, tokens: Tensor) -> Tensor | None:
+        """Return this rank's logits [1, S / cp, V / tp] of one sequence [1, S].
+
+        None on a rank of a pipeline without the head. Every rank must call it.
+        """
+        self._mode(training=False)
+        inputs, _ = self._own_tokens(tokens)
+        if self.schedule is None:
+            out: Tensor = self.parts[0](inputs)
+            return out
+        rows = inputs.expand(self.micro_batches * self.world.split.micro_batch, -1).contiguous()
+        given = (rows,) if self.first else ()
+        done = self.schedule.eval(*given)
+        return done[:1] if self.last else None
 
     def _mode(self, *, training: bool) -> None:
         for part in self.parts:

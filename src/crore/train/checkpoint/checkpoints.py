@@ -132,6 +132,16 @@ class Checkpoints:
         """Return the steps of the finished checkpoints, oldest first."""
         return sorted({saved.step for saved in folders.finished(self._folder)})
 
+    @property
+    def idle(self) -> bool:
+        """Whether no save is going on, as far as `poll` and `wait` have been told."""
+        return self._pending is None
+
+    def path(self, step: int) -> Path | None:
+        """Return the folder of the newest finished checkpoint of a step; None if there is none."""
+        found = [saved.path for saved in folders.finished(self._folder) if saved.step == step]
+        return found[0] if found else None
+
     def _listed(self) -> list[Saved]:
         """Return the finished checkpoints as rank 0 sees them, newest first."""
         try:

@@ -1,0 +1,138 @@
+"""The plan that a run carries out: read from a file, or made for a mission on the spot."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crore.errors import InputError
+
+if TYPE_CHECKING:
+    from crore.catalog import Catalog
+    from crore.catalog.types import ModelSpec
+
+HERE = "this-machine"
+"""The cluster that `crore calibrate` measures."""
+OPEN = ("tokens",)
+"""What a run may change of a plan it is given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A plan, and what its names stand for."""
+
+    body: dict[str, Any]
+    """Of plan.json."""
+    spec: "ModelSpec"
+    catalog: "Catalog"
+    notes: tuple[str, ...]
+    """What a user should know of how it came about."""
+    write: Callable[[Path], None]
+    """Writes plan.json."""
+
+
+def plan_of(target: str, given: dict[str, Any], folder: Path, *, small: bool) -> Planned:
+    """Return the plan of a target: a plan file, a mission or a model, flags laid over it.
+
+    A model alone is planned for this machine. `small` cuts the model to a shape that a CPU trains,
+    writes it to `folder` as a catalogue file, and plans that for this machine.
+    """
+    if target.endswith(".json"):
+        body = _read(Path(target))
+        if body is not None:
+            return _from_file(target, body, given, small=small)
+    return _made(target, given, folder, small=small)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    from crore.io import read_json
+    from crore.plan import SCHEMA_VERSION, read_saved
+
+    return read_json(path, "plan", SCHEMA_VERSION) if read_saved(path) is not None else None
+
+
+def _from_file(target: str, body: dict[str, Any], given: dict[str, Any], *, small: bool) -> Planned:
+    from crore.catalog import load_catalog
+    from crore.io import read_text, write_text
+    from crore.plan import read_saved
+
+    changed = [key for key, value in given.items() if value is not None and key not in OPEN]
+    if changed or small:
+        flag = f"--{changed[0].replace('_', '-')}" if changed else "--scale"
+        raise InputError(
+            f"{target[-60:]} is carried out as it is: {flag} would need another plan (train its "
+            "mission or model instead, or crore plan … -o)"
+        )
+    if given.get("tokens") is not None:
+        from crore.units import parse_count
+
+        body = {**body, "tokens": parse_count(str(given["tokens"]), "--tokens")}
+    saved = read_saved(Path(target))
+    assert saved is not None
+    catalog = load_catalog(saved.request.catalog_file)
+    text = read_text(Path(target))
+    return Planned(
+        body=body, spec=catalog.model(saved.request.model), catalog=catalog, notes=(),
+        write=lambda path: write_text(path, text),
+    )  # fmt: skip
+
+
+def _made(target: str, given: dict[str, Any], folder: Path, *, small: bool) -> Planned:
+    from crore.cli.document import written
+    from crore.cli.plan import made
+    from crore.plan import SCHEMA_VERSION, plan_record, read_mission
+
+    notes: list[str] = []
+    mission = read_mission(target)
+    fields = dict(mission or {"model": target})
+    if small:
+        fields, line = _cut(fields, given.get("catalog"), folder)
+        given, notes = {**given, "catalog": None}, [line]
+    if not {"cluster", "gpu"} & fields.keys():
+        fields["cluster"] = HERE
+    answer = made(_request(fields, target, given))
+    body = plan_record(answer)
+    return Planned(
+        body=body, spec=answer.question.model, catalog=answer.question.catalog,
+        notes=(*notes, body["verdict"], *answer.question.derived),
+        write=lambda path: written(path, "plan", SCHEMA_VERSION, body),
+    )  # fmt: skip
+
+
+def _request(fields: dict[str, Any], target: str, given: dict[str, Any]) -> Any:
+    from crore.cli.request import laid_over
+
+    fields = {**fields, "stack": "crore"}
+    return laid_over(fields, target, given)
+
+
+def _cut(
+    fields: dict[str, Any], catalog_file: Path | None, folder: Path
+) -> tuple[dict[str, Any], str]:
+    """Return the fields of the cut-down mission, and what the full shape is and needs."""
+    from crore.catalog import load_catalog
+    from crore.cost import parameters
+    from crore.cost.shape import shape_of
+    from crore.io import write_text
+    from crore.train.settings import scaled_down
+    from crore.train.small import built_parameters, catalogue_file
+
+    full = load_catalog(catalog_file).model(fields["model"])
+    small = scaled_down(full)
+    path = folder / "model.toml"
+    write_text(path, catalogue_file(small))
+    counted, told = built_parameters(full), int(parameters(shape_of(full)))
+    line = (
+        f"{full.name}: {counted:,} parameters built without memory, the catalogue says {told:,}; "
+        f"trained here as {small.name} ({int(parameters(shape_of(small))):,})"
+    )
+    kept = {key: fields[key] for key in ("title", "note", "source") if key in fields}
+    asked = {
+        "model": small.name, "catalog_file": path, "cluster": HERE, "precision": "fp32",
+        "seq_len": min(int(fields.get("seq_len") or SMALL_SEQ), SMALL_SEQ), "tokens": SMALL_TOKENS,
+        "global_batch": SMALL_BATCH,
+    }  # fmt: skip
+    return {**kept, **asked}, line
+
+
+SMALL_SEQ, SMALL_BATCH, SMALL_TOKENS = 256, 8, 500_000

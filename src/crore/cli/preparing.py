@@ -1,0 +1,41 @@
+"""Text to tokens before a run starts, with progress on a terminal."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crore.train.job import Job
+
+_WORDS = {
+    "read": "reading the text", "tokenizer": "training a tokenizer", "encode": "encoding",
+    "wait": "another process prepares the same text",
+}  # fmt: skip
+
+
+def prepared(job: "Job") -> None:
+    """Prepare a job's text, or find it prepared."""
+    from crore.train.data import prepare
+
+    text = job.text
+    with _bar(quiet=job.quiet) as progress:
+        prepare(
+            text.sources, cache=text.cache, vocab=job.spec.vocab, tokenizer=text.tokenizer,
+            seq_len=job.seq_len, seed=job.seed, progress=progress,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _bar(*, quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(
+            task, description=_WORDS.get(what, what), completed=share
+        )

@@ -1,0 +1,55 @@
+"""Text from a model in training: every rank takes part, one token at a time."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crore.train.data import Dataset
+from crore.train.engine import Engine
+
+TEMPERATURE = 0.7
+CHOICES = 40
+"""The most likely tokens that one is drawn from."""
+
+
+def write_text(engine: Engine, data: Dataset, prompt: str, tokens: int, seed: int) -> str:
+    """Return what the model writes after a prompt; the same on every rank."""
+    ids = data.encode(prompt)[-(engine.seq_len - 1) :] or [data.end_of_text]
+    generator = torch.Generator().manual_seed(seed)
+    begun = len(ids)
+    while len(ids) < min(begun + tokens, engine.seq_len):
+        drawn = draw(next_logits(engine, ids), generator)
+        if drawn == data.end_of_text:
+            break
+        ids.append(drawn)
+    return data.decode(ids[begun:])
+
+
+def draw(logits: Tensor, generator: torch.Generator) -> int:
+    """Return a token drawn from the likeliest of logits [V]."""
+    best = torch.topk(logits.float().cpu(), min(CHOICES, logits.shape[0]))
+    shares = torch.softmax(best.values / TEMPERATURE, -1)
+    place = int(torch.multinomial(shares, 1, generator=generator))
+    return int(best.indices[place])
+
+
+@torch.no_grad()
+def next_logits(engine: Engine, ids: list[int]) -> Tensor:
+    """Return the logits [V] of the token after `ids`, on every rank."""
+    split, length = engine.world.split, engine.seq_len // engine.world.split.cp
+    padded = torch.tensor([ids + [0] * (engine.seq_len - len(ids))])
+    here, place = divmod(len(ids) - 1, length)
+    logits = engine.logits(padded)
+    if not dist.is_initialized():
+        assert logits is not None
+        return logits[0, place]
+    out = torch.zeros(engine.spec.vocab, device=engine.world.device)
+    if logits is not None and engine.world.cp_rank == here and engine.world.dp_rank == 0:
+        part = engine.spec.vocab // split.tp
+        first = engine.world.tp_rank * part
+        out[first : first + part] = logits[0, place].float()
+    # One rank holds each part and the others zeros, so the sum is the whole.
+    dist.all_reduce(out)
+    return out

@@ -1,0 +1,218 @@
+"""One rank of a run, from joining its world to its last word."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+
+from crore.errors import CroreError, InputError
+from crore.model.mesh import make_world
+from crore.model.parallelize import BuildOptions
+from crore.train.adapters import make_adapters
+from crore.train.checkpoint import Checkpoints
+from crore.train.data import Dataset, prepare
+from crore.train.engine import Engine
+from crore.train.hang import Beat, Watchdog, connect
+from crore.train.history import read_run
+from crore.train.job import Job
+from crore.train.listeners import Listener, Listeners
+from crore.train.log import RunLog
+from crore.train.loop import Trainer
+from crore.train.meters import peak_memory
+from crore.train.optim import build_optimizer
+from crore.train.profile import Profiler
+from crore.train.records import End, EndReason, Event, Start
+from crore.train.schedule import batch
+from crore.train.screen import make_screen
+from crore.train.signals import LeaveRequest
+from crore.train.tally import Tally, tally_of
+from crore.train.world import Membership, join, membership, own_group
+
+SAVE_TIMEOUT_S: Final = 1800.0
+"""The longest write of a checkpoint."""
+LOG = "run.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended, as one rank saw it."""
+
+    reason: EndReason
+    message: str
+    exit_code: int
+
+
+def work(job: Job, attempt: int = 0) -> Outcome:
+    """Run a job on this rank, as the environment says which; a user's mistake is an outcome.
+
+    A function of its own module, so that a launcher can name it.
+    """
+    who = membership(os.environ) or Membership()
+    del attempt
+    try:
+        with LeaveRequest() as leave:
+            return _Rank(job, who, leave).run()
+    except CroreError as error:
+        return Outcome(reason="failed", message=str(error), exit_code=error.exit_code)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class _Rank:
+    def __init__(self, job: Job, who: Membership, leave: LeaveRequest) -> None:
+        self.job, self.who, self.leave, self.beat = job, who, leave, Beat()
+        self.began_s = time.monotonic()
+        self.log = RunLog(job.folder / LOG) if who.rank == 0 else None
+
+    def run(self) -> Outcome:
+        job, who = self.job, self.who
+        if who.ranks != job.split.ranks:
+            raise InputError(
+                f"the plan is for {job.split.ranks} ranks and this world has {who.ranks}: "
+                f"start {job.split.ranks} processes, or plan for {who.ranks}"
+            )
+        device = join(who, job.device, timeout_s=job.hang_s, threads=job.threads)
+        with self._watchdog():
+            data = _data(job)
+            trainer = self._trainer(device, data)
+            with contextlib.closing(trainer.listeners):
+                return self._train(trainer, data)
+
+    @contextlib.contextmanager
+    def _watchdog(self) -> Iterator[None]:
+        if self.who.ranks == 1:
+            yield
+            return
+        with Watchdog(
+            connect(), self.who.rank, self.who.ranks, self.beat,
+            timeout_s=self.job.hang_s, on_hang=self._hung,
+        ):  # fmt: skip
+            yield
+
+    def _hung(self, line: str) -> None:
+        print(f"crore: {line}", file=sys.stderr, flush=True)
+        if self.log is not None:
+            self.log.event(Event(step=self.beat.step, what="hang", message=line))
+
+    def _trainer(self, device: torch.device, data: Dataset) -> Trainer:
+        job = self.job
+        world = make_world(
+            job.split, device, experts=job.spec.experts > 0, tied=job.spec.tied_embeddings
+        )
+        self.beat.phase("build", SAVE_TIMEOUT_S)
+        build = job.build
+        options = BuildOptions(
+            seed=job.seed, compiled=build.compiled, mtp=build.mtp, ring=build.ring
+        )
+        engine = Engine(
+            job.spec, job.seq_len, world, options, global_batch=batch(job.ramp, 0),
+            z_weight=build.z_weight, router_z_weight=build.router_z_weight,
+        )  # fmt: skip
+        named = dict(engine.named_parameters())
+        return Trainer(
+            job, engine, build_optimizer(job.optimizer, named, job.optim), data,
+            checkpoints=Checkpoints(
+                job.folder / "checkpoint", keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
+            ),
+            listeners=Listeners(), sync=self.log.sync if self.log else lambda: None,
+            beat=self.beat, leave=self.leave, peak_bytes=lambda: peak_memory(str(device)).bytes,
+        )  # fmt: skip
+
+    def _train(self, trainer: Trainer, data: Dataset) -> Outcome:
+        job, done = self.job, trainer.restore()
+        trainer.listeners = Listeners(self._listeners(done))
+        start = self._start(data, done)
+        trainer.listeners.start(start)
+        with self._profiler() as around:
+            reason, message = trainer.run(around)
+        trainer.listeners.end(
+            End(
+                step=trainer.place.step, reason=reason, message=message,
+                samples=trainer.place.samples, tokens=trainer.place.samples * job.seq_len,
+                wall_s=time.monotonic() - self.began_s, memory_bytes=trainer.peak_bytes(),
+            )
+        )  # fmt: skip
+        return Outcome(reason=reason, message=message, exit_code=1 if reason == "stopped" else 0)
+
+    @contextlib.contextmanager
+    def _profiler(self) -> Iterator[Callable[[int], Any]]:
+        if not self.job.profile:
+            yield lambda _: contextlib.nullcontext()
+            return
+        profiler = Profiler(self.job.folder, self.who.rank, self.job.device)
+        with contextlib.closing(profiler):
+            yield profiler.step
+
+    def _listeners(self, done: int) -> list[Listener]:
+        if self.log is None:
+            return []
+        job = self.job
+        screen = make_screen(
+            sys.stdout, quiet=job.quiet, tally=_before(job.folder / LOG, done),
+            wrote=_wrote(job), then=_then(job),
+        )  # fmt: skip
+        return [self.log, *screen, *make_adapters(job.loggers, job.folder, self._note)]
+
+    def _note(self, message: str) -> None:
+        if self.log is not None:
+            self.log.event(Event(step=self.beat.step, what="note", message=message))
+
+    def _start(self, data: Dataset, done: int) -> Start:
+        job = self.job
+        tokenizer = data.card["tokenizer"]
+        return Start(
+            step=done, steps=job.steps, command=job.command, model=job.spec.name,
+            parameters=job.parameters, layout=asdict(job.split), world_size=self.who.ranks,
+            device=job.device, dtype=job.split.precision, prediction=job.prediction,
+            flops_per_token=job.flops_per_token, peak_flops=job.peak_flops,
+            memory_kind="tensors" if job.device == "cuda" else "resident",
+            data_sha256=data.key, tokenizer_sha256=str(tokenizer["sha256"]), seed=job.seed,
+            torch=torch.__version__,
+        )  # fmt: skip
+
+
+def _data(job: Job) -> Dataset:
+    text = job.text
+    data = prepare(
+        text.sources, cache=text.cache, vocab=job.spec.vocab, tokenizer=text.tokenizer,
+        seq_len=job.seq_len, seed=job.seed,
+    )  # fmt: skip
+    if dist.is_initialized():
+        keys: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(keys, data.key)
+        if len(set(keys)) > 1:
+            raise InputError(
+                f"the ranks read different data ({', '.join(sorted(set(keys)))[:80]}): give all "
+                "nodes the same files, or one shared --cache"
+            )
+    return data
+
+
+def _before(path: Path, done: int) -> Tally | None:
+    return tally_of(read_run(path).records) if done and path.exists() else None
+
+
+def _wrote(job: Job) -> dict[str, str]:
+    where = job.folder
+    wrote = {
+        str(where / LOG): "every step, evaluation, sample and event",
+        str(where / "checkpoint"): f"the last {job.keep} checkpoints",
+        str(where / "plan.json"): "the plan it carried out",
+    }
+    if job.profile:
+        wrote[str(where / "trace_rank0.json")] = "a Chrome trace, for ui.perfetto.dev"
+    return wrote
+
+
+def _then(job: Job) -> dict[str, str]:
+    return {f"crore explain {job.folder / 'plan.json'}": "where the prediction comes from"}
