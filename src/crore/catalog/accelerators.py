@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
+from crore.catalog.calibration import Calibration, Products, measured_by
 from crore.catalog.rows import Row, check_keys, number, read_provenance, whole, words
-from crore.catalog.types import Accelerator
+from crore.catalog.types import Accelerator, Provenance
 from crore.errors import InputError, shown
 
+THIS_MACHINE = "this-machine"
+"""The row that `crore calibrate` fills in."""
 FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 _PEAK = {f"{fmt}_tflops": fmt for fmt in FORMATS}
 _MATMUL = {f"matmul_{fmt}_tflops": fmt for fmt in FORMATS}
@@ -28,6 +33,7 @@ ACCELERATOR_KEYS = (
     "tdp_w",
     "price_usd",
     "asynchronous",
+    "cpu",
 )
 
 
@@ -68,8 +74,50 @@ def build_accelerator(name: str, row: Row) -> Accelerator:
         tdp_w=number(label, row, "tdp_w", 0.0),
         price_usd=number(label, row, "price_usd", 0.0),
         asynchronous=bool(row.get("asynchronous", False)),
+        cpu=bool(row.get("cpu", False)),
         provenance=provenance,
     )
+
+
+def calibrated(row: Accelerator, found: Calibration, processes: int = 1) -> Accelerator:
+    """Return this machine as one of so many processes sees it, with everything measured in it.
+
+    Processes of a CPU share its memory and cores; each of a card has its own. The best product is
+    the peak, a pass over cold memory the bandwidth.
+    """
+    measured = measured_by(found, processes)
+    setting, share = measured.setting, processes if found.device == "cpu" else 1
+    rates = {
+        name: best_product(table) / measured.crowding for name, table in setting.products.items()
+    }
+    passes = setting.passes["map"]
+    moved = 3 * passes.size[-2] / passes.cold_s[-2]
+    return replace(
+        row, title=found.name, year=int(found.date[:4]), peak_flops=rates, matmul_flops=rates,
+        memory_bytes=found.memory_bytes / share, memory_bytes_per_s=moved / measured.crowding,
+        sms=max(found.cores // share, 1), node_size=max(found.cores, processes),
+        cpu=found.device == "cpu", measured=measured, tdp_w=0.0,
+        provenance=Provenance(
+            source=f"crore calibrate, torch {found.torch}", date=found.date[:10], verified=True
+        ),
+    )  # fmt: skip
+
+
+def divided(row: Accelerator, processes: int) -> Accelerator:
+    """Return one of the equal parts of a CPU that so many processes share."""
+    return replace(
+        row, peak_flops={name: rate / processes for name, rate in row.peak_flops.items()},
+        memory_bytes=row.memory_bytes / processes, node_size=max(row.node_size, processes),
+        memory_bytes_per_s=row.memory_bytes_per_s / processes,
+    )  # fmt: skip
+
+
+def best_product(table: Products) -> float:
+    """Return the highest rate in FLOP/s of any product of a table."""
+    points = itertools.product(table.m, table.n, table.k)
+    work = [2 * m * n * k for m, n, k in points]
+    columns = (table.forward_s, table.input_s, table.weight_s)
+    return max(w / s for column in columns for w, s in zip(work, column, strict=True))
 
 
 def _rates(label: str, row: Row, columns: Mapping[str, str]) -> dict[str, float]:

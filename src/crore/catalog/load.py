@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from crore.catalog.accelerators import build_accelerator
+from crore.catalog.accelerators import THIS_MACHINE, build_accelerator, calibrated, divided
+from crore.catalog.calibration import (
+    Calibration,
+    calibration_from,
+    find_calibration,
+    is_calibration,
+    read_calibration,
+)
 from crore.catalog.huggingface import read_hf_config
 from crore.catalog.models import build_model
 from crore.catalog.networks import build_cluster, build_fabric
@@ -43,6 +50,8 @@ class Catalog:
 
     extra: Mapping[str, Table] = field(default_factory=dict)
     """Section -> the whole table, for the sections a user's file adds to."""
+    calibration: Calibration | None = None
+    """Of this machine, where the user's file is one; else it is looked for when asked for."""
 
     def model(self, name: str) -> ModelSpec:
         """Return a model by key, alias, or path to a Hugging Face `config.json` (or its folder).
@@ -63,7 +72,29 @@ class Catalog:
     def accelerator(self, name: str) -> Accelerator:
         """Return an accelerator by key or alias; UnknownName when there is none."""
         key, row = self._row("accelerators", name)
-        return build_accelerator(key, row)
+        built = build_accelerator(key, row)
+        found = self.this_machine() if key == THIS_MACHINE else None
+        return built if found is None else calibrated(built, found)
+
+    def shared(self, accelerator: Accelerator, processes: int) -> Accelerator:
+        """Return an accelerator as one of so many processes sees it.
+
+        They share this machine where it is a CPU, as measured or, unmeasured, in equal parts;
+        every process has another accelerator to itself.
+        """
+        if accelerator.name != THIS_MACHINE:
+            return accelerator
+        found = self.this_machine()
+        row = build_accelerator(*self._row("accelerators", THIS_MACHINE))
+        return divided(row, processes) if found is None else calibrated(row, found, processes)
+
+    def this_machine(self) -> Calibration | None:
+        """Return what `crore calibrate` measured of this machine, None where it never did.
+
+        From the catalogue's file, `calibration.toml` in the working folder, or crore's cache.
+        """
+        path = None if self.calibration else find_calibration()
+        return self.calibration if path is None else read_calibration(path)
 
     def fabric(self, name: str) -> Fabric:
         """Return a fabric by key or alias; UnknownName when there is none."""
@@ -134,13 +165,17 @@ def load_catalog(extra: Path | None = None) -> Catalog:
 
     The file has tables `[models.NAME]`, `[accelerators.NAME]`, `[fabrics.NAME]` and
     `[clusters.NAME]`; each row carries its own `source` and `date`. A row under a shipped key
-    replaces that row, and may keep most of it with `base = "its own key"`.
+    replaces that row, and may keep most of it with `base = "its own key"`. It may also be what
+    `crore calibrate` wrote, which then is `this-machine`.
     InputError when a row is refused.
     """
     if extra is None:
         return Catalog()
+    content = read_toml(extra)
+    if is_calibration(content):
+        return Catalog(calibration=calibration_from(content, extra.name))
     tables: dict[str, Table] = {}
-    for section, rows in read_toml(extra).items():
+    for section, rows in content.items():
         if section not in _SECTIONS:
             raise UnknownName(f"section in {extra.name}", section, _SECTIONS)
         tables[section] = _merge(section, rows)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crore.catalog.calibration import Measured
+
 Position = Literal["rope", "alibi", "learned", "none"]
 Norm = Literal["rms", "layer"]
 Topology = Literal["none", "rail", "fat-tree", "multi-plane-clos", "wan"]
@@ -157,6 +159,10 @@ class Accelerator:
     asynchronous: bool = False
     """Matrix units fed asynchronously (NVIDIA from Hopper on: wgmma, tcgen05), which attention
     kernels written for them need."""
+    cpu: bool = False
+    """A processor: its processes compute, send and store in the same cores and memory."""
+    measured: Measured | None = None
+    """What `crore calibrate` measured of it, shared by so many processes; None if nothing."""
     provenance: Provenance
 
 

@@ -31,6 +31,8 @@ def stack_columns(records: Sequence[Record]) -> Record:
 
 
 def _column(values: list[Any]) -> Any:
+    if values[0] is None:
+        return None
     if isinstance(values[0], bool | int | float):
         kind = bool if isinstance(values[0], bool) else float
         return np.array(values, dtype=kind)

@@ -21,6 +21,11 @@ UNSEEN_PART_WIDTH: Final = 0.15
 part miss by about this much)."""
 
 
+MEASURED_WIDTH: Final = 0.15
+"""Half the log width on a machine that was measured (benchmarks/prediction.py; on a machine that
+does nothing else)."""
+
+
 def fitted_widths() -> dict[str, float]:
     """Return the shipped interval widths."""
     return {name: float(row["value"]) for name, row in fitted_rows()["widths"].items()}
@@ -79,6 +84,8 @@ def interval(
 ) -> tuple[Num, Num]:
     """Return (low, high) seconds of the 80 % interval, wider beyond the calibrated range."""
     inside = half_width(job, time, fitted_widths() if widths is None else widths)
+    if job.machine.measured is not None:
+        return time.step_s * np.exp(-MEASURED_WIDTH), time.step_s * np.exp(MEASURED_WIDTH)
     scale = SCALE_WIDTH_PER_DECADE * decades_beyond(job.layout.gpus)
     part = UNSEEN_PART_WIDTH * (1.0 - np.asarray(seen_part, dtype=float))
     width = np.sqrt(inside**2 + scale**2 + part**2)

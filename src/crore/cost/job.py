@@ -50,6 +50,11 @@ class Job:
         return np.where(np.less(self.grad_bytes, 0), self.stack.grad_bytes, self.grad_bytes)
 
     @cached_property
+    def eager(self) -> Num:
+        """1 where every operation is a kernel of its own: an eager stack on a CPU."""
+        return self.stack.eager * self.machine.cpu
+
+    @cached_property
     def state_bytes(self) -> Num:
         """Optimizer state bytes per parameter: the job's own, or else the stack's."""
         own = self.optimizer_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from crore.catalog.calibration import Measured
 from crore.catalog.types import Accelerator, Fabric
 from crore.cost.arrays import Num
 from crore.errors import InputError
@@ -51,6 +52,10 @@ class Machine:
     host_bytes_per_s: Num
     hop_latency_s: Num
     """Extra latency of the fabric per network step, over the fitted end-point latency."""
+    cpu: Num = 0.0
+    """1 for a processor: nothing runs beside anything else, and memory is the process's own."""
+    measured: Measured | None = None
+    """Rates measured here, which take the place of the fitted ones."""
     taper: Num = 1.0
     """Bandwidth above the leaf switches over bandwidth below them."""
     pod_size: Num = 1.0
@@ -119,6 +124,8 @@ def machine_of(
         nic_bytes_per_s=nic_bytes_per_s or accelerator.nic_bytes_per_s or HOME_NETWORK / size,
         host_bytes_per_s=accelerator.host_bytes_per_s,
         hop_latency_s=0.0,
+        cpu=float(accelerator.cpu),
+        measured=accelerator.measured,
     )
 
 

@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from crore.cost.arrays import Num
+from crore.cost.arrays import Num, present
 from crore.cost.job import Job
+from crore.cost.memory_eager import eager_parts
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight, weight_copies
 from crore.cost.step_ends import FLOAT, expert_shard_ranks, stage_weights
@@ -117,6 +118,8 @@ def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
 
 def memory(job: Job, ops: list[Operation]) -> Memory:
     """Return peak bytes and their parts: the first rank holds most in flight, the last the loss."""
+    if present(job.eager):
+        return _eager_memory(job, ops)
     layout = job.layout
     parts = state_parts(job)
     scale = job.machine.element_scale
@@ -134,9 +137,24 @@ def memory(job: Job, ops: list[Operation]) -> Memory:
     parts["logits"] = np.where(worst_is_last, loss, 0.0)
     parts["working"] = np.where(worst_is_last, np.maximum(in_layer - loss, at_loss), in_layer)
     allocated = sum(parts.values(), start=np.asarray(0.0))
-    parts["fragmentation"] = FRAGMENTATION * allocated
-    parts["context"] = CONTEXT_BYTES + 0.0 * allocated
-    peak = allocated * (1 + FRAGMENTATION) + CONTEXT_BYTES
+    return _memory(job, parts, allocated)
+
+
+def _eager_memory(job: Job, ops: list[Operation]) -> Memory:
+    """Return the peak of an eager step; `parts["context"]` is the process before it has a model."""
+    scale = job.machine.element_scale
+    parts = eager_parts(job, *(part * scale for part in stored(job, ops)))
+    return _memory(job, parts, sum(parts.values(), start=np.asarray(0.0)))
+
+
+def _memory(job: Job, parts: dict[str, Num], allocated: Num) -> Memory:
+    """Add what the allocator loses and what the process holds beside tensors."""
+    measured, gpu = job.machine.measured, 1 - job.machine.cpu
+    process = 0.0 if measured is None else measured.process_bytes
+    context = gpu * CONTEXT_BYTES + process * job.machine.cpu
+    parts["fragmentation"] = gpu * FRAGMENTATION * allocated
+    parts["context"] = context + 0.0 * allocated
+    peak = allocated * (1 + gpu * FRAGMENTATION) + context
     return Memory(
         peak_bytes=peak, allocated_bytes=allocated, parts=parts,
         capacity_bytes=job.machine.memory_bytes,

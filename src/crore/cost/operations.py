@@ -68,6 +68,10 @@ class Operation:
     gemm: Gemm | None = None
     passes: float = 1.0
     """How many products of `gemm`'s shape it runs."""
+    tensor_bytes: Num = 0.0
+    """Of one tensor that an element-wise kernel reads or makes, where a list is that exact."""
+    exponential: bool = False
+    """A pass with one exponential per element: an activation, a softmax."""
     scores: bool = False
     """A memory pass over the attention matrix (unfused attention only)."""
     expert: bool = False

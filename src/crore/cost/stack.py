@@ -52,6 +52,8 @@ class Stack:
     """Bytes per parameter of a flattened gradient copy beside the buffers (DeepSpeed ZeRO-1)."""
     keeps_outputs: Num
     """1 where a pipeline rank also holds its output for each micro-batch in flight."""
+    eager: Num
+    """1 where every operation is a kernel of its own unless a compiler fuses them (on GPUs)."""
     expert_tp: Num
     """1 where experts are tensor parallel like the rest unless told otherwise."""
 
@@ -60,7 +62,7 @@ _NUMBERS: Final = (
     "tp_overlap", "dp_overlap", "p2p_overlap", "launch_blocking", "p2p_scatter",
     "accumulate_bytes", "dropout", "weight_bytes", "grad_bytes", "reduce_bytes",
     "optimizer_bytes", "fused_cross_entropy", "selective_kept", "gradient_copy_bytes",
-    "keeps_outputs",
+    "keeps_outputs", "eager",
 )  # fmt: skip
 """Traits that the data file names as the record does."""
 

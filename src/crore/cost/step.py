@@ -12,6 +12,7 @@ from crore.cost.job import Job
 from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of
 from crore.cost.step_data import sharded_messages, step_messages
 from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
+from crore.cost.step_fsdp import eager_updates, fsdp_operations
 from crore.cost.step_layers import (
     HALF,
     attention_layer,
@@ -27,6 +28,7 @@ LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer, layer_messa
 
 def forward_operations(job: Job) -> list[Operation]:
     """Return the forward pass and what a micro-batch adds to it: all that holds memory."""
+    eager = present(job.eager)
     forward = [op for build in LAYERS for op in build(job)]
     forward += [replace(op, expert=True) for op in moe_layer(job)]
     return [
@@ -34,8 +36,8 @@ def forward_operations(job: Job) -> list[Operation]:
         *end_operations(job),
         *prediction_modules(job),
         *pipeline_messages(job),
-        *sharded_messages(job),
-        *accumulation(job),
+        *(fsdp_operations(job) if eager else sharded_messages(job)),
+        *(() if eager else accumulation(job)),
     ]
 
 
@@ -53,6 +55,8 @@ def operations(job: Job) -> list[Operation]:
         if op.backward:
             ops.append(backward_of(op))
     offloaded = activation_transfer(job, forward)
+    if present(job.eager):
+        return [*ops, *offloaded, *eager_updates(job)]
     return [*ops, *offloaded, *step_messages(job), *optimizer_operations(job)]
 
 

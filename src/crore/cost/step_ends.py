@@ -9,6 +9,7 @@ import numpy as np
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
 from crore.cost.operations import Gemm, Operation, matmul
+from crore.cost.step_eager import eager_ends
 from crore.cost.step_layers import HALF, memory_pass
 
 FLOAT = 4.0
@@ -17,6 +18,9 @@ FLOAT = 4.0
 
 def end_operations(job: Job) -> Iterator[Operation]:
     """Yield embedding, head and loss of one micro-batch, prediction modules included."""
+    if present(job.eager):
+        yield from eager_ends(job)
+        return
     s, tokens, tp = job.shape, job.tokens, job.layout.tp
     yield memory_pass("embedding", 2 * HALF * tokens * s.hidden, 1.0, stage="first", launches=3.0)
     passes = 1 + job.mtp

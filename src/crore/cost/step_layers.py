@@ -14,6 +14,13 @@ from crore.cost.arrays import Num, present
 from crore.cost.job import Job
 from crore.cost.operations import Gemm, Operation, matmul
 from crore.cost.shape import core_width, mean_context, scan_flops
+from crore.cost.step_eager import (
+    eager_mlp,
+    eager_norm,
+    eager_projections,
+    eager_residual,
+    float32,
+)
 
 HALF = 2.0
 """Bytes of a 16-bit element."""
@@ -37,11 +44,15 @@ def saved_input_bytes(job: Job) -> Num:
 
 
 def _norm(job: Job, name: str, count: Num) -> Operation:
+    if present(job.eager):
+        return eager_norm(job, name, count)
     size = HALF * job.narrow_tokens * job.shape.hidden
     return memory_pass(name, 2 * size, count, saved_bytes=size, redo="light")
 
 
 def _residual(job: Job, name: str, count: Num) -> Operation:
+    if present(job.eager):
+        return eager_residual(job, name, count)
     elements = job.narrow_tokens * job.shape.hidden
     moved = (3 * HALF + job.stack.dropout) * elements
     kept = job.stack.dropout * elements
@@ -79,6 +90,9 @@ def attention_layer(job: Job) -> Iterator[Operation]:
 
 
 def _gqa_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
+    if present(job.eager):
+        yield from eager_projections(job, count, kept)
+        return
     s, tp, tokens = job.shape, job.layout.tp, job.tokens
     query, key = s.heads * s.head_dim / tp, s.kv_heads * s.head_dim / np.minimum(tp, s.kv_heads)
     yield matmul(
@@ -131,10 +145,15 @@ def attention_core(job: Job, count: Num) -> Iterator[Operation]:
         yield Operation(
             name="flash attention", kind="attention", count=count * flash, launches=1.0,
             flops=per_token * job.tokens, redo="core", drop="core", backward=2.5,
-            saved_bytes=4.0 * job.tokens * heads,
+            saved_bytes=_statistics(job) * job.tokens * heads,
         )  # fmt: skip
     if present(1 - flash):
         yield from _unfused_core(job, count * (1 - flash), heads)
+
+
+def _statistics(job: Job) -> Num:
+    """Bytes that a flash kernel keeps per query and head: one 32-bit number."""
+    return float32(job, 1.0) if present(job.eager) else 4.0
 
 
 def _unfused_core(job: Job, count: Num, heads: Num) -> Iterator[Operation]:
@@ -174,6 +193,9 @@ def dense_layer(job: Job) -> Iterator[Operation]:
 
 def _mlp(job: Job, name: str, width: Num, count: Num) -> Iterator[Operation]:
     s, tokens, kept = job.shape, job.tokens, saved_input_bytes(job)
+    if present(job.eager):
+        yield from eager_mlp(job, name, width, count, kept)
+        return
     inner = tokens * width
     yield matmul(
         f"{name} up", Gemm(m=tokens, n=width * (s.matrices - 1), k=s.hidden),

@@ -10,6 +10,7 @@ from crore.cost.arrays import Num, present
 from crore.cost.constants import Constants
 from crore.cost.job import Job
 from crore.cost.layout import SELECTIVE
+from crore.cost.measured import MeasuredPricer
 from crore.cost.operations import Operation
 from crore.cost.price import Pricer
 from crore.cost.schedules import bubble_s
@@ -57,7 +58,7 @@ class StepTime:
     """The same with recompute and the flash backward's extra product."""
 
 
-def tally(ops: list[Operation], pricer: Pricer) -> Tally:
+def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
     """Sum priced operations by where they run and what they are."""
     total = Tally()
     for op in ops:
@@ -143,9 +144,9 @@ def step_time(job: Job, c: Constants, ops: list[Operation] | None = None) -> Ste
 
     `ops` is the job's operation list, where the caller has it already.
     """
-    pricer = Pricer(job, c)
+    pricer = Pricer(job, c) if job.machine.measured is None else MeasuredPricer(job, c)
     total = tally(operations(job) if ops is None else ops, pricer)
-    return combine(job, total, c)
+    return combine(job, total, pricer.constants)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

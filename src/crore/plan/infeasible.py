@@ -58,7 +58,7 @@ def _too_late(q: Question, run_s: float) -> Infeasible:
 def _count_in_time(q: Question, deadline_s: float) -> int:
     """Return the fewest doublings of the GPUs that meet the deadline at this batch, 0 for none."""
     for doubling in range(1, GPU_DOUBLINGS + 1):
-        more = replace(q, gpus=q.gpus * 2**doubling)
+        more = q.on(q.gpus * 2**doubling)
         try:
             ranked = search(more).ranked if not more.is_fleet else []
         except CroreError:
@@ -134,7 +134,7 @@ def smallest_change(q: Question, miss: Ranked) -> str:
 
 
 def _fits_on(q: Question, count: int) -> bool:
-    more = replace(q, gpus=count, global_batch=max(q.global_batch, near_batch(count, count)))
+    more = replace(q.on(count), global_batch=max(q.global_batch, near_batch(count, count)))
     try:
         return bool(search(more).ranked)
     except CroreError:

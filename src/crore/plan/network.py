@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -76,10 +76,11 @@ def run_on(q: Question, chosen: Candidates, machine: Machine | None = None) -> f
 
 
 def _single(machines: Machine, index: int) -> Machine:
-    columns = ("hop_latency_s", "taper", "pod_size")
-    return replace(
-        machines, **{name: float(np.asarray(getattr(machines, name))[index]) for name in columns}
-    )
+    names = ("hop_latency_s", "taper", "pod_size")
+    columns: dict[str, Any] = {
+        name: float(np.asarray(getattr(machines, name))[index]) for name in names
+    }
+    return replace(machines, **columns)
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from crore.cost import active_parameters, evidence_of, interval, parameters
-from crore.cost.evidence import calibrated_part
+from crore.cost.evidence import Evidence, calibrated_part
 from crore.cost.goodput import (
     DISK,
     PEER_MEMORY,
@@ -99,7 +99,7 @@ def describe(q: Question, it: Ranked) -> Plan:
     useful = float(np.asarray(goodput(q, chosen, np.asarray(round_s))))
     learning = spread_of(learning_efficiency(q, chosen.islands))
     schedule = SCHEDULES[int(float(chosen.layout.schedule))]
-    evidence = evidence_of(q.accelerator.name, gpus, q.precision, schedule.name, float(q.seq_len))
+    evidence = _evidence(q, gpus, schedule.name)
     batch_tokens = float(chosen.batch * chosen.islands) * q.seq_len
     whole_s = float(run_s(q, chosen, np.asarray(step_s)))
     per_step = {name: float(np.asarray(value)) for name, value in priced.parts.items()}
@@ -129,6 +129,14 @@ def describe(q: Question, it: Ranked) -> Plan:
         limits=limits_of(q, chosen, network.machine, step_s, peak, mtbf_s, rounds),
         parameters=float(parameters(q.shape)), active_parameters=float(active_parameters(q.shape)),
     )  # fmt: skip
+
+
+def _evidence(q: Question, gpus: float, schedule: str) -> Evidence:
+    """Return what stands behind a step time: measured here where the process count was."""
+    measured = q.accelerator.measured
+    if measured is not None:
+        return "extrapolated" if measured.crowding > 1 else "measured"
+    return evidence_of(q.accelerator.name, gpus, q.precision, schedule, float(q.seq_len))
 
 
 def _policies(chosen: Candidates) -> dict[str, float]:

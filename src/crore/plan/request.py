@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -113,6 +113,11 @@ class Question:
     precision: str
     derived: tuple[str, ...]
     """One sentence per derived number, for the user to check."""
+
+    def on(self, gpus: int) -> Question:
+        """Return the same question for another number of GPUs (of processes, on this machine)."""
+        shared = self.catalog.shared(self.accelerator, gpus)
+        return replace(self, gpus=gpus, accelerator=shared)
 
     @property
     def memory_bytes(self) -> float:

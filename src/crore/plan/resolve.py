@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from crore.catalog import Accelerator, Catalog, Cluster, Fabric, load_catalog
+from crore.catalog.accelerators import THIS_MACHINE
 from crore.cost import parameters, shape_of
 from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import abilities_of, stack_of
@@ -37,6 +38,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
     accelerator, gpus, cluster, fabric = _machines(request, catalog)
     shape = shape_of(model)
     derived: list[str] = []
+    accelerator = _this_machine(accelerator, gpus, catalog, derived)
     precision = _precision(request, accelerator, derived)
     peak(accelerator, precision)
     seq_len = _pinned(request, "seq_len") or request.seq_len
@@ -53,7 +55,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
         tokens = round(TOKENS_PER_PARAMETER * float(parameters(shape)))
         derived.append(f"{format_count(tokens)} tokens = 20 per parameter (arXiv 2203.15556)")
     stack = _stack_name(request, gpus, derived)
-    if not accelerator.nic_bytes_per_s and gpus > 1 and fabric is None:
+    if not accelerator.nic_bytes_per_s and gpus > 1 and fabric is None and not accelerator.cpu:
         derived.append(f"{BOX} cards a box on PCIe, boxes on 10 Gbit/s Ethernet")
     question = Question(
         request=request, catalog=catalog, model=model, shape=shape, accelerator=accelerator,
@@ -140,6 +142,32 @@ def _machines(
         )
     wanted = request.fabric or (cluster.fabric if cluster else "")
     return accelerator, gpus, cluster, catalog.fabric(wanted) if wanted else None
+
+
+def _this_machine(
+    accelerator: Accelerator, gpus: int, catalog: Catalog, derived: list[str]
+) -> Accelerator:
+    """Return this machine shared by so many processes, as measured; others as they are."""
+    if accelerator.name != THIS_MACHINE:
+        return accelerator
+    shared = catalog.shared(accelerator, gpus)
+    if shared.measured is None:
+        derived.append("this machine is not measured (crore calibrate): two cores are estimated")
+    else:
+        when = shared.measured.date[:10]
+        derived.append(f"{shared.title} as measured on {when}: {_sharing(shared, gpus)}")
+    return shared
+
+
+def _sharing(accelerator: Accelerator, gpus: int) -> str:
+    """Say which measured setting stands for so many processes."""
+    assert accelerator.measured is not None
+    setting = accelerator.measured.setting
+    processes = f"{gpus} process{'es' * (gpus > 1)}"
+    if accelerator.measured.crowding > 1:
+        return f"{processes}, extrapolated from {setting.processes}"
+    threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
+    return f"{processes} of {threads}" if accelerator.cpu else processes
 
 
 def _check_world(q: Question) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -136,9 +136,11 @@ def _resources(
     q: Question, chosen: Candidates, machine: Machine, plan_run_s: float
 ) -> Iterator[Step]:
     """Yield the plan's own layout with one resource doubled; power is taken to follow FLOP/s."""
+    if machine.measured is not None:  # priced by its tables: there is no rate to double
+        return
     count = len(RESOURCES)
     columns = {column for names in RESOURCES.values() for column in names}
-    doubled = {
+    doubled: dict[str, Any] = {
         column: float(np.asarray(getattr(machine, column)))
         * np.array([2.0 if column in names else 1.0 for names in RESOURCES.values()])
         for column in columns
@@ -166,7 +168,7 @@ def _counts(q: Question, searched_s: float) -> Iterator[Step]:
         if count < 1 or count > q.world_limit:
             continue
         try:
-            best = search(replace(q, gpus=count)).ranked
+            best = search(q.on(count)).ranked
         except CroreError:
             continue
         ratio = best[0].run_s / searched_s if best else None

@@ -1,0 +1,75 @@
+"""`crore calibrate`: measure this machine for the catalogue."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crore.cli.arguments import file_name
+
+if TYPE_CHECKING:
+    from crore.catalog.calibration import Calibration
+
+
+def calibrate(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE.toml", parser=file_name,
+            help="Where to write; crore's folder in your cache if left out.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes to measure beside one [default: 2 where there are 2 cores]."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure this machine, in about a minute."""
+    from crore.catalog.calibration import calibration_path
+    from crore.catalog.calibration_text import calibration_text
+    from crore.io import write_text
+
+    measure = _measure()
+    path = output or calibration_path()
+    if output is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _watching() as watch:
+        made = measure(processes, watch)
+    write_text(path, calibration_text(made))
+    typer.echo(f"{made.name}, {made.cores} cores, torch {made.torch}: {made.took_s:.0f} s")
+    if made.load > BUSY:
+        typer.echo(f"The machine was busy (load {made.load:.1f}): measure again when it is quiet.")
+    typer.echo(f"Wrote {path}; crore plan this_machine reads it.")
+
+
+BUSY = 0.5
+"""Load average of one minute from which other work disturbs what is measured."""
+
+
+def _measure() -> "Callable[..., Calibration]":
+    from crore.errors import InputError
+
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InputError("crore calibrate needs PyTorch: pip install 'crore[train]'") from error
+    from crore.train.calibrate import calibrate as measure
+
+    return measure
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[Callable[[float, str], None] | None]:
+    """Show on a terminal what is measured."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("start", total=1.0)
+        yield lambda share, what: bar.update(task, completed=share, description=what)
