@@ -6,10 +6,14 @@ gradients in E5M2. T: tokens, I/O: input and output width, multiples of 16.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor.placement_types import Placement
 
 from crore.model.decoder import Decoder
 from crore.model.private import scaled_product
@@ -30,7 +34,7 @@ class ScaledLinear(torch.autograd.Function):
     """`x @ w.T` for x [T, I], w [O, I]; all three products in 8 bits."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
         """Keep the 8-bit input and weight for the backward pass."""
         x8, x_scale = quantize(x, FORWARD)
         w8, w_scale = quantize(w, FORWARD)
@@ -39,7 +43,7 @@ class ScaledLinear(torch.autograd.Function):
         return scaled_product(x8, w8.T, x_scale, w_scale, x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the input [T, I] and of the weight [O, I]."""
         x8, x_scale, w8, w_scale = ctx.saved_tensors
         g8, g_scale = quantize(grad, BACKWARD)
@@ -50,12 +54,38 @@ class ScaledLinear(torch.autograd.Function):
         return of_x, of_w
 
 
+_scaled_linear: Callable[[Tensor, Tensor], Tensor] = ScaledLinear.apply
+
+
 def float8_linear(x: Tensor, linear: nn.Linear) -> Tensor:
-    """Run a linear layer in 8 bits on [..., I]."""
-    flat = x.flatten(0, -2)
-    out: Tensor = ScaledLinear.apply(flat, linear.weight.to(flat.dtype))
-    out = out.unflatten(0, x.shape[:-1])
+    """Run a linear layer in 8 bits on [..., I], its weight whole or cut over tensor-parallel ranks.
+
+    Each rank's part has a scale of its own.
+    """
+    if not isinstance(x, DTensor) or not isinstance(linear.weight, DTensor):
+        out = _flat(x, linear.weight)
+    else:
+        out = _sharded(x, linear.weight)
     return out if linear.bias is None else out + linear.bias
+
+
+def _flat(x: Tensor, weight: Tensor) -> Tensor:
+    flat = x.flatten(0, -2)
+    out: Tensor = _scaled_linear(flat, weight.to(flat.dtype)).unflatten(0, x.shape[:-1])
+    return out
+
+
+def _sharded(x: DTensor, weight: DTensor) -> Tensor:
+    """Outputs cut by rows of the weight, or partial sums over its columns.
+
+    The gradient of an input that every rank holds whole is a sum over ranks in the first case.
+    """
+    mesh, placement = weight.device_mesh, weight.placements[0]
+    rows, columns = placement.is_shard(0), placement.is_shard(1)
+    local = x.to_local(grad_placements=[Partial()] if rows else x.placements)
+    out = _flat(local, weight.to_local())
+    after: Placement = Shard(out.ndim - 1) if rows else Partial() if columns else Replicate()
+    return DTensor.from_local(out, mesh, [after], run_check=False)
 
 
 def apply_float8(model: Decoder) -> None:
@@ -66,7 +96,7 @@ def apply_float8(model: Decoder) -> None:
     for block in model.layers.values():
         for name, module in block.named_modules():
             if isinstance(module, nn.Linear) and "router" not in name and _fits(module):
-                module.forward = lambda x, linear=module: float8_linear(x, linear)
+                module.forward = partial(float8_linear, linear=module)  # type: ignore[method-assign]
 
 
 def _fits(linear: nn.Linear) -> bool:

@@ -83,11 +83,12 @@ def _features(
     )
     yield (
         zero_bubble and split.zero == 3 and split.dp_replicate * split.fsdp > 1,
-        "zb-v takes weight gradients later, when zero 3 has let the gathered weights go; use zero 2",
+        "zb-v takes weight gradients later, when zero 3 has let the weights go; use zero 2",
     )
     yield (
-        zero_bubble and split.recompute != "none",
-        "zb-v splits the backward pass, which torch cannot do through recompute; use 1f1b",
+        zero_bubble and split.recompute in ("light", "selective"),
+        "zb-v goes back twice through a block, which torch's selective checkpoint refuses; recompute "
+        "full or none",
     )
     yield (
         compiled and (zero_bubble or split.tp > 1),
@@ -99,11 +100,6 @@ def _device(spec: ModelSpec, split: Split, device: str) -> Iterator[tuple[bool, 
     yield (
         split.precision not in PRECISIONS,
         f"precision {split.precision}; crore trains in {', '.join(PRECISIONS)}",
-    )
-    narrow = split.precision == "fp8"
-    yield (
-        narrow and split.tp > 1,
-        "fp8 with tp is not built: torch has no scaled product over sharded operands",
     )
     yield (
         split.cp > 1 and device == "cpu" and (spec.window > 0 or spec.position == "alibi")
