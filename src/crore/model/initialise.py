@@ -18,6 +18,8 @@ from crore.model.decoder import Decoder
 from crore.model.private import local_offset
 
 EMBEDDING_STD = 0.02
+TIED = "embedding.weight"
+"""The table that a tied head shares."""
 _MASK = (1 << 63) - 1
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -124,5 +126,5 @@ def initialise(model: Decoder, seed: int) -> None:
 def canonical(name: str, model: Decoder) -> str:
     """Return a parameter's name in the whole model: a tied head goes by the embedding's."""
     if name == "head.weight" and model.spec.tied_embeddings:
-        return "embedding.weight"
+        return TIED
     return name
