@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
-from crore.model.split import V_SHAPED, Split
+from crore.model.split import V_SHAPED, Split, needs_wrapping
 from crore.model.supported import check_buildable
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", *V_SHAPED)
@@ -82,7 +82,7 @@ def _features(
         "zb-v puts both ends on one rank, where a tied table would be two; use 1f1b",
     )
     yield (
-        zero_bubble and split.zero == 3 and split.dp_replicate * split.fsdp > 1,
+        zero_bubble and split.zero == 3 and any(needs_wrapping(split, experts=spec.experts > 0)),
         "zb-v takes weight gradients later, when zero 3 has let the weights go; use zero 2",
     )
     yield (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -10,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from crore.model.decoder import Decoder
 from crore.model.mesh import World
 from crore.model.mixture import mixtures
-from crore.model.split import Split
+from crore.model.split import Split, needs_wrapping
 
 
 def policy_of(precision: str) -> MixedPrecisionPolicy:
@@ -18,18 +20,6 @@ def policy_of(precision: str) -> MixedPrecisionPolicy:
     if precision == "fp32":
         return MixedPrecisionPolicy()
     return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-
-
-def needs_wrapping(split: Split, *, experts: bool) -> tuple[bool, bool]:
-    """Return whether plain weights, and experts, are wrapped.
-
-    They are where several ranks hold the same weights, or where products run in another format
-    than the weights are kept in.
-    """
-    cast = split.precision != "fp32"
-    expert = experts and (cast or split.dp_replicate * split.expert_fsdp > 1)
-    # A pipeline reduces gradients from the root of a stage, so experts are never wrapped alone.
-    return cast or expert or split.dp_replicate * split.fsdp > 1, expert
 
 
 def apply_data_parallel(model: Decoder, world: World) -> None:
@@ -47,7 +37,7 @@ def apply_data_parallel(model: Decoder, world: World) -> None:
         mesh = _data_mesh(world.dense, "fsdp", split)
         ignored = set() if expert else {p for m in mixed for p in m.experts.parameters()}
         parts: list[nn.Module | list[nn.Module]] = list(model.layers.values())
-        parts += [block for block in model.prediction]
+        parts += list(model.prediction)
         if not model.tied:
             parts += [model.embedding] if model.embedding is not None else []
             parts += [[model.norm, model.head]] if model.norm and model.head else []
@@ -61,6 +51,8 @@ def apply_data_parallel(model: Decoder, world: World) -> None:
             model, mesh=mesh, mp_policy=policy, ignored_params=ignored,
             reshard_after_forward=False,
         )  # fmt: skip
+    # What leaves a tensor-parallel module is a view; torch warns of in-place changes, none is made.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_force_sum_reduction_for_comms(True)

@@ -85,15 +85,13 @@ class Split:
 
 def split_of(layout: Mapping[str, Any]) -> Split:
     """Return the split of a plan's `layout` record."""
-    numbers = ("pp", "vpp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp", "micro_batch")
+    numbers = ("pp", "vpp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "etp", "micro_batch",
+               "recompute_layers")  # fmt: skip
     words = ("schedule", "sequence_parallel", "recompute", "precision")
     zero = str(layout["zero"])
-    return Split(
-        **{key: int(layout[key]) for key in numbers},
-        **{key: layout[key] for key in words},
-        recompute_layers=int(layout["recompute_layers"]),
-        zero=int(zero.removeprefix("zero")) if zero != "none" else 0,
-    )
+    fields: dict[str, Any] = {key: int(layout[key]) for key in numbers}
+    fields |= {key: layout[key] for key in words}
+    return Split(**fields, zero=int(zero.removeprefix("zero")) if zero != "none" else 0)
 
 
 def stage_of_chunk(split: Split, rank: int, chunk: int) -> int:
@@ -116,3 +114,15 @@ def layers_of_stage(layers: int, stages: int, stage: int) -> range:
 def largest_stage(layers: int, stages: int) -> int:
     """Return the layers of the fullest stage."""
     return math.ceil(layers / stages)
+
+
+def needs_wrapping(split: Split, *, experts: bool) -> tuple[bool, bool]:
+    """Return whether plain weights, and experts, are wrapped.
+
+    They are where several ranks hold the same weights, or where products run in another format
+    than the weights are kept in.
+    """
+    cast = split.precision != "fp32"
+    expert = experts and (cast or split.dp_replicate * split.expert_fsdp > 1)
+    # A pipeline reduces gradients from the root of a stage, so experts are never wrapped alone.
+    return cast or expert or split.dp_replicate * split.fsdp > 1, expert
