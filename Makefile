@@ -1,13 +1,23 @@
-# crore: `make run` shows two plans, `make test` checks the project, `make drills` checks it for longer.
-# Each makes what it needs in .venv.
+# crore: `make run` plans, then trains a small model here; `make test` checks the project; `make drills`
+# checks it for longer. Each makes what it needs in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
+# torch comes first and alone: another package that asks for it must not choose the build.
+# TORCH_FLAGS chooses it: without an NVIDIA card, --index-url with pytorch.org's CPU index saves gigabytes.
+TORCH := torch==2.13.0
+TORCH_FLAGS ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What make run trains with: processes, and tokens to see.
+RANKS ?= 2
+TOKENS ?= 1M
 
-.PHONY: run test drills lint clean
+.PHONY: run plans calibration training test drills lint clean
 
-run: $(VENV)/.run
+run: plans calibration training
+
+plans: $(VENV)/.run
 	@mkdir -p $(OUT)
 	@echo "== How Llama-3-405B trains on 16,384 H100s =="
 	$(BIN)/crore plan llama-3.1-405b --gpu h100-sxm --gpus 16384 --tokens 15.6T -o $(OUT)/llama3_405b.plan.json
@@ -16,6 +26,17 @@ run: $(VENV)/.run
 	$(BIN)/crore plan ten_million -o $(OUT)/ten_million.plan.json
 	@echo
 	@echo "Wrote $(OUT)/llama3_405b.plan.json and $(OUT)/ten_million.plan.json. Next: docs/guide/first-plan.md"
+	@echo
+
+calibration: $(VENV)/.run
+	@echo "== What this machine sustains =="
+	$(BIN)/crore calibrate
+	@echo
+
+# A small model on real text, as planned for this machine; a second run goes on where this one stopped.
+training: $(VENV)/.run
+	@echo "== A small model, planned for this machine and trained on it =="
+	$(BIN)/crore train this_machine --gpus $(RANKS) --tokens $(TOKENS) --global-batch 8 --out $(OUT)/this_machine
 
 test: lint
 	$(BIN)/pytest
@@ -37,10 +58,14 @@ $(BIN)/python:
 	  { echo "crore needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.torch: | $(BIN)/python
+	$(PIP) $(TORCH_FLAGS) $(TORCH)
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(VENV)/.run: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[train,dev]'
 	@touch $@ $(VENV)/.run

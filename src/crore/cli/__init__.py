@@ -12,6 +12,7 @@ import typer
 
 from crore import __version__
 from crore.cli.answer import Answer
+from crore.cli.calibrate import calibrate
 from crore.cli.catalog import catalog
 from crore.cli.check import check
 from crore.cli.compare import compare
@@ -61,7 +62,8 @@ def crore(
 
 
 _COMMANDS = {
-    command.__name__: command for command in (plan, explain, compare, fit, train, check, validate, catalog)
+    command.__name__: command
+    for command in (plan, explain, compare, fit, train, calibrate, check, validate, catalog)
 }
 for _command in _COMMANDS.values():
     app.command()(_command)
