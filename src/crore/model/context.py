@@ -19,16 +19,16 @@ def heads_for_tokens(x: Tensor, group: ProcessGroup) -> Tensor:
     """Map [B, S, H, D] with all heads to [B, R·S, H/R, D] with all tokens."""
     ranks = group.size()
     parts = x.unflatten(2, (ranks, -1)).permute(2, 0, 1, 3, 4).contiguous()
-    swapped = all_to_all(parts.flatten(0, 1), None, None, group)
-    return swapped.unflatten(0, (ranks, -1)).transpose(0, 1).flatten(1, 2)
+    swapped: Tensor = all_to_all(parts.flatten(0, 1), None, None, group).unflatten(0, (ranks, -1))
+    return swapped.transpose(0, 1).flatten(1, 2)
 
 
 def tokens_for_heads(x: Tensor, group: ProcessGroup) -> Tensor:
     """Map [B, R·S, H/R, D] back to [B, S, H, D]."""
     ranks = group.size()
     parts = x.unflatten(1, (ranks, -1)).transpose(0, 1).contiguous()
-    swapped = all_to_all(parts.flatten(0, 1), None, None, group)
-    return swapped.unflatten(0, (ranks, -1)).permute(1, 2, 0, 3, 4).flatten(2, 3)
+    swapped: Tensor = all_to_all(parts.flatten(0, 1), None, None, group).unflatten(0, (ranks, -1))
+    return swapped.permute(1, 2, 0, 3, 4).flatten(2, 3)
 
 
 def apply_ulysses(core: Core, group: ProcessGroup) -> None:

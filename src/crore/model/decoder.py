@@ -39,11 +39,11 @@ class Block(nn.Module):
         """Map hidden states [B, S, E] to [B, S, E]."""
         normed = self.attention_norm(x)
         if self.feed_forward_norm is None:
-            out: Tensor = x + self.attention(normed) + self.feed_forward(normed)
-            return out
-        x = x + self.attention(normed)
-        out = x + self.feed_forward(self.feed_forward_norm(x))
-        return out
+            x = x + self.attention(normed) + self.feed_forward(normed)
+        else:
+            x = x + self.attention(normed)
+            x = x + self.feed_forward(self.feed_forward_norm(x))
+        return x
 
 
 class Decoder(nn.Module):

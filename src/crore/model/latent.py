@@ -31,7 +31,7 @@ class LatentAttention(nn.Module):
         self.key_value = nn.Linear(mla.kv_lora, spec.heads * (mla.qk_nope + mla.v), bias=False)
         self.output = nn.Linear(spec.heads * mla.v, spec.hidden, bias=False)
         self.rotary = rotary
-        self.shared = nn.Identity()
+        self.shared: nn.Module = nn.Identity()
         """Where the one rotary key goes to all heads."""
         self.core = Core(mask)
 

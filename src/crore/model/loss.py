@@ -5,6 +5,7 @@ T: tokens on this rank, V: entries of the vocabulary on this rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class SplitVocabulary(torch.autograd.Function):
     """Log-sum-exp and the target's logit [T] each, of logits [T, V] spread over a group by V."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, logits: Tensor, target: Tensor, first: int, group: ProcessGroup | None
     ) -> tuple[Tensor, Tensor]:
         """`target` [T] counts in the whole vocabulary, `first` is where this part begins."""
@@ -42,14 +43,16 @@ class SplitVocabulary(torch.autograd.Function):
         return highest + total.log(), picked
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, of_sum: Tensor, of_target: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, of_sum: Tensor, of_target: Tensor) -> tuple[Tensor, None, None, None]:
         """Softmax times one gradient, and the other at the target."""
         shares, place, here = ctx.saved_tensors
         grad = shares * of_sum[:, None]
         grad.scatter_add_(-1, place[:, None], (of_target * here)[:, None])
         return grad, None, None, None
+
+
+_split: Callable[[Tensor, Tensor, int, ProcessGroup | None], tuple[Tensor, Tensor]]
+_split = SplitVocabulary.apply
 
 
 class Loss:
@@ -89,5 +92,5 @@ class Loss:
         flat, wanted = logits.flatten(0, -2).float(), target.flatten()
         if self.group is None and not self.z_weight:
             return F.cross_entropy(flat, wanted, reduction="sum"), flat.new_zeros(())
-        summed, picked = SplitVocabulary.apply(flat, wanted, self.first, self.group)
+        summed, picked = _split(flat, wanted, self.first, self.group)
         return (summed - picked).sum(), self.z_weight * summed.square().sum()

@@ -92,11 +92,10 @@ def make_world(
             kind, (split.ranks // split.cp // split.tp, split.cp, split.tp),
             mesh_dim_names=("outside", "cp", "inside"),
         )  # fmt: skip
-    world = World(
+    return World(
         split=split, rank=dist.get_rank(), device=device, dense=dense, sparse=sparse,
         context=context, tied=_tied_group(dense, split) if tied and split.pp > 1 else None,
     )  # fmt: skip
-    return world
 
 
 def _tied_group(dense: DeviceMesh, split: Split) -> ProcessGroup | None:

@@ -5,6 +5,7 @@ T: tokens on this rank, E: hidden, X: experts, K: experts a token goes to.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -66,10 +67,13 @@ class AddLoss(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient of x, and 1 for the loss."""
         del ctx
         return grad, torch.ones((), device=grad.device)
+
+
+_add_loss: Callable[[Tensor, Tensor], Tensor] = AddLoss.apply
 
 
 class Mixture(nn.Module):
@@ -112,11 +116,11 @@ class Mixture(nn.Module):
             0, order, torch.arange(order.shape[0], device=order.device)
         )
         done = self.experts(rows, counts)[back].unflatten(0, (-1, self.topk))
-        out = (done * weights.to(done.dtype)[..., None]).sum(1)
+        out: Tensor = (done * weights.to(done.dtype)[..., None]).sum(1)
         if self.shared is not None:
             out = out + self.shared(flat)
         if self.z_scale and self.training:
-            out = AddLoss.apply(out, self.z_scale * logits.logsumexp(-1).square().sum())
+            out = _add_loss(out, self.z_scale * logits.logsumexp(-1).square().sum())
         return out.view_as(x)
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:

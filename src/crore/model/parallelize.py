@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from crore.catalog.types import ModelSpec
@@ -114,7 +114,8 @@ def finish_gradients(parts: list[Decoder]) -> None:
     left with the sum over its own tokens.
     """
     for _, parameter in named_parameters(parts):
-        grad: Tensor | None = parameter.grad
-        both = isinstance(grad, DTensor) and isinstance(parameter, DTensor)
-        if both and grad.placements != parameter.placements:
-            parameter.grad = grad.redistribute(placements=parameter.placements)
+        grad = parameter.grad
+        if isinstance(grad, DTensor):
+            assert isinstance(parameter, DTensor)
+            if grad.placements != parameter.placements:
+                parameter.grad = grad.redistribute(placements=parameter.placements)

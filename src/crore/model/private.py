@@ -50,7 +50,9 @@ def all_to_all(
     x: Tensor, received: list[int] | None, sent: list[int] | None, group: ProcessGroup
 ) -> Tensor:
     """Exchange rows with a group, differentiably; row counts by rank, None for even parts."""
-    return functional.wait_tensor(functional.all_to_all_single_autograd(x, received, sent, group))
+    out: Tensor = functional.all_to_all_single_autograd(x, received, sent, group)
+    done: Tensor = functional.wait_tensor(out)
+    return done
 
 
 def ring_attention(q: Tensor, k: Tensor, v: Tensor, mesh: DeviceMesh) -> Tensor:
@@ -62,8 +64,8 @@ def ring_attention(q: Tensor, k: Tensor, v: Tensor, mesh: DeviceMesh) -> Tensor:
 
     _attention._cp_options.enable_load_balance = False
     _attention._enable_cp_dtensor_dispatcher()
-    whole = [DTensor.from_local(x, mesh, [Shard(2)], run_check=False) for x in (q, k, v)]
-    out = torch.nn.functional.scaled_dot_product_attention(*whole, is_causal=True)
+    q, k, v = (DTensor.from_local(x, mesh, [Shard(2)], run_check=False) for x in (q, k, v))
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert isinstance(out, DTensor)
     return out.to_local()
 

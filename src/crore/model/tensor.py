@@ -5,6 +5,7 @@ With sequence parallelism hidden states between the regions are cut along the se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,10 +69,13 @@ class _SumGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous()
         dist.all_reduce(grad, group=ctx.group)
         return grad, None
+
+
+_sum_gradient: Callable[[Tensor, ProcessGroup], Tensor] = _SumGradient.apply
 
 
 class ForAllHeads(nn.Module):
@@ -83,8 +87,7 @@ class ForAllHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`."""
-        out: Tensor = _SumGradient.apply(x, self.group)
-        return out
+        return _sum_gradient(x, self.group)
 
 
 def apply_tensor_parallel(model: Decoder, mesh: DeviceMesh, *, sequence: bool) -> None:
