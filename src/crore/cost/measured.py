@@ -2,7 +2,7 @@
 
 The operation list is the planner's own; only the prices differ. Between measured points the
 logarithm of the time is linear in the logarithms of the sizes, so a table is exact at its points
-and rises wherever they do; beyond them time grows with the work.
+and rises wherever they do; outside it time goes with the work.
 """
 
 from __future__ import annotations
@@ -63,14 +63,6 @@ def _spot(axis: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[NDArray[np
     return index, np.clip(share, 0.0, 1.0)
 
 
-def grown(table: Table, work: Num, at_edge: Num, where: Sequence[Num]) -> Num:
-    """Return a table's seconds, times the work over that of the nearest point of the grid.
-
-    Below the first point a call takes no less than there.
-    """
-    return table.at(*where) * np.maximum(work / at_edge, 1.0)
-
-
 class MeasuredPricer:
     """Prices operations of one job by the measured tables of its machine."""
 
@@ -101,7 +93,7 @@ class MeasuredPricer:
         }
         serial_host = found.device == "cpu"
         self._launch_s = setting.launch_s if serial_host else 0.0
-        self._gemms: dict[tuple[int, bool], Num] = {}
+        self._gemms: dict[tuple[int, bool], tuple[Gemm, Num]] = {}
 
     def seconds(self, op: Operation) -> Num:
         """Return seconds of one execution of `op`, a float or `[N]`."""
@@ -127,23 +119,25 @@ class MeasuredPricer:
         key = (id(gemm), backward)
         if key not in self._gemms:
             tables = self._products[1:] if backward else self._products[:1]
-            self._gemms[key] = sum((self._product(t, gemm) for t in tables), start=0.0)
-        return self._gemms[key]
+            seconds: Num = sum((self._product(t, gemm) for t in tables), start=0.0)
+            self._gemms[key] = gemm, seconds  # kept, so that no other product gets its identity
+        return self._gemms[key][1]
 
     @staticmethod
     def _product(table: Table, gemm: Gemm) -> Num:
-        where = (gemm.m, gemm.n, gemm.k)
-        m, n, k = table.clipped(*where)
-        return grown(table, gemm.m * gemm.n * gemm.k, m * n * k, where) * gemm.groups
+        """One product's seconds; outside the grid at the rate of its edge."""
+        m, n, k = table.clipped(gemm.m, gemm.n, gemm.k)
+        work = (gemm.m / m) * (gemm.n / n) * (gemm.k / k)
+        return table.at(gemm.m, gemm.n, gemm.k) * work * gemm.groups
 
     def _core(self, op: Operation) -> Num:
         """Attention by its sequence and head width; a mask that sees less is taken as causal."""
         s, seq = self.job.shape, self.job.seq_len
         width = s.head_dim * (1 - s.mla) + (s.qk_nope + s.qk_rope) * s.mla
         table = self._attention[op.phase == "backward"]
-        each = table.clipped(seq, width)
+        length, wide = table.clipped(seq, width)
         heads = self.job.layout.micro_batch * s.heads / self.job.layout.tp / self.job.layout.cp
-        return grown(table, seq**2 * width, each[0] ** 2 * each[1], (seq, width)) * heads
+        return table.at(seq, width) * (seq / length) ** 2 * (width / wide) * heads
 
     def _pass(self, op: Operation) -> Num:
         """Kernels of one tensor size: hot inputs forward, one of two cold backward.
@@ -179,9 +173,9 @@ def _pass_tables(it: Passes) -> tuple[Table, Table]:
 
 
 def _along(table: Table, size: Num) -> Num:
-    """Return a curve's seconds at a size, in proportion beyond its largest."""
+    """Return a curve's seconds at a size: no less than its first, in proportion beyond its last."""
     (edge,) = table.clipped(size)
-    return grown(table, size, edge, (size,))
+    return table.at(size) * np.maximum(size / edge, 1.0)
 
 
 def serial(c: Constants) -> Constants:

@@ -26,8 +26,9 @@ def eager_parts(job: Job, kept: Num, layer: Num, loss: Num) -> dict[str, Num]:
     plain, experts = stage_weights(job)
     ranks, zero = shard_ranks(job), job.layout.zero
     sharded = plain / ranks + experts
-    gradients = FLOAT * (np.where(np.greater_equal(zero, 2), plain / ranks, plain) + experts)
     further = np.greater(job.micro_batches, 1) * 1.0
+    whole = np.less(zero, 2) & np.greater(further, 0)
+    gradients = FLOAT * (np.where(whole, plain, plain / ranks) + experts)
     gathered = np.where(np.equal(zero, 3), table_weights(job), plain) * np.greater(ranks, 1)
     layout = job.layout
     stay = kept * in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)

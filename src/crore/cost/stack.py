@@ -111,6 +111,9 @@ class Abilities:
     """What it can keep in host memory: optimizer, activations."""
     recovery: tuple[str, ...]
     """How it survives a failure: disk, peer, quorum, islands."""
+    rules: tuple[str, ...]
+    """What its code cannot run, beside the arithmetic that binds every stack: words of
+    `plan.stack_rules`."""
     source: str
 
 

@@ -1,0 +1,60 @@
+"""`crore calibrate` writes one file, whole, or none."""
+
+from __future__ import annotations
+
+import pytest
+from tests.machines import calibration
+
+from crore.catalog.calibration import read_calibration
+from crore.cli import run
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Let measuring end at once, with what the test says."""
+
+    def _measured(made=None, error=None):
+        def measure(processes, watch):
+            del processes, watch
+            if error:
+                raise error
+            return made or calibration()
+
+        monkeypatch.setattr("crore.train.calibrate.calibrate", measure)
+
+    return _measured
+
+
+def test_it_writes_where_it_is_told(measured, tmp_path, capsys):
+    measured()
+    path = tmp_path / "mine.toml"
+    assert run(["calibrate", "-o", str(path)]) == 0
+    assert read_calibration(path) == calibration()
+    assert f"Wrote {path}" in capsys.readouterr().out
+
+
+def test_it_writes_to_the_users_cache_by_default(measured, tmp_path, monkeypatch):
+    measured()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert run(["calibrate"]) == 0
+    assert read_calibration(tmp_path / "new" / "crore" / "calibration.toml") == calibration()
+
+
+def test_a_busy_machine_is_told(measured, tmp_path, capsys):
+    measured(calibration(load=3.0))
+    assert run(["calibrate", "-o", str(tmp_path / "a.toml")]) == 0
+    assert "was busy (load 3.0): measure again" in capsys.readouterr().out
+
+
+def test_an_interrupt_leaves_nothing_and_keeps_what_was_there(measured, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("before", encoding="utf-8")
+    measured(error=KeyboardInterrupt())
+    assert run(["calibrate", "-o", str(path)]) == 130
+    assert path.read_text(encoding="utf-8") == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_count_that_is_not_there_is_one_line(capsys, tmp_path):
+    assert run(["calibrate", "--processes", "4096", "-o", str(tmp_path / "a.toml")]) == 2
+    assert "--processes is 1 to" in capsys.readouterr().err
