@@ -6,7 +6,6 @@ T: token copies on this rank, X: experts of the layer, R: ranks of the group, E:
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -24,8 +23,7 @@ def spread_experts(experts: Experts, mesh: DeviceMesh) -> None:
     run = experts.forward
 
     def forward(rows: Tensor, counts: Tensor) -> Tensor:
-        arriving = torch.empty_like(counts)
-        dist.all_to_all_single(arriving, counts, group=group)
+        arriving = all_to_all(counts, None, None, group)
         sent = counts.view(ranks, -1).sum(1).tolist()
         received = arriving.view(ranks, -1).sum(1).tolist()
         here = all_to_all(rows, received, sent, group)

@@ -23,10 +23,19 @@ from crore.model.split import Split
 Policy = Callable[..., CheckpointPolicy]
 
 
+def is_message(op: Any) -> bool:
+    """Return whether an operation sends, and returns what arrives.
+
+    Those that write into a buffer (FSDP's gathers) are made again: what is kept is their result,
+    and a block that runs anew has a new buffer.
+    """
+    return "c10d_functional" in str(op)
+
+
 def light(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     """Keep products and attention; redo norms, activations and the like."""
     del ctx, args, kwargs
-    heavy = op in PRODUCTS or op in CORES or "crore" in str(op) or "c10d" in str(op)
+    heavy = op in PRODUCTS or op in CORES or "crore" in str(op) or is_message(op)
     return CheckpointPolicy.MUST_SAVE if heavy else CheckpointPolicy.PREFER_RECOMPUTE
 
 
@@ -41,7 +50,7 @@ def selective() -> Policy:
             seen[again] += 1
             keep = seen[again] % 2 == 0
         else:
-            keep = op in CORES or "c10d" in str(op)
+            keep = op in CORES or is_message(op)
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
     return policy
