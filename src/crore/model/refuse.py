@@ -14,13 +14,14 @@ PRECISIONS = ("fp32", "bf16", "fp8")
 
 
 def check_runnable(
-    spec: ModelSpec, split: Split, *, seq_len: int, global_batch: int, device: str, compiled: bool
-) -> None:
+    spec: ModelSpec, split: Split, *, seq_len: int, global_batch: int, device: str, compiled: bool,
+    mtp: bool = False, ring: bool = False,
+) -> None:  # fmt: skip
     """Raise InputError for the first rule that a plan breaks, with the reason and the numbers."""
     check_buildable(spec)
     split.micro_batches(global_batch)
     rules = (*_degrees(spec, split, seq_len), *_features(spec, split, global_batch, compiled),
-             *_device(spec, split, device))  # fmt: skip
+             *_device(spec, split, device), *_options(spec, split, device, mtp, ring))  # fmt: skip
     for broken, reason in rules:
         if broken:
             raise InputError(f"{spec.name} with {split.words()}: {reason}")
@@ -87,8 +88,7 @@ def _features(
     )
     yield (
         zero_bubble and split.recompute in ("light", "selective"),
-        "zb-v goes back twice through a block, which torch's selective checkpoint refuses; recompute "
-        "full or none",
+        "zb-v goes back twice, as no selective checkpoint of torch can; recompute full or none",
     )
     yield (
         compiled and (zero_bubble or split.tp > 1),
@@ -106,3 +106,20 @@ def _device(spec: ModelSpec, split: Split, device: str) -> Iterator[tuple[bool, 
         and spec.heads // split.tp % split.cp > 0,
         "context parallelism needs heads to share out",
     )  # fmt: skip
+
+
+def _options(
+    spec: ModelSpec, split: Split, device: str, mtp: bool, ring: bool
+) -> Iterator[tuple[bool, str]]:
+    yield (
+        mtp and max(split.tp, split.cp, split.pp) > 1,
+        "multi-token prediction is not cut by tp, cp or pp; leave --mtp out, or spread by dp alone",
+    )
+    yield (
+        ring and split.cp > 1 and device == "cpu",
+        "torch has no ring attention for a CPU; leave --ring out",
+    )
+    yield (
+        ring and split.cp > 1 and (spec.window > 0 or spec.position == "alibi"),
+        "a ring knows no mask but the causal one; leave --ring out",
+    )

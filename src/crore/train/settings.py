@@ -87,7 +87,7 @@ def job_of(
     device = options.device or _device()
     check_runnable(
         spec, split, seq_len=seq_len, global_batch=sequences, device=device,
-        compiled=options.compiled,
+        compiled=options.compiled, mtp=options.mtp, ring=options.ring,
     )  # fmt: skip
     derived: list[str] = []
     ramp = parse_ramp(options.ramp, sequences, split.dp * split.micro_batch)
