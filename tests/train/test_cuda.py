@@ -63,7 +63,7 @@ def losses(
 def rank(number: int, folder: str, split: Split, spec: Any, options: dict[str, Any]) -> None:
     """Run one rank on its own card and leave its numbers."""
     torch.cuda.set_device(number)
-    store = dist.FileStore(f"{folder}/store", split.ranks)
+    store = dist.FileStore(f"{folder}/store", split.ranks)  # type: ignore[attr-defined]
     dist.init_process_group(
         "cpu:gloo,cuda:nccl", rank=number, world_size=split.ranks, store=store,
         device_id=torch.device("cuda", number),
@@ -81,7 +81,7 @@ def on_cards(
     if split.ranks > CARDS:
         pytest.skip(f"{split.ranks} cards needed, {CARDS} here")
     os.environ["NCCL_DEBUG"] = "WARN"
-    mp.spawn(rank, (str(tmp_path), split, spec, options), nprocs=split.ranks)
+    mp.spawn(rank, (str(tmp_path), split, spec, options), nprocs=split.ranks)  # type: ignore[attr-defined]
     found: list[tuple[float, float]] = torch.load(tmp_path / "0")
     return found
 
