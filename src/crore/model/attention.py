@@ -16,6 +16,7 @@ from crore.model.positions import Mask, Rotary
 class Core(nn.Module):
     """The attention core: queries [B, S, H, D], keys and values [B, S, G, D] to [B, S, H, D].
 
+    Values may be narrower than queries and keys, and so is then what comes out.
     It has no weights. Context parallelism wraps it, because only here do tokens of a sequence meet.
     """
 
@@ -25,14 +26,25 @@ class Core(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend over the whole sequence it is given."""
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        width = v.shape[-1]
+        q, k, v = (x.transpose(1, 2) for x in (q, k, as_wide(v, q.shape[-1])))
         grouped = q.shape[1] != k.shape[1]
         if self.mask.causal_alone:
             out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
             bias = self.mask.tensor(k.shape[2], q)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=grouped)
-        return out.transpose(1, 2)
+        return as_narrow(out.transpose(1, 2), width)
+
+
+def as_wide(v: Tensor, width: int) -> Tensor:
+    """Return values with zeros behind them, where they are narrower: kernels ask for one width."""
+    return v if v.shape[-1] >= width else F.pad(v, (0, width - v.shape[-1]))
+
+
+def as_narrow(out: Tensor, width: int) -> Tensor:
+    """Return the first numbers of each head, without what `as_wide` put behind them."""
+    return out if out.shape[-1] == width else out[..., :width]
 
 
 class Attention(nn.Module):

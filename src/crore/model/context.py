@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
-from crore.model.attention import Core
+from crore.model.attention import Core, as_narrow, as_wide
 from crore.model.private import all_to_all, ring_attention
 
 
@@ -50,10 +50,10 @@ def apply_ring(core: Core, mesh: DeviceMesh) -> None:
     """Make a core attend round a ring of ranks (CUDA alone: torch has no CPU kernel for it)."""
 
     def forward(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        copies = q.shape[2] // k.shape[2]
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        copies, width = q.shape[2] // k.shape[2], v.shape[-1]
+        q, k, v = (x.transpose(1, 2) for x in (q, k, as_wide(v, q.shape[-1])))
         if copies > 1:
             k, v = (x.repeat_interleave(copies, dim=1) for x in (k, v))
-        return ring_attention(q, k, v, mesh).transpose(1, 2)
+        return as_narrow(ring_attention(q, k, v, mesh).transpose(1, 2), width)
 
     core.forward = forward  # type: ignore[method-assign]

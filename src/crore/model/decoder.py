@@ -53,6 +53,8 @@ class Decoder(nn.Module):
     layout. A part without the embedding is given hidden states; one without the head returns them.
     """
 
+    place: Tensor
+
     def __init__(self, spec: ModelSpec, seq_len: int, *, mtp: bool = False) -> None:
         super().__init__()
         check_buildable(spec)
@@ -76,8 +78,6 @@ class Decoder(nn.Module):
             for _ in range(spec.mtp_layers if mtp else 0)
         )
         self.tie()
-
-    place: Tensor
 
     def _block(self, layer: int) -> Block:
         spec, mask = self.spec, self.masks[window_of(self.spec, layer)]
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
             self.rotary.reset(place)
         for mask in self.masks.values():
             if mask.alibi:
-                mask.slopes = alibi_slopes(self.spec.heads)[self.core_heads].to(place.device)
+                mask.reset(alibi_slopes(self.spec.heads)[self.core_heads].to(place.device))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map tokens [B, S] (or hidden states [B, S, E]) to logits [B, S, V] (or hidden states).

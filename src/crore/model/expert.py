@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from crore.model.mixture import Experts
+from crore.model.mixture import Experts, arrange, inverse
 from crore.model.private import all_to_all
 
 
@@ -28,10 +28,8 @@ def spread_experts(experts: Experts, mesh: DeviceMesh) -> None:
         received = arriving.view(ranks, -1).sum(1).tolist()
         here = all_to_all(rows, received, sent, group)
         order, own = by_expert(arriving.view(ranks, -1))
-        back = torch.empty_like(order).scatter_(
-            0, order, torch.arange(order.shape[0], device=order.device)
-        )
-        done = run(here[order], own)[back]
+        back = inverse(order)
+        done = arrange(run(arrange(here, order, back, 1), own), back, order, 1)
         return all_to_all(done, sent, received, group)
 
     experts.forward = forward  # type: ignore[method-assign]

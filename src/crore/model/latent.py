@@ -7,7 +7,6 @@ rotary position, and of values.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crore.catalog.types import MLA, ModelSpec
@@ -49,7 +48,5 @@ class LatentAttention(nn.Module):
         turned, shared = self.rotary(turned), self.rotary(self.shared(shared).unsqueeze(2))
         q = torch.cat([plain, turned], dim=-1)
         k = torch.cat([key, shared.expand(-1, -1, key.shape[2], -1)], dim=-1)
-        # Flash kernels want values as wide as keys.
-        padded = F.pad(value, (0, q.shape[-1] - mla.v))
-        out: Tensor = self.output(self.core(q, k, padded)[..., : mla.v].flatten(-2))
+        out: Tensor = self.output(self.core(q, k, value).flatten(-2))
         return out

@@ -16,6 +16,8 @@ from crore.catalog.types import ModelSpec
 from crore.model.feed_forward import FeedForward
 from crore.model.grouped import grouped_linear
 
+TINY = 1e-20
+"""Less than any sum of scores that is not zero in all of them."""
 BALANCE_RATE = 1e-3
 """Step of an expert's bias (arXiv 2408.15664 §4: 0.001 works best)."""
 
@@ -73,7 +75,37 @@ class AddLoss(torch.autograd.Function):
         return grad, torch.ones((), device=grad.device)
 
 
+class Arrange(torch.autograd.Function):
+    """Rows `order` of `copies` copies of each row of `x`; `back` is the order that undoes it.
+
+    Both ways gather, so that no buffer is zeroed and sums are made in one order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, back: Tensor, copies: int) -> Tensor:
+        """Map [T, E] to [T · copies, E]."""
+        ctx.save_for_backward(back)
+        ctx.copies = copies
+        return x[order if copies == 1 else order // copies]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Add up the gradients of a row's copies."""
+        (back,) = ctx.saved_tensors
+        grad = grad[back]
+        if ctx.copies > 1:
+            grad = grad.unflatten(0, (-1, ctx.copies)).sum(1)
+        return grad, None, None, None
+
+
+arrange: Callable[[Tensor, Tensor, Tensor, int], Tensor] = Arrange.apply
 _add_loss: Callable[[Tensor, Tensor], Tensor] = AddLoss.apply
+
+
+def inverse(order: Tensor) -> Tensor:
+    """Return the permutation [T] that undoes another."""
+    place = torch.arange(order.shape[0], device=order.device)
+    return torch.empty_like(order).scatter_(0, order, place)
 
 
 class Mixture(nn.Module):
@@ -111,11 +143,9 @@ class Mixture(nn.Module):
         counts = counts.index_add(0, expert, torch.ones_like(expert))
         if self.training:
             self.load += counts
-        rows = flat.repeat_interleave(self.topk, dim=0)[order]
-        back = torch.empty_like(order).scatter_(
-            0, order, torch.arange(order.shape[0], device=order.device)
-        )
-        done = self.experts(rows, counts)[back].unflatten(0, (-1, self.topk))
+        back = inverse(order)
+        done = self.experts(arrange(flat, order, back, self.topk), counts)
+        done = arrange(done, back, order, 1).unflatten(0, (-1, self.topk))
         out: Tensor = (done * weights.to(done.dtype)[..., None]).sum(1)
         if self.shared is not None:
             out = out + self.shared(flat)
@@ -124,11 +154,17 @@ class Mixture(nn.Module):
         return out.view_as(x)
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights and experts [T, K]."""
+        """Return weights and experts [T, K].
+
+        The weight of one expert alone is its score: made to sum to one it would be 1 whatever the
+        router says, and the router could not learn (arXiv 2101.03961 §2.1).
+        """
         scores = logits.sigmoid()
         chosen = (scores.detach() + self.balance).topk(self.topk, dim=-1).indices
         weights = scores.gather(-1, chosen)
-        return weights / weights.sum(-1, keepdim=True), chosen
+        if self.topk > 1:
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=TINY)
+        return weights, chosen
 
     @torch.no_grad()
     def rebalance(self, rate: float = BALANCE_RATE) -> None:

@@ -36,10 +36,11 @@ class Rotary(nn.Module):
         self.cos, self.sin = both.cos(), both.sin()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn `x` [B, S, H, D] by its positions."""
-        cos, sin = (table[: x.shape[1], None].to(x.dtype) for table in (self.cos, self.sin))
-        first, second = x.chunk(2, dim=-1)
-        return x * cos + torch.cat([-second, first], dim=-1) * sin
+        """Turn `x` [B, S, H, D] by its positions, in fp32 as the tables, whatever its type."""
+        cos, sin = (table[: x.shape[1], None] for table in (self.cos, self.sin))
+        wide = x.float()
+        first, second = wide.chunk(2, dim=-1)
+        return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
 
 def alibi_slopes(heads: int) -> Tensor:
@@ -65,6 +66,10 @@ class Mask:
         self.window, self.alibi = window, alibi
         self.slopes: Tensor | None = None
         self._kept: tuple[tuple[object, ...], Tensor] | None = None
+
+    def reset(self, slopes: Tensor | None) -> None:
+        """Set the slopes, and forget what was made with those before."""
+        self.slopes, self._kept = slopes, None
 
     @property
     def causal_alone(self) -> bool:
