@@ -111,12 +111,9 @@ def deviation(name: str, shape: Sequence[int], layers: int) -> float:
 
 def initialise(model: Decoder, seed: int) -> None:
     """Set every parameter and buffer of a materialised part of a model."""
-    done: set[int] = set()
     for name, parameter in model.named_parameters():
-        if id(parameter) not in done:
-            done.add(id(parameter))
-            std = deviation(name, parameter.shape, model.spec.layers)
-            fill(parameter, canonical(name, model), seed, std)
+        std = deviation(name, parameter.shape, model.spec.layers)
+        fill(parameter, canonical(name, model), seed, std)
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if name in ("balance", "load"):

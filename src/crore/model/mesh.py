@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from crore.model.split import Split
+from crore.model.split import Split, needs_wrapping
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,10 +70,16 @@ def make_world(
 ) -> World:
     """Return the meshes of a split over the default process group, which has `split.ranks` ranks.
 
-    Every rank must call it, in the same order as its other group creations.
+    Every rank must call it, in the same order as its other group creations. One rank without a
+    group has no meshes; where its products run in another format than its weights, which is FSDP's
+    business, it starts a default group of its own.
     """
     if not dist.is_initialized():
-        return World(split=split, rank=0, device=device, dense=None, sparse=None, context=None)
+        if not any(needs_wrapping(split, experts=experts)):
+            return World(split=split, rank=0, device=device, dense=None, sparse=None, context=None)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        store = dist.HashStore()  # type: ignore[attr-defined] # public, but not listed
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
     assert dist.get_world_size() == split.ranks, (dist.get_world_size(), split.ranks)
     kind, replicas = device.type, split.dp_replicate
     dense = init_device_mesh(
