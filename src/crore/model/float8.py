@@ -91,7 +91,7 @@ def _sharded(x: DTensor, weight: DTensor) -> Tensor:
 def apply_float8(model: Decoder) -> None:
     """Make the linear layers of the blocks run in 8 bits, routers apart; tables stay as they are.
 
-    A layer whose widths are no multiples of 16 stays in 16 bits, as the units ask.
+    A layer whose widths on a rank are no multiples of 16 stays in 16 bits, as the units ask.
     """
     for block in model.layers.values():
         for name, module in block.named_modules():
@@ -100,4 +100,7 @@ def apply_float8(model: Decoder) -> None:
 
 
 def _fits(linear: nn.Linear) -> bool:
-    return linear.in_features % MULTIPLE == 0 and linear.out_features % MULTIPLE == 0
+    """Return whether what this rank holds of the weight suits the units."""
+    weight = linear.weight
+    shape = weight.to_local().shape if isinstance(weight, DTensor) else weight.shape
+    return all(size % MULTIPLE == 0 for size in shape)

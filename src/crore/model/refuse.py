@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
+from crore.model.float8 import MULTIPLE
 from crore.model.split import V_SHAPED, Split, needs_wrapping
 from crore.model.supported import check_buildable
 
@@ -21,7 +22,7 @@ def check_runnable(
     check_buildable(spec)
     split.micro_batches(global_batch)
     rules = (*_degrees(spec, split, seq_len), *_features(spec, split, global_batch, compiled),
-             *_device(spec, split, device), *_options(spec, split, device, mtp, ring))  # fmt: skip
+             *_formats(split, seq_len), *_options(spec, split, device, mtp, ring))  # fmt: skip
     for broken, reason in rules:
         if broken:
             raise InputError(f"{spec.name} with {split.words()}: {reason}")
@@ -36,6 +37,7 @@ def _degrees(spec: ModelSpec, split: Split, seq_len: int) -> Iterator[tuple[bool
         f"tp {tp} does not divide {spec.kv_heads} key-value heads",
     )
     yield spec.ffn % tp > 0, f"tp {tp} does not divide the feed-forward width {spec.ffn}"
+    yield spec.shared_ffn % tp > 0, f"tp {tp} does not divide shared experts {spec.shared_ffn} wide"
     yield spec.vocab % tp > 0, f"tp {tp} does not divide the vocabulary of {spec.vocab:,}"
     yield (spec.heads // tp) % cp > 0, f"cp {cp} does not divide {spec.heads // tp} heads of a rank"
     yield seq_len % cp > 0, f"cp {cp} does not divide {seq_len} tokens"
@@ -63,11 +65,15 @@ def _features(
         f"schedule {split.schedule}; crore runs {', '.join(SCHEDULES)}",
     )
     yield (
+        split.chunks > 1 and split.schedule in ("gpipe", "1f1b"),
+        f"schedule {split.schedule} runs one chunk per rank, not {split.vpp}; use interleaved",
+    )
+    yield (
         several and split.schedule == "interleaved" and passes % split.pp > 0,
         f"interleaving needs micro-batches in multiples of {split.pp}, not {passes}",
     )
     yield (
-        several and passes < split.stages and split.schedule != "gpipe",
+        several and passes < split.stages and split.schedule in ("1f1b", *V_SHAPED),
         f"{passes} micro-batches leave {split.stages} stages idle; give at least as many",
     )
     yield (
@@ -96,16 +102,16 @@ def _features(
     )
 
 
-def _device(spec: ModelSpec, split: Split, device: str) -> Iterator[tuple[bool, str]]:
+def _formats(split: Split, seq_len: int) -> Iterator[tuple[bool, str]]:
+    tokens = split.micro_batch * (seq_len // split.cp)
     yield (
         split.precision not in PRECISIONS,
         f"precision {split.precision}; crore trains in {', '.join(PRECISIONS)}",
     )
     yield (
-        split.cp > 1 and device == "cpu" and (spec.window > 0 or spec.position == "alibi")
-        and spec.heads // split.tp % split.cp > 0,
-        "context parallelism needs heads to share out",
-    )  # fmt: skip
+        split.precision == "fp8" and tokens % MULTIPLE > 0,
+        f"fp8 takes tokens by {MULTIPLE}, a pass of a rank has {tokens}",
+    )
 
 
 def _options(

@@ -59,7 +59,9 @@ class Split:
     @property
     def chunks(self) -> int:
         """Stages on one pipeline rank."""
-        return 2 if self.schedule in V_SHAPED and self.pp > 1 else self.vpp
+        if self.pp == 1:
+            return 1
+        return 2 if self.schedule in V_SHAPED else self.vpp
 
     @property
     def stages(self) -> int:
