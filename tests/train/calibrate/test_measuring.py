@@ -24,7 +24,7 @@ def small(monkeypatch):
     """Grids of one or two small points, and one thread."""
     torch.set_num_threads(1)
     monkeypatch.setitem(compute.GRIDS, ("cpu", "fp32"), ((8, 16), (8,), (8,)))
-    monkeypatch.setitem(compute.SEQUENCES, "cpu", (16,))
+    monkeypatch.setitem(compute.SEQUENCES, ("cpu", "fp32"), (16,))
     monkeypatch.setitem(compute.HEAD_DIMS, "cpu", (8,))
     monkeypatch.setitem(compute.HEAD_ROWS, "cpu", 32)
     monkeypatch.setitem(compute.POOL_BYTES, "cpu", 2**16)
@@ -35,6 +35,13 @@ def small(monkeypatch):
 def test_a_quarter_of_the_samples_is_as_fast_as_the_one_that_counts():
     assert lower_quartile([5.0, 1.0, 9.0, 2.0, 7.0, 3.0, 8.0, 4.0]) == 3.0
     assert lower_quartile([4.0]) == 4.0
+
+
+@pytest.mark.parametrize("of", list(compute.GRIDS), ids="-".join)
+def test_the_pool_holds_every_matrix_of_the_grid(of, monkeypatch):
+    monkeypatch.undo()
+    m, n, k = (axis[-1] for axis in compute.GRIDS[of])
+    assert max(m * n, m * k, n * k) <= compute.POOL_BYTES[of[0]] // 4
 
 
 def test_every_measurement_has_a_number_above_zero_for_every_point():

@@ -41,6 +41,22 @@ class Clock:
         first_s = time.perf_counter() - start
         return first_s if first_s > LONG * self.budget_s else self.rotating([call])
 
+    def one_by_one(self, calls: Sequence[Callable[[], object]]) -> float:
+        """Return the lower quartile of single calls, each the next of a list in turn.
+
+        One to warm up is left out. None meets what it met before until all had their turn.
+        """
+        calls[-1]()
+        samples: list[float] = []
+        self.settle()
+        end = time.perf_counter() + self.budget_s
+        while len(samples) < LEAST_SAMPLES or time.perf_counter() < end:
+            start = time.perf_counter()
+            calls[len(samples) % len(calls)]()
+            self.settle()
+            samples.append(time.perf_counter() - start)
+        return lower_quartile(samples)
+
     def rotating(self, calls: Sequence[Callable[[], object]]) -> float:
         """Return the same of one call of a round, each round calling all of them in turn."""
         samples: list[float] = []

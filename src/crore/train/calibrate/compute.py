@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -16,20 +16,24 @@ from crore.train.calibrate.clock import Clock
 Grid = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 GRIDS: Final[dict[tuple[str, str], Grid]] = {
     ("cpu", "fp32"): ((256, 2048), (128, 512, 2048, 4096), (128, 512, 2048)),
-    ("cpu", "bf16"): ((256, 2048), (512, 2048), (512, 2048)),
+    ("cpu", "bf16"): ((256, 1024), (256, 1024), (256, 1024)),
     ("cuda", "fp32"): ((512, 4096, 16384), (512, 2048, 8192), (512, 2048, 8192)),
     ("cuda", "bf16"): ((512, 4096, 16384), (512, 2048, 8192, 32768), (512, 2048, 8192)),
 }
 """(m, n, k) of a small machine's layers and of a card's."""
-SEQUENCES: Final = {"cpu": (128, 256, 512, 1024, 2048), "cuda": (256, 1024, 4096, 16384)}
+SEQUENCES: Final = {
+    ("cpu", "fp32"): (128, 256, 512, 1024, 2048), ("cpu", "bf16"): (256, 1024),
+    ("cuda", "fp32"): (256, 1024, 4096), ("cuda", "bf16"): (256, 1024, 4096, 16384),
+}  # fmt: skip
 HEAD_DIMS: Final = {"cpu": (32, 64, 128), "cuda": (64, 128)}
 HEAD_ROWS: Final = {"cpu": 8192, "cuda": 262_144}
 """Heads x sequence length of one attention measurement."""
 TENSOR_BYTES: Final = tuple(2**e for e in range(14, 27, 2))
 """16 KiB to 64 MiB: from the first cache to memory, past the size from which the C library takes
 fresh pages for every tensor."""
-POOL_BYTES: Final = {"cpu": 2**27, "cuda": 2**30}
+POOL_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}
 """Tensors together from which none is left in a cache when its turn comes again."""
+MOST_CUTS: Final = 256
 WEIGHTS: Final = {"cpu": (2**17, 2**20, 2**23), "cuda": (2**20, 2**24, 2**27)}
 CHAIN: Final = 100
 """Operations that follow each other, and their gradients after them."""
@@ -59,24 +63,37 @@ def measure_launch(clock: Clock) -> float:
 
 
 def measure_products(clock: Clock, precision: str) -> Products:
-    """Return seconds of a linear layer's three products over the grid."""
+    """Return seconds of a linear layer's three products over the grid.
+
+    As in a step, the left operand was made a moment ago and the right one, a weight or a kept
+    activation, comes from memory.
+    """
     m, n, k = GRIDS[clock.device, precision]
+    pool = torch.rand(POOL_BYTES[clock.device] // 4, device=clock.device).to(DTYPES[precision])
     made: dict[str, list[float]] = {"forward_s": [], "input_s": [], "weight_s": []}
     for rows, outputs, inputs in itertools.product(m, n, k):
-        x, w, y = (
-            torch.randn(shape, device=clock.device, dtype=DTYPES[precision])
-            for shape in ((rows, inputs), (outputs, inputs), (rows, outputs))
-        )
-        calls = {"forward_s": _product(x, w.t()), "input_s": _product(y, w),
-                 "weight_s": _product(y.t(), x)}  # fmt: skip
-        for name, call in calls.items():
-            made[name].append(clock.seconds(call))
+        x, y = _cut(pool, rows, inputs)[-1], _cut(pool, rows, outputs)[-1]
+        kept, weights = _cut(pool, rows, inputs), _cut(pool, outputs, inputs)
+        calls = {
+            "forward_s": [_product(x, w.t()) for w in weights],
+            "input_s": [_product(y, w) for w in weights],
+            "weight_s": [_product(y.t(), a) for a in kept],
+        }
+        for name, each in calls.items():
+            made[name].append(clock.one_by_one(each))
     axes = {name: tuple(map(float, axis)) for name, axis in zip("mnk", (m, n, k), strict=True)}
     return Products(**axes, **{name: tuple(values) for name, values in made.items()})
 
 
 def _product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     return lambda: a @ b
+
+
+def _cut(pool: Tensor, rows: int, columns: int) -> Sequence[Tensor]:
+    """Return as many matrices as the pool holds, at most MOST_CUTS, in their order of memory."""
+    size = rows * columns
+    count = min(max(pool.numel() // size, 1), MOST_CUTS)
+    return pool[: count * size].view(count, rows, columns).unbind()
 
 
 def measure_passes(clock: Clock, kind: str) -> Passes:
@@ -111,7 +128,7 @@ def _pool(device: str, size: int, inputs: int) -> list[tuple[Tensor, ...]]:
 
 def measure_attention(clock: Clock, precision: str) -> Attention:
     """Return seconds per head and sequence of causal attention, forward and backward."""
-    seq, widths = SEQUENCES[clock.device], HEAD_DIMS[clock.device]
+    seq, widths = SEQUENCES[clock.device, precision], HEAD_DIMS[clock.device]
     forward, backward = [], []
     for length, width in itertools.product(seq, widths):
         heads = max(HEAD_ROWS[clock.device] // length, 1)

@@ -23,7 +23,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, held: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now_bytes, self.peak_bytes = 0, 0
         self._sizes: dict[int, int] = {}
         self._watched: dict[int, weakref.ref[Any]] = {}
