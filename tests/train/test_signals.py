@@ -18,25 +18,43 @@ def send(number):
 @pytest.mark.parametrize("number", ASKING)
 def test_the_first_signal_asks_and_ends_nothing(number):
     with LeaveRequest() as leave:
-        before = leave.asked, leave.reason
+        before = leave.asked
         send(number)
-        assert (before, leave.asked, leave.reason) == ((False, ""), True, number.name)
+        assert (before, leave.asked) == (None, number)
 
 
 @pytest.mark.parametrize("first", ASKING)
-def test_ctrl_c_after_a_signal_leaves_at_once(first):
+def test_ctrl_c_later_than_a_signal_leaves_at_once(first, monkeypatch):
+    monkeypatch.setattr("crore.train.signals.AGAIN_S", 0.0)
     with LeaveRequest() as leave:
         send(first)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
-        assert leave.reason == first.name
+        assert leave.asked == first
+
+
+def test_the_same_ctrl_c_told_twice_is_one():
+    with LeaveRequest() as leave:
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        assert leave.asked == signal.SIGTERM
+
+
+def test_what_was_blocked_before_is_heard():
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        with LeaveRequest() as leave:
+            assert leave.asked == signal.SIGTERM
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
 
 
 def test_sigterm_again_changes_nothing():
     with LeaveRequest() as leave:
         send(signal.SIGINT)
         send(signal.SIGTERM)
-        assert leave.reason == "SIGINT"
+        assert leave.asked == signal.SIGINT
 
 
 def test_handlers_are_as_before_also_after_an_error():
@@ -56,4 +74,4 @@ def test_off_the_main_thread_nothing_is_touched():
     thread = threading.Thread(target=other)
     thread.start()
     thread.join()
-    assert seen == [(False, before)]
+    assert seen == [(None, before)]

@@ -127,12 +127,12 @@ def _cut(
         f"trained here as {small.name} ({int(parameters(shape_of(small))):,})"
     )
     kept = {key: fields[key] for key in ("title", "note", "source") if key in fields}
-    asked = {
+    asked: dict[str, Any] = {
         "model": small.name, "catalog_file": path, "cluster": HERE, "precision": "fp32",
         "seq_len": min(int(fields.get("seq_len") or SMALL_SEQ), SMALL_SEQ), "tokens": SMALL_TOKENS,
         "global_batch": SMALL_BATCH,
     }  # fmt: skip
-    return {**kept, **asked}, line
+    return kept | asked, line
 
 
 SMALL_SEQ, SMALL_BATCH, SMALL_TOKENS = 256, 8, 500_000

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from crore.train.data import Dataset
     from crore.train.job import Job
 
 _WORDS = {
@@ -14,13 +15,13 @@ _WORDS = {
 }  # fmt: skip
 
 
-def prepared(job: "Job") -> None:
-    """Prepare a job's text, or find it prepared."""
+def prepared(job: "Job") -> "Dataset":
+    """Prepare a job's text, or find it prepared; return it."""
     from crore.train.data import prepare
 
     text = job.text
     with _bar(quiet=job.quiet) as progress:
-        prepare(
+        return prepare(
             text.sources, cache=text.cache, vocab=job.spec.vocab, tokenizer=text.tokenizer,
             seq_len=job.seq_len, seed=job.seed, progress=progress,
         )  # fmt: skip

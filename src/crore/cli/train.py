@@ -1,87 +1,40 @@
 """`crore train`: a plan is carried out on this machine, or as a rank of a world that is there."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from crore.cli.arguments import CatalogFile, file_name, optional_count
+from crore.cli import train_flags as flags
+from crore.cli.arguments import CatalogFile, optional_count
+from crore.cli.document import command_line
 from crore.cli.request import Fix, GlobalBatch, Gpus, Precision, SeqLen, Target, Tokens
-from crore.errors import InputError, UnknownName
+from crore.errors import CroreError, InputError, UnknownName
 
 if TYPE_CHECKING:
-    from crore.catalog.types import ModelSpec
+    from crore.train.outcome import Outcome
     from crore.train.settings import Options
-    from crore.train.worker import Outcome
 
 SCALES = ("full", "small")
 
 
-def _path(flag: str, text: str) -> Any:
-    return typer.Option(flag, metavar="PATH", parser=file_name, help=text)
-
-
 def train(
-    target: Target,
-    out: Annotated[Path | None, _path("--out", "Folder of the run; runs/NAME if left out.")] = None,
-    gpus: Gpus = None,
-    fix: Fix = None,
-    tokens: Tokens = None,
-    steps: Annotated[
-        str | None, typer.Option(metavar="N", help="Steps, instead of tokens.")
-    ] = None,
-    seq_len: SeqLen = None,
-    global_batch: GlobalBatch = None,
-    precision: Precision = None,
-    scale: Annotated[
-        str, typer.Option(metavar="S", help="small: the same architecture, cut to fit a CPU.")
-    ] = "full",
-    data: Annotated[
-        str, typer.Option(metavar="W:PATH,…", help="Text to train on, mixed by weight.")
-    ] = "python",
-    tokenizer: Annotated[Path | None, _path("--tokenizer", "A tokenizer.json.")] = None,
-    optimizer: Annotated[str, typer.Option(metavar="O", help="adamw or muon.")] = "adamw",
-    lr: Annotated[float | None, typer.Option(metavar="R", help="Peak learning rate.")] = None,
-    schedule: Annotated[str, typer.Option(metavar="S", help="wsd, wsd-linear or cosine.")] = "wsd",
-    warmup: Annotated[str | None, typer.Option(metavar="N", help="Steps of warm-up.")] = None,
-    ramp: Annotated[
-        str, typer.Option(metavar="B:I:N", help="Batch ramp: start:increment:samples.")
-    ] = "",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of weights and order.")] = 0,
-    evaluate_every: Annotated[str | None, typer.Option(metavar="N", help="Steps.")] = None,
-    checkpoint_every: Annotated[str | None, typer.Option(metavar="N", help="Steps.")] = None,
-    sample_every: Annotated[str | None, typer.Option(metavar="N", help="Steps.")] = None,
-    keep: Annotated[int, typer.Option(metavar="K", min=1, help="Checkpoints kept.")] = 3,
-    prompt: Annotated[
-        str, typer.Option(metavar="TEXT", help="What samples go on from.")
-    ] = "Return the ",
-    z_loss: Annotated[
-        float, typer.Option(metavar="W", min=0, help="Weight of the head's z-loss.")
-    ] = 0.0,
-    compile_blocks: Annotated[
-        bool, typer.Option("--compile", help="torch.compile each block.")
-    ] = False,
-    mtp: Annotated[bool, typer.Option("--mtp", help="Train multi-token prediction too.")] = False,
-    ring: Annotated[
-        bool, typer.Option("--ring", help="Context parallelism in a ring (CUDA).")
-    ] = False,
-    profile: Annotated[bool, typer.Option("--profile", help="Write a Chrome trace.")] = False,
-    log: Annotated[str | None, typer.Option(metavar="NAMES", help="tensorboard, trackio.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs.")] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; delete the run that is there.")
-    ] = False,
-    device: Annotated[str, typer.Option(metavar="D", help="cpu or cuda.")] = "",
-    port: Annotated[
-        int, typer.Option(metavar="P", min=0, max=65535, help="Of the rendezvous; free one if 0.")
-    ] = 0,
-    hang_after: Annotated[
-        float, typer.Option(metavar="S", min=1, help="Seconds without progress.")
-    ] = 600.0,
-    threads: Annotated[int, typer.Option(metavar="N", min=0, help="CPU threads of a rank.")] = 0,
-    cache: Annotated[Path | None, _path("--cache", "Folder of prepared data.")] = None,
+    target: Target, out: flags.Out = None, gpus: Gpus = None, fix: Fix = None,
+    tokens: Tokens = None, steps: flags.Steps = None, seq_len: SeqLen = None,
+    global_batch: GlobalBatch = None, precision: Precision = None, scale: flags.Scale = "full",
+    data: flags.Data = "python", tokenizer: flags.TokenizerFile = None,
+    optimizer: flags.OptimizerName = "adamw", lr: flags.LearningRate = None,
+    schedule: flags.ScheduleName = "wsd", warmup: flags.Warmup = None, ramp: flags.BatchRamp = "",
+    seed: flags.Seed = 0, evaluate_every: flags.Every = None,
+    checkpoint_every: flags.Every = None, sample_every: flags.Every = None, keep: flags.Keep = 3,
+    prompt: flags.Prompt = "Return the ", z_loss: flags.ZLoss = 0.0,
+    compile_blocks: flags.Compile = False, mtp: flags.Mtp = False, ring: flags.Ring = False,
+    profile: flags.Profile = False, log: flags.Loggers = "", quiet: flags.Quiet = False,
+    fresh: flags.Fresh = False, device: flags.Device = "", port: flags.Port = 0,
+    hang_after: flags.HangAfter = 600.0, threads: flags.Threads = 0, cache: flags.Cache = None,
     catalog: CatalogFile = None,
-) -> None:
+) -> None:  # fmt: skip
     """Train: carry out a plan here, with checkpoints; resumes by default.
 
     crore train this_machine --gpus 2 --tokens 2M
@@ -92,24 +45,26 @@ def train(
     from crore.train.settings import Options, default_cache
 
     folder = out or Path("runs") / Path(target).stem
+    _check_words(scale, optimizer, device, flags.names(log), folder)
     options = Options(
         folder=folder, cache=cache or default_cache(), data=data, tokenizer=tokenizer,
-        device=_device_name(device), steps=optional_count(steps, "--steps"), optimizer=optimizer,
-        lr=lr, schedule=schedule, warmup=optional_count(warmup, "--warmup"), ramp=ramp, seed=seed,
-        evaluate_every=optional_count(evaluate_every, "--evaluate-every"),
-        checkpoint_every=optional_count(checkpoint_every, "--checkpoint-every"),
-        sample_every=optional_count(sample_every, "--sample-every"), keep=keep, prompt=prompt,
-        z_weight=z_loss, compiled=compile_blocks, mtp=mtp, ring=ring, profile=profile,
-        loggers=tuple(filter(None, (log or "").split(","))), quiet=quiet, hang_s=hang_after,
-        threads=threads,
+        device=device, steps=optional_count(steps, "--steps"), optimizer=optimizer,
+        lr=flags.positive(lr, "--lr"), schedule=schedule,
+        warmup=flags.steps_or_never(warmup, "--warmup"), ramp=ramp, seed=seed,
+        evaluate_every=flags.steps_or_never(evaluate_every, "--evaluate-every"),
+        checkpoint_every=flags.steps_or_never(checkpoint_every, "--checkpoint-every"),
+        sample_every=flags.steps_or_never(sample_every, "--sample-every"), keep=keep, prompt=prompt,
+        z_weight=flags.finite(z_loss, "--z-loss"), compiled=compile_blocks, mtp=mtp, ring=ring,
+        profile=profile, loggers=flags.names(log), quiet=quiet,
+        hang_s=flags.finite(hang_after, "--hang-after"), threads=threads, command=command_line(),
     )  # fmt: skip
     given = {
         "gpus": gpus, "fix": fix, "tokens": tokens, "seq_len": seq_len,
         "global_batch": global_batch, "precision": precision, "catalog": catalog,
     }  # fmt: skip
-    outcome = _carry_out(target, _scale(scale), given, options, fresh=fresh, port=port)
-    if outcome.message and outcome.exit_code:
-        typer.echo(f"crore: {outcome.message}", err=True)
+    outcome = _spoken_once(
+        lambda: _carry_out(target, given, options, small=scale == "small", fresh=fresh, port=port)
+    )
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -125,45 +80,77 @@ def _need_torch() -> None:
             )
 
 
-def _device_name(device: str) -> str:
-    import torch
+def _check_words(
+    scale: str, optimizer: str, device: str, loggers: tuple[str, ...], folder: Path
+) -> None:
+    """Raise InputError for a name that no rank knows, before anything is planned or prepared."""
+    from crore.train.adapters import make_adapters
+    from crore.train.optim import OPTIMIZERS
+    from crore.train.world import check_device
 
-    if device not in ("", "cpu", "cuda"):
-        raise UnknownName("device", device, ("cpu", "cuda"))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "--device cuda: torch sees no CUDA card here; leave it out to train on a CPU"
-        )
-    return device
-
-
-def _scale(scale: str) -> str:
     if scale not in SCALES:
         raise UnknownName("scale", scale, SCALES)
-    return scale
+    if optimizer not in OPTIMIZERS:
+        raise UnknownName("optimizer", optimizer, OPTIMIZERS)
+    check_device(device)
+    make_adapters(loggers, folder, _silent)
+
+
+def _spoken_once(carry_out: Callable[[], "Outcome"]) -> "Outcome":
+    """Carry out, and say what went wrong once on each machine: the ranks of a world all know it."""
+    from crore.train.world import speaks
+
+    try:
+        outcome = carry_out()
+    except CroreError as error:
+        if speaks():
+            raise
+        raise typer.Exit(error.exit_code) from error
+    if outcome.reason in ("failed", "stopped") and speaks():
+        typer.echo(f"crore: {outcome.message}", err=True)
+    return outcome
 
 
 def _carry_out(
-    target: str, scale: str, given: dict[str, Any], options: "Options", *, fresh: bool, port: int
+    target: str, given: dict[str, Any], options: "Options", *, small: bool, fresh: bool, port: int
 ) -> "Outcome":
-    from dataclasses import replace
-
-    from crore.cli.document import command_line
     from crore.cli.planned import plan_of
     from crore.cli.preparing import prepared
-    from crore.train.folder import own
+    from crore.train.folder import PLAN, own
+    from crore.train.outcome import Outcome
+    from crore.train.resume import finished, steps_done
     from crore.train.settings import job_of
-    from crore.train.start import start
-    from crore.train.world import is_first
+    from crore.train.start import check_start, start
+    from crore.train.world import is_first, restarted
 
+    fresh = fresh and not restarted()
     with own(options.folder, fresh=fresh):
-        planned = plan_of(target, given, options.folder, small=scale == "small")
-        job, derived = job_of(
-            planned.body, planned.spec, planned.catalog, replace(options, command=command_line())
-        )
-        planned.write(options.folder / "plan.json")
-        if not options.quiet and is_first():
-            for line in (*planned.notes, *derived):
-                typer.echo(line)
-        prepared(job)
+        planned = plan_of(target, _in_world(target, given), options.folder, small=small)
+        job, derived = job_of(planned.body, planned.spec, planned.catalog, options)
+        check_start(job, port)
+        tell = typer.echo if is_first() and not options.quiet else _silent
+        for line in (*planned.notes, *derived):
+            tell(line)
+        done = steps_done(job, prepared(job))
+        if is_first():  # not before it is known that this is the run that is there
+            planned.write(options.folder / PLAN)
+        if done >= job.steps:
+            tell(finished(job, done))
+            return Outcome(reason="finished", message="", exit_code=0)
         return start(job, port=port)
+
+
+def _silent(line: str) -> None:
+    del line
+
+
+def _in_world(target: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the flags, with the ranks of the world this process is in where none are asked."""
+    import os
+
+    from crore.train.world import membership
+
+    who = membership(os.environ)
+    if who is None or given["gpus"] is not None or target.endswith(".json"):
+        return given
+    return {**given, "gpus": str(who.ranks)}

@@ -149,6 +149,12 @@ class Engine:
             layer.load.copy_(load)
             layer.rebalance()
 
+    def forget_load(self) -> None:
+        """Leave the last step's tokens out of the balance of experts, as its update is left out."""
+        for part in self.parts:
+            for layer in mixtures(part):
+                layer.load.zero_()
+
     @torch.no_grad()
     def evaluate(self, samples: Tensor) -> float:
         """Return this rank's share of the nats of its samples [B, S + 1]; all ranks' are the sum.

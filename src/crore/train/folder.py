@@ -5,13 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from crore.errors import InputError
 from crore.train.world import membership
 
-LOCK = ".lock"
+LOG: Final = "run.jsonl"
+CHECKPOINTS: Final = "checkpoint"
+PLAN: Final = "plan.json"
+MODEL: Final = "model.toml"
+"""The model that `--scale small` cut down."""
+LOCK: Final = ".lock"
+"""Held by the process that was started."""
+WRITER: Final = ".writer"
+"""Held by the rank that writes."""
+LEAVING_S: Final = 60.0
+"""Ranks whose launcher was killed save a checkpoint and leave within this."""
 
 
 @contextlib.contextmanager
@@ -27,31 +39,57 @@ def own(folder: Path, *, fresh: bool) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("a")
     except OSError as error:
         raise InputError(f"cannot write the run's folder {folder}: {error.strerror}") from error
-    with lock:
-        _take(lock.fileno(), folder)
-        if fresh:
-            _clear(folder)
+    with _held(folder, LOCK, 0.0):
+        with writing(folder):  # nobody does any more
+            if fresh:
+                _clear(folder)
         yield
 
 
-def _take(descriptor: int, folder: Path) -> None:
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the one process that writes to a run's folder.
+
+    Waits for one that still leaves; raises InputError when it does not.
+    """
+    with _held(folder, WRITER, LEAVING_S):
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: Path, name: str, patience_s: float) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when the process ends in whatever way."""
+    try:
+        lock = (folder / name).open("a")
+    except OSError as error:
+        raise InputError(f"cannot write the run's folder {folder}: {error.strerror}") from error
+    with lock:
+        end_s = time.monotonic() + patience_s
+        while not _taken(lock.fileno()):
+            if time.monotonic() >= end_s:
+                raise InputError(
+                    f"another run is going on in {folder}: wait for it, or give another --out"
+                )
+            time.sleep(0.1)
+        yield
+
+
+def _taken(descriptor: int) -> bool:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
-        return
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(
-            f"another run is going on in {folder}: wait for it, or give another --out"
-        ) from error
+    except OSError:
+        return False
+    return True
 
 
 def _clear(folder: Path) -> None:
     """Remove what a run wrote, and nothing else."""
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    for name in ("run.jsonl", "plan.json", "model.toml"):
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (LOG, PLAN, MODEL):
         (folder / name).unlink(missing_ok=True)

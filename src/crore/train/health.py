@@ -61,6 +61,11 @@ class Health:
         self._skipped = self._spikes = 0
         self._rolled_back: list[int] = []
 
+    @property
+    def calm(self) -> bool:
+        """Whether the last step was neither skipped nor a spike."""
+        return not self._skipped and not self._spikes
+
     def judge(self, step: int, loss: float, grad_norm: float) -> Verdict:
         """Return what to do with a step of this loss and gradient norm, before its update."""
         if not math.isfinite(loss) or not math.isfinite(grad_norm):

@@ -14,6 +14,18 @@ from crore.train.lines import line_of
 from crore.train.records import Checkpoint, End, Eval, Event, Record, Sample, Start, Step
 
 
+def append(path: Path, event: Callable[[int], Event]) -> None:
+    """Add an event to the log of a run that no process writes to; a torn last line goes.
+
+    `event` is given the last step that the log tells of. Without a log there is nothing to add to.
+    """
+    if not path.exists():
+        return
+    told = read_lines(path)
+    last = max((record.step for _, record in told), default=0)
+    write_text(path, "".join(f"{line}\n" for line, _ in told) + line_of(event(last)))
+
+
 class RunLog:
     """Appends records to run.jsonl; a `Listener`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from crore.train.listeners import Listeners
 from crore.train.meters import Pace, mfu
 from crore.train.optim import Optimizer
 from crore.train.records import Checkpoint, EndReason, Eval, Event, EventKind, Sample, Step
+from crore.train.resume import identity
 from crore.train.sample import write_text
-from crore.train.schedule import batch, factor, first_sample
+from crore.train.schedule import batch, factor
 from crore.train.signals import LeaveRequest
 from crore.train.state import random_state, set_random_state, tensors_of
 
@@ -42,6 +43,22 @@ class Place:
     """Samples that roll-backs have passed over."""
     samples: int = 0
     """Samples used."""
+
+    @property
+    def next_sample(self) -> int:
+        """Global index of the first sample of the next step."""
+        return self.samples + self.set_aside
+
+
+@dataclass(kw_only=True, slots=True)
+class _Saving:
+    """A checkpoint that is being written."""
+
+    step: int
+    began_s: float
+    """Of the clock that times steps."""
+    blocked_s: float
+    """What training waited for it so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +86,9 @@ class Trainer:
         self.named = dict(engine.named_parameters())
         self.health, self.place, self.pace = Health(job.health), Place(), Pace()
         self.ranks = engine.world.split.ranks
-        self._saving: tuple[int, float, float] | None = None
+        self._saving: _Saving | None = None
+        self._kept: int | None = None  # step of the last checkpoint that was or is being written
+        self._owed = False
 
     def restore(self) -> int:
         """Go on from the newest sound checkpoint, if there is one; return the steps done."""
@@ -82,7 +101,7 @@ class Trainer:
 
     def _take_up(self, facts: Facts) -> None:
         values = facts.values
-        self.place = Place(**values["place"])
+        self.place, self._kept = Place(**values["place"]), facts.step
         self.optimizer.load_facts(values["optimizer"])
         set_random_state(values)
 
@@ -93,29 +112,39 @@ class Trainer:
         """
         if self.place.step == 0:
             self._say_evaluation()
-            self.save()
+            if self._kept is None:
+                self.save()
         while self.place.step < self.job.steps:
             with around(self.place.step):
                 verdict, numbers = self.step()
             if verdict.action == "stop":
+                self._finish_saving()
                 return "stopped", verdict.reason
             if verdict.action != "roll back":
                 self._between()
-            self._tell_checkpoints()
+            self._tell_checkpoint()
             if numbers.leave:
-                self.save(wait=True)
-                return "signal", f"asked to end by {self.leave.reason or 'another rank'}"
-        if self.place.step not in self.checkpoints.steps():
-            self.save()
+                by = self.leave.asked.name if self.leave.asked else "a signal"
+                self._event("signal", f"asked to end by {by}: saving")
+                return self._leave("signal", f"asked to end by {by}")
+        return self._leave("finished", "")
+
+    def _leave(self, reason: EndReason, message: str) -> tuple[EndReason, str]:
+        """Have a checkpoint of the last step on the disk; return why the run ends."""
         self._finish_saving()
-        return "finished", ""
+        if self._kept != self.place.step:
+            self.save()
+            self._finish_saving()
+        if self._kept != self.place.step:
+            return "failed", f"the last checkpoint, of step {self.place.step}, could not be written"
+        return reason, message
 
     def step(self) -> tuple[Verdict, Numbers]:
         """Take one step: samples, forward and backward, judgement, update."""
         job, place = self.job, self.place
         began_s, size = time.perf_counter(), batch(job.ramp, place.step)
         self.beat.begin(place.step + 1)
-        first = first_sample(job.ramp, place.step) + place.set_aside
+        first = place.next_sample
         if size != self.engine.global_batch:
             self.engine.resize(size)
         own = np.arange(first, first + size)[self.engine.rows]
@@ -130,9 +159,10 @@ class Trainer:
             scale_(self.named, numbers.grad_norm, job.clip)
             self.optimizer.step(lr_factor)
             self.engine.rebalance()
+        else:
+            self.engine.forget_load()
         if verdict.action == "roll back":
-            self._roll_back(verdict, first + size)
-            return verdict, numbers
+            return self._roll_back(verdict, first + size), numbers
         self.place = Place(
             step=place.step + 1, set_aside=place.set_aside, samples=place.samples + size
         )
@@ -149,7 +179,7 @@ class Trainer:
         more = {name: split.ranks // split.pp * held for name, held in self.engine.copies().items()}
         share = norm_share(self.named, split.ranks // split.pp, more)
         packed = torch.stack(
-            [share, self.engine.nats().to(share), share.new_tensor(float(self.leave.asked))]
+            [share, self.engine.nats().to(share), share.new_tensor(float(bool(self.leave.asked)))]
         )
         if dist.is_initialized():
             dist.all_reduce(packed)
@@ -160,23 +190,27 @@ class Trainer:
             leave=asked > 0,
         )
 
-    def _roll_back(self, verdict: Verdict, next_sample: int) -> None:
-        """Return to the last checkpoint and leave the samples since it out."""
-        self.beat.phase("roll back", SAVE_S)
+    def _roll_back(self, verdict: Verdict, next_sample: int) -> Verdict:
+        """Return to the last checkpoint and leave the samples since it out; stop without one."""
         self._finish_saving()
+        self.beat.phase("roll back", SAVE_S)
         tensors = tensors_of(self.engine, self.optimizer)
         facts = self.checkpoints.roll_back(tensors, self.place.step)
-        assert facts is not None, "a checkpoint of step 0 is always there"
+        self._tell_messages()
+        if facts is None:
+            return replace(
+                verdict, action="stop", reason=f"{verdict.reason}: no checkpoint is left"
+            )
         self._take_up(facts)
-        begin = first_sample(self.job.ramp, self.place.step)
-        resumed = begin + self.place.set_aside
-        self.place.set_aside = next_sample - begin
+        resumed = self.place.next_sample
+        self.place.set_aside = next_sample - self.place.samples
         self.listeners.event(
             Event(
                 step=self.place.step, what="roll back", message=verdict.reason,
                 first_sample=resumed, samples=next_sample - resumed,
             )
         )  # fmt: skip
+        return verdict
 
     def _between(self) -> None:
         """Evaluate, sample and save when it is time."""
@@ -186,7 +220,9 @@ class Trainer:
             self._say_evaluation()
         if last or _due(step, every.sample):
             self._say_sample()
-        if last or _due(step, every.checkpoint):
+        # Not in the middle of a spike, which a roll back would return to.
+        self._owed = self._owed or _due(step, every.checkpoint)
+        if last or (self._owed and self.health.calm):
             self.save()
 
     def _say_evaluation(self) -> None:
@@ -212,54 +248,63 @@ class Trainer:
     def _say_sample(self) -> None:
         self.beat.phase("sample", SAVE_S)
         asked = self.job.text
-        text = write_text(self.engine, self.data, asked.prompt, asked.sample_tokens, self.job.seed)
+        text = write_text(
+            self.engine, self.data, asked.prompt, asked.sample_tokens, self.job.seed,
+            one_shape=self.job.build.compiled,
+        )  # fmt: skip
         self.listeners.sample(Sample(step=self.place.step, prompt=asked.prompt, text=text))
 
-    def save(self, *, wait: bool = False) -> None:
+    def save(self) -> None:
         """Begin a checkpoint of this step; it is written while training goes on."""
+        self._finish_saving()
         self.beat.phase("checkpoint", SAVE_S)
         began_s = time.perf_counter()
         self.sync()
         facts = {
-            "place": {
-                "step": self.place.step, "set_aside": self.place.set_aside,
-                "samples": self.place.samples,
-            },
-            "optimizer": self.optimizer.state_facts(), "health": self.health.facts(),
-            "rng": random_state(), "seed": self.job.seed, "data": self.data.key,
-            "model": self.job.spec.name,
+            "place": asdict(self.place), "optimizer": self.optimizer.state_facts(),
+            "health": self.health.facts(), "rng": random_state(),
+            "identity": identity(self.job, self.data),
         }  # fmt: skip
         self.checkpoints.save(self.place.step, tensors_of(self.engine, self.optimizer), facts)
-        self._saving = (self.place.step, began_s, time.perf_counter() - began_s)
-        if wait:
-            self._finish_saving()
+        self._kept, self._owed = self.place.step, False
+        self._saving = _Saving(
+            step=self.place.step, began_s=began_s, blocked_s=time.perf_counter() - began_s
+        )
 
     def _finish_saving(self) -> None:
-        self.beat.phase("checkpoint", SAVE_S)
+        """Wait for the checkpoint being written, and say what became of it."""
+        if self._saving is not None:
+            self.beat.phase("checkpoint", SAVE_S)
+            self._tell_saved(self._saving)
+            self._saving = None
+        self._tell_messages()
+
+    def _tell_checkpoint(self) -> None:
+        """Say what became of the checkpoint being written, if that is known by now."""
+        if self.checkpoints.done:
+            self._finish_saving()
+
+    def _tell_messages(self) -> None:
+        for message in self.checkpoints.poll():
+            self._event("damaged checkpoint" if "damaged" in message else "note", message)
+
+    def _tell_saved(self, saving: _Saving) -> None:
+        began_s = time.perf_counter()
         try:
             self.checkpoints.wait()
         except SaveFailed as error:
-            self._saving = None
-            self._event("disk full" if "space" in str(error) else "note", str(error))
-        self._tell_checkpoints()
-
-    def _tell_checkpoints(self) -> None:
-        """Say what became of the checkpoint being written, once it is known."""
-        for message in self.checkpoints.poll():
-            self._event(_kind_of(message), message)
-            self._saving = None
-        if self._saving is None or not self.checkpoints.idle:
+            self._kept = None
+            self._event("disk full" if _is_full(str(error)) else "note", str(error))
             return
-        step, began_s, blocked_s = self._saving
-        self._saving = None
-        saved = self.checkpoints.path(step)
-        if saved is None:
+        path = self.checkpoints.path(saving.step)
+        if path is None:  # removed by hand, or not seen yet on a shared disk
             return
-        held = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
+        now_s = time.perf_counter()
         self.listeners.checkpoint(
             Checkpoint(
-                step=step, path=str(saved.relative_to(self.job.folder)), bytes=held,
-                write_s=time.perf_counter() - began_s, blocked_s=blocked_s,
+                step=saving.step, path=str(path.relative_to(self.job.folder)),
+                bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+                write_s=now_s - saving.began_s, blocked_s=saving.blocked_s + now_s - began_s,
             )
         )  # fmt: skip
 
@@ -290,7 +335,5 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _kind_of(message: str) -> EventKind:
-    if "damaged" in message:
-        return "damaged checkpoint"
-    return "disk full" if "space" in message else "note"
+def _is_full(message: str) -> bool:
+    return any(words in message for words in ("no space", "quota", "file too large"))

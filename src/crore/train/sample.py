@@ -12,15 +12,22 @@ from crore.train.engine import Engine
 TEMPERATURE = 0.7
 CHOICES = 40
 """The most likely tokens that one is drawn from."""
+LENGTH_UNIT = 32
+"""A text is padded to a multiple of this many tokens a rank: few different shapes."""
 
 
-def write_text(engine: Engine, data: Dataset, prompt: str, tokens: int, seed: int) -> str:
-    """Return what the model writes after a prompt; the same on every rank."""
+def write_text(
+    engine: Engine, data: Dataset, prompt: str, tokens: int, seed: int, *, one_shape: bool = False
+) -> str:
+    """Return what the model writes after a prompt; the same on every rank.
+
+    `one_shape` runs every token at the full sequence length, for blocks compiled for it.
+    """
     ids = data.encode(prompt)[-(engine.seq_len - 1) :] or [data.end_of_text]
     generator = torch.Generator().manual_seed(seed)
     begun = len(ids)
     while len(ids) < min(begun + tokens, engine.seq_len):
-        drawn = draw(next_logits(engine, ids), generator)
+        drawn = draw(next_logits(engine, ids, one_shape=one_shape), generator)
         if drawn == data.end_of_text:
             break
         ids.append(drawn)
@@ -36,10 +43,10 @@ def draw(logits: Tensor, generator: torch.Generator) -> int:
 
 
 @torch.no_grad()
-def next_logits(engine: Engine, ids: list[int]) -> Tensor:
+def next_logits(engine: Engine, ids: list[int], *, one_shape: bool = False) -> Tensor:
     """Return the logits [V] of the token after `ids`, on every rank."""
     split, length = engine.world.split, engine.seq_len // engine.world.split.cp
-    padded = torch.tensor([ids + [0] * (engine.seq_len - len(ids))])
+    padded = torch.tensor([ids + [0] * (_shown(engine, len(ids), one_shape) - len(ids))])
     here, place = divmod(len(ids) - 1, length)
     logits = engine.logits(padded)
     if not dist.is_initialized():
@@ -53,3 +60,15 @@ def next_logits(engine: Engine, ids: list[int]) -> Tensor:
     # One rank holds each part and the others zeros, so the sum is the whole.
     dist.all_reduce(out)
     return out
+
+
+def _shown(engine: Engine, begun: int, one_shape: bool) -> int:
+    """Return how many tokens to run: what follows the text changes nothing, attention is causal.
+
+    A pipeline has buffers for the whole sequence, and context ranks a part of it each.
+    """
+    split = engine.world.split
+    if one_shape or split.pp > 1 or split.cp > 1:
+        return engine.seq_len
+    unit = LENGTH_UNIT * split.tp
+    return min(-(-begun // unit) * unit, engine.seq_len)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import signal
 import socket
-from collections.abc import Iterator
-from types import FrameType
 from typing import Final
 
 import torch
 
 from crore.errors import InputError
-from crore.train.hang import EXIT_CODE
 from crore.train.job import Job
-from crore.train.worker import Outcome, work
+from crore.train.launch import launch
+from crore.train.outcome import Outcome
+from crore.train.worker import check_world, work
 from crore.train.world import membership
 
 RESTARTS: Final = 3
@@ -28,17 +24,22 @@ def start(job: Job, *, port: int = 0, restarts: int = RESTARTS) -> Outcome:
     """Run a job to its end and return how it ended.
 
     Inside a world of torchrun or Slurm this process is one of its ranks; else all ranks are
-    started here, and started again from the last checkpoint when one dies. Raises InputError for
-    more ranks than this machine has room for, and for a port in use.
+    started here, and started again from the last checkpoint when one dies. See `check_start`.
     """
-    if membership(os.environ) is not None:
+    if membership(os.environ) is not None or job.split.ranks == 1:
         return work(job)
-    check_room(job)
-    if job.split.ranks == 1:
-        return work(job)
-    if port:
-        _check_port(port)
-    return _launch(job, port, restarts)
+    return launch(job, port=port, restarts=restarts)
+
+
+def check_start(job: Job, port: int) -> None:
+    """Raise InputError for more ranks than the world or machine has, and for a port in use."""
+    who = membership(os.environ)
+    if who is None:
+        check_room(job)
+        if port and job.split.ranks > 1:
+            _check_port(port)
+    else:
+        check_world(job, who)
 
 
 def check_room(job: Job) -> None:
@@ -68,61 +69,3 @@ def _check_port(port: int) -> None:
                 f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): give another with "
                 "--port, or leave it out for a free one"
             ) from error
-
-
-def _launch(job: Job, port: int, restarts: int) -> Outcome:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=job.split.ranks, run_id=f"crore-{os.getpid()}",
-        rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}", max_restarts=restarts,
-        monitor_interval=0.1, start_method="spawn", local_addr="127.0.0.1",
-        rdzv_configs={"timeout": 60},
-    )  # fmt: skip
-    with _one_signal():
-        try:
-            outcomes: dict[int, Outcome] = elastic_launch(config, work)(job)
-        except SignalException as told:
-            name = signal.Signals(told.sigval).name
-            return Outcome(reason="signal", message=f"asked to end by {name}", exit_code=0)
-        except ChildFailedError as error:
-            return _gave_up(error, restarts)
-    return outcomes[0]
-
-
-def _gave_up(error: Exception, restarts: int) -> Outcome:
-    failures = getattr(error, "failures", {})
-    first = min(failures.values(), key=lambda f: f.timestamp, default=None)
-    if first is None:
-        return Outcome(reason="failed", message=str(error)[:200], exit_code=1)
-    code = first.exitcode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    if code == EXIT_CODE:
-        how = "was ended because a rank hung"
-    message = str(getattr(first, "message", "") or "")
-    why = message.strip().splitlines()[-1][:120] if message and code >= 0 else ""
-    return Outcome(
-        reason="failed", exit_code=1,
-        message=f"rank {getattr(error, 'failures', {}) and min(failures)} {how}"
-        f"{': ' + why if why else ''}; gave up after {restarts} restarts",
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _one_signal() -> Iterator[None]:
-    """Turn Ctrl-C into SIGTERM for the ranks, once: they would get it from the terminal as well."""
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
-
-    def once(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

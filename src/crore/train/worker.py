@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from crore.train.adapters import make_adapters
 from crore.train.checkpoint import Checkpoints
 from crore.train.data import Dataset, prepare
 from crore.train.engine import Engine
+from crore.train.folder import CHECKPOINTS, LOG, writing
 from crore.train.hang import Beat, Watchdog, connect
 from crore.train.history import read_run
 from crore.train.job import Job
@@ -29,8 +30,9 @@ from crore.train.log import RunLog
 from crore.train.loop import Trainer
 from crore.train.meters import peak_memory
 from crore.train.optim import build_optimizer
+from crore.train.outcome import Outcome, leave_word
 from crore.train.profile import Profiler
-from crore.train.records import End, EndReason, Event, Start
+from crore.train.records import End, Event, Start
 from crore.train.schedule import batch
 from crore.train.screen import make_screen
 from crore.train.signals import LeaveRequest
@@ -39,26 +41,15 @@ from crore.train.world import Membership, join, membership, own_group
 
 SAVE_TIMEOUT_S: Final = 1800.0
 """The longest write of a checkpoint."""
-LOG = "run.jsonl"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a run ended, as one rank saw it."""
-
-    reason: EndReason
-    message: str
-    exit_code: int
-
-
-def work(job: Job, attempt: int = 0) -> Outcome:
+def work(job: Job) -> Outcome:
     """Run a job on this rank, as the environment says which; a user's mistake is an outcome.
 
     A function of its own module, so that a launcher can name it.
     """
-    who = membership(os.environ) or Membership()
-    del attempt
     try:
+        who = membership(os.environ) or Membership()
         with LeaveRequest() as leave:
             return _Rank(job, who, leave).run()
     except CroreError as error:
@@ -66,6 +57,15 @@ def work(job: Job, attempt: int = 0) -> Outcome:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def check_world(job: Job, who: Membership) -> None:
+    """Raise InputError where a world has another number of ranks than the plan."""
+    if who.ranks != job.split.ranks:
+        raise InputError(
+            f"the plan is for {job.split.ranks} ranks and this world has {who.ranks}: "
+            f"start {job.split.ranks} processes, or plan for {who.ranks} (--gpus {who.ranks})"
+        )
 
 
 class _Rank:
@@ -76,16 +76,12 @@ class _Rank:
 
     def run(self) -> Outcome:
         job, who = self.job, self.who
-        if who.ranks != job.split.ranks:
-            raise InputError(
-                f"the plan is for {job.split.ranks} ranks and this world has {who.ranks}: "
-                f"start {job.split.ranks} processes, or plan for {who.ranks}"
-            )
+        check_world(job, who)
         device = join(who, job.device, timeout_s=job.hang_s, threads=job.threads)
         with self._watchdog():
             data = _data(job)
             trainer = self._trainer(device, data)
-            with contextlib.closing(trainer.listeners):
+            with writing(job.folder) if who.rank == 0 else contextlib.nullcontext():
                 return self._train(trainer, data)
 
     @contextlib.contextmanager
@@ -100,7 +96,8 @@ class _Rank:
             yield
 
     def _hung(self, line: str) -> None:
-        print(f"crore: {line}", file=sys.stderr, flush=True)
+        if not leave_word(line):
+            print(f"crore: {line}", file=sys.stderr, flush=True)
         if self.log is not None:
             self.log.event(Event(step=self.beat.step, what="hang", message=line))
 
@@ -122,7 +119,7 @@ class _Rank:
         return Trainer(
             job, engine, build_optimizer(job.optimizer, named, job.optim), data,
             checkpoints=Checkpoints(
-                job.folder / "checkpoint", keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
+                job.folder / CHECKPOINTS, keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
             ),
             listeners=Listeners(), sync=self.log.sync if self.log else lambda: None,
             beat=self.beat, leave=self.leave, peak_bytes=lambda: peak_memory(str(device)).bytes,
@@ -131,18 +128,21 @@ class _Rank:
     def _train(self, trainer: Trainer, data: Dataset) -> Outcome:
         job, done = self.job, trainer.restore()
         trainer.listeners = Listeners(self._listeners(done))
-        start = self._start(data, done)
-        trainer.listeners.start(start)
-        with self._profiler() as around:
-            reason, message = trainer.run(around)
-        trainer.listeners.end(
-            End(
-                step=trainer.place.step, reason=reason, message=message,
-                samples=trainer.place.samples, tokens=trainer.place.samples * job.seq_len,
-                wall_s=time.monotonic() - self.began_s, memory_bytes=trainer.peak_bytes(),
-            )
-        )  # fmt: skip
-        return Outcome(reason=reason, message=message, exit_code=1 if reason == "stopped" else 0)
+        with contextlib.closing(trainer.listeners):
+            trainer.listeners.start(self._start(data, done))
+            with self._profiler() as around:
+                reason, message = trainer.run(around)
+            trainer.listeners.end(
+                End(
+                    step=trainer.place.step, reason=reason, message=message,
+                    samples=trainer.place.samples, tokens=trainer.place.samples * job.seq_len,
+                    wall_s=time.monotonic() - self.began_s, memory_bytes=trainer.peak_bytes(),
+                )
+            )  # fmt: skip
+        if reason == "signal" and self.leave.asked:
+            return Outcome.asked(self.leave.asked)
+        code = 0 if reason in ("finished", "signal") else 1
+        return Outcome(reason=reason, message=message, exit_code=code)
 
     @contextlib.contextmanager
     def _profiler(self) -> Iterator[Callable[[int], Any]]:
@@ -206,7 +206,7 @@ def _wrote(job: Job) -> dict[str, str]:
     where = job.folder
     wrote = {
         str(where / LOG): "every step, evaluation, sample and event",
-        str(where / "checkpoint"): f"the last {job.keep} checkpoints",
+        str(where / CHECKPOINTS): f"the last {job.keep} checkpoints",
         str(where / "plan.json"): "the plan it carried out",
     }
     if job.profile:

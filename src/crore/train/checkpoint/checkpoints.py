@@ -133,9 +133,9 @@ class Checkpoints:
         return sorted({saved.step for saved in folders.finished(self._folder)})
 
     @property
-    def idle(self) -> bool:
-        """Whether no save is going on, as far as `poll` and `wait` have been told."""
-        return self._pending is None
+    def done(self) -> bool:
+        """Whether the last save has ended, so that `wait` returns at once."""
+        return self._pending is None or self._pending.done()
 
     def path(self, step: int) -> Path | None:
         """Return the folder of the newest finished checkpoint of a step; None if there is none."""

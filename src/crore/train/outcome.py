@@ -1,0 +1,58 @@
+"""How a run ends: what a rank reports, and the word that it leaves when it cannot report."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from crore.train.records import EndReason
+
+RUN_ID: Final = "crore-"
+"""Begins the name of a world that crore itself started."""
+HUNG: Final = "hung: "
+"""Begins the word of a rank that ended because some rank hung."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended, as one rank saw it."""
+
+    reason: EndReason
+    message: str
+    exit_code: int
+
+    @classmethod
+    def asked(cls, by: signal.Signals) -> Self:
+        """Return the outcome of a run that was asked to end: 0, but 130 after Ctrl-C.
+
+        A batch system that ends a job finds it well; a shell must not go on to what follows.
+        """
+        code = 130 if by == signal.SIGINT else 0
+        return cls(reason="signal", message=f"asked to end by {by.name}", exit_code=code)
+
+
+def leave_word(line: str) -> bool:
+    """Tell the launcher which rank hung; False where crore did not start this process."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is None or not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(RUN_ID):
+        return False
+    word = {"message": f"{HUNG}{line}", "extraInfo": {"timestamp": str(int(time.time()))}}
+    Path(path).write_text(json.dumps({"message": word}), encoding="utf-8")
+    return True
+
+
+def how_lost(rank: int, code: int, word: object) -> str:
+    """Return what became of a rank, from its exit code and the word it left, if any."""
+    if code < 0:
+        return f"rank {rank} was killed by {signal.Signals(-code).name}"
+    said = word.get("message", "") if isinstance(word, Mapping) else word
+    first = (str(said).strip().splitlines() or [""])[0]
+    if first.startswith(HUNG):
+        return first.removeprefix(HUNG)
+    return f"rank {rank} ended with {code} ({first[:120]})"
