@@ -6,7 +6,7 @@ And the missions it is held on, drawn by hypothesis or by a seeded generator.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from crore.plan.pricing import seconds_and_bytes
 from crore.plan.request import Limits, PlanRequest, Question
 from crore.plan.search import usable_bytes
 from crore.plan.space import FULL_MODE, Cells, cells_of, obeying, settings, with_chain
+from crore.plan.stack_rules import forbids_mode
 
 CELLS = 1_000
 """Cells opened together."""
@@ -40,9 +41,11 @@ def settings_of(q: Question, axes: Axes, cells: Candidates) -> Iterator[Candidat
     inside, _ = obeying(q, axes, settings(q, axes, cells))
     assert np.all(inside.layout.gpus * inside.islands <= q.gpus)
     assert np.all(inside.layout.gpus <= q.world_limit * inside.worlds)
-    stage = np.broadcast_to(layers_per_stage(inside.layout, q.shape.layers), (size(inside),))
-    for offload in axes.offload if size(inside) else ():
+    whole = inside
+    for offload in axes.offload if size(whole) else ():
         for mode in axes.recompute:
+            inside = take(whole, ~forbids_mode(q, whole, mode))
+            stage = np.broadcast_to(layers_per_stage(inside.layout, q.shape.layers), size(inside))
             if mode != FULL_MODE or axes.recompute_layers:
                 yield with_chain(inside, mode, float(axes.recompute_layers or -1), offload)
                 continue
@@ -149,6 +152,28 @@ def mission(choose: Choose, models: Sequence[str] = MODELS) -> PlanRequest:
         seq_len=choose((512, 1024)), global_batch=choose((1, 31, 2 * gpus, 4 * gpus, 12 * gpus)),
         top=choose((1, 1, 2, 4)), fix=choose(PINS),
         limits=Limits(memory_bytes=int(choose(SHARES) * MEMORY[gpu])),
+    )  # fmt: skip
+
+
+NARROW = ("h100-sxm", "gb200-nvl72")
+"""Parts with 8-bit products."""
+CRORE_PINS: tuple[dict[str, int | str], ...] = (
+    *({} for _ in range(12)),
+    {"schedule": "zb-v"}, {"schedule": "zb-v", "pp": 2}, {"schedule": "zb-v", "recompute": "light"},
+    {"schedule": "zb-v", "pp": 2, "recompute": "selective"}, {"schedule": "zb-v", "zero": 3},
+    {"schedule": "interleaved", "pp": 2}, {"schedule": "gpipe", "pp": 4}, {"schedule": "zb-h1"},
+    {"tp": 2, "cp": 2}, {"pp": 4}, {"recompute": "light"}, {"recompute": "full"}, {"etp": 2},
+    {"zero": 3, "dp_shard": 2}, {"ep": 4, "zero": 3}, {"pp": 2, "recompute_layers": 1},
+)  # fmt: skip
+
+
+def crore_mission(choose: Choose, models: Sequence[str] = MODELS) -> PlanRequest:
+    """Return a small mission of one world of this project's trainer, whose code has most rules."""
+    drawn = mission(choose, models)
+    formats = ("bf16", "fp32", "fp8") if drawn.gpu in NARROW else ("bf16", "fp32")
+    return replace(
+        drawn, stack="crore", fix=choose(CRORE_PINS), precision=choose(formats),
+        global_batch=choose((1, 31, drawn.gpus, 4 * drawn.gpus, 12 * drawn.gpus)),
     )  # fmt: skip
 
 

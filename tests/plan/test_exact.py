@@ -13,6 +13,7 @@ from tests.plan.brute import (
     Brute,
     brute_force,
     columns,
+    crore_mission,
     every_cell,
     fleet,
     key,
@@ -62,6 +63,12 @@ def compare(request: PlanRequest, tally: Counter[str]) -> Brute:
 @given(data=st.data())
 def test_the_best_of_one_world_is_the_best_of_all_settings(data, tally):
     compare(mission(lambda values: data.draw(st.sampled_from(values))), tally)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_the_best_that_the_trainer_runs_is_the_best_of_what_is_left(data, tally):
+    compare(crore_mission(lambda values: data.draw(st.sampled_from(values))), tally)
 
 
 @settings(max_examples=80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from crore.cost.stack import stack_of
 from crore.errors import Infeasible, InputError, UnknownName
 from crore.io import read_text
 from crore.plan.axes import pins_of
+from crore.plan.candidates import Candidates
 from crore.plan.infeasible import nearest_miss, why_infeasible
 from crore.plan.mission import mission_names, mission_path, read_file, said
 from crore.plan.objectives import search_objective
@@ -23,6 +25,8 @@ from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import given_batch, number_errors, resolve
 from crore.plan.schema import Problem, in_order
 from crore.plan.search import usable_bytes
+from crore.plan.stack_rules import SPLITS as STACK_SPLITS
+from crore.plan.stack_rules import broken_rules
 from crore.units import format_bytes, format_count
 
 CHECK_VERSION: Final = 1
@@ -168,7 +172,11 @@ def _pin_splits(q: Question) -> Iterator[Problem]:
     for key, value in pins.items():
         ranks = value if key in ("ep", "etp") else 1
         layout = replace(Layout(dp_shard=float(ranks)), **{key: float(value)})
-        broken = rules(layout, q.shape, layout.dp, layout.gpus, q.seq_len)
+        alone = Candidates(layout=layout, islands=1.0, worlds=1.0, batch=layout.dp)
+        broken = chain(
+            rules(layout, q.shape, layout.dp, layout.gpus, q.seq_len),
+            broken_rules(q, alone, STACK_SPLITS),
+        )
         for reason in [reason for reason, mask in broken if np.any(mask)]:
             text = f"{reason}: {key}={value}, {_divisible(q)}; pin another {key}, or none"
             yield Problem(key=f"fix.{key}", text=text)

@@ -20,6 +20,7 @@ from crore.plan.request import DAY_S, Question
 from crore.plan.resolve import near_batch
 from crore.plan.search import Found, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
+from crore.plan.stack_rules import UNFILLED, forbids_mode
 from crore.units import format_bytes, format_count, three_digits
 
 BYTES_PER_PARAMETER: Final = 4
@@ -84,10 +85,13 @@ def nearest_miss(q: Question) -> Ranked | None:
         if not size(inside):
             continue
         chain = [
-            with_chain(inside, mode, float(axes.recompute_layers or -1), offload)
+            with_chain(
+                take(inside, ~forbids_mode(q, inside, mode)), mode,
+                float(axes.recompute_layers or -1), offload,
+            )
             for mode in axes.recompute
             for offload in axes.offload
-        ]
+        ]  # fmt: skip
         together = joined(chain, [size(part) for part in chain])
         step_s, peak = seconds_and_bytes(q, together)
         best = int(np.argmin(peak))
@@ -147,7 +151,8 @@ def _no_layout(q: Question, found: Found) -> str:
     pinned = f" with --fix {pins}"[:60] if pins else ""
     where = f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name}{pinned}: "
     binding = found.binding or max(found.rejected, key=lambda k: found.rejected[k], default="")
-    batch = _batch_that_works(q) if "batch" in binding else 0
+    divides = "batch" in binding and binding != UNFILLED
+    batch = _batch_that_works(q) if divides else 0
     if batch:
         return (
             f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does, "

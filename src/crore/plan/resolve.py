@@ -13,6 +13,7 @@ from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import abilities_of, stack_of
 from crore.errors import InputError, UnknownName
 from crore.plan.request import LARGEST_WORLD, OBJECTIVES, Limits, PlanRequest, Question
+from crore.plan.stack_rules import check_question
 from crore.units import format_count
 
 DEFAULT_STACK = "megatron-2025"
@@ -65,6 +66,7 @@ def resolve(request: PlanRequest, catalog: Catalog | None = None) -> Question:
         global_batch=_global_batch(request, seq_len, tokens, gpus, derived), tokens=tokens,
         precision=precision, derived=tuple(derived),
     )  # fmt: skip
+    check_question(question)
     _check_world(question)
     _check_tokens(question)
     return question

@@ -39,6 +39,7 @@ from crore.plan.space import (
     settings_per_cell,
     with_chain,
 )
+from crore.plan.stack_rules import forbids_mode
 
 FIRST_CELLS = 128
 """Cells opened first; each further batch is twice as large."""
@@ -233,8 +234,10 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
 def _chain(
     q: Question, axes: Axes, candidates: Candidates, pairs: list[tuple[int, int]]
 ) -> Iterator[Candidates]:
-    """Yield the settings of each mode and offload that nothing dominates."""
+    """Yield the settings of each mode and offload that are allowed and that nothing dominates."""
+    whole = candidates
     for mode, offload in pairs:
+        candidates = take(whole, ~forbids_mode(q, whole, mode))
         if mode != FULL_MODE or axes.recompute_layers:
             yield with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
         elif OFFLOADS[offload] in ("none", "optimizer"):

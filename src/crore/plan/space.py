@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,16 @@ from crore.plan.axes import OF_A_FLEET, OFFLOADS, Axes, divisors
 from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
 from crore.plan.fleet import island_counts
 from crore.plan.request import Question
+from crore.plan.stack_rules import (
+    BACK_TWICE_REASON,
+    CELLS,
+    POINTS,
+    SETTINGS,
+    SPLITS,
+    broken_rules,
+    forbids_mode,
+    least_rounds,
+)
 
 FULL_MODE = RECOMPUTE.index("full")
 NO_MEMORY = "does not fit in memory"
@@ -57,7 +68,10 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     """
     grid = _grid(axes)
     weight = settings_per_cell(q, axes, grid)
-    alive, fallen = _fallen(rules_of_cells(q, grid, exact=False), weight)
+    of_points = chain(
+        rules_of_cells(q, grid, exact=False), broken_rules(q, grid, SPLITS, POINTS)
+    )  # fmt: skip
+    alive, fallen = _fallen(of_points, weight)
     rejected = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
     total = float(np.sum(weight[~alive]))
     grid, weight = take(grid, alive), weight[alive]
@@ -71,7 +85,10 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     if size(grid) and not size(cells):
         binding = NO_WORLD
     weight = settings_per_cell(q, axes, cells)
-    obey, broken = _fallen(rules_of_cells(q, cells, exact=not q.is_fleet), weight)
+    of_cells = chain(
+        rules_of_cells(q, cells, exact=not q.is_fleet), broken_rules(q, cells, CELLS)
+    )  # fmt: skip
+    obey, broken = _fallen(of_cells, weight)
     for reason, mask in broken.items():
         rejected[reason] = rejected.get(reason, 0) + int(np.sum(weight[mask]))
     return Cells(
@@ -137,8 +154,7 @@ def _ranks(q: Question, axes: Axes, grid: Candidates) -> tuple[Candidates, NDArr
     parts, indices = [], []
     for islands in island_counts(q):
         for part in WORLD_PARTS:
-            chosen, which = _worlds(q, axes, grid, islands, part)
-            if which.size:
+            for chosen, which in _worlds(q, axes, grid, islands, part):
                 parts.append(chosen)
                 indices.append(which)
     if not parts:
@@ -148,11 +164,11 @@ def _ranks(q: Question, axes: Axes, grid: Candidates) -> tuple[Candidates, NDArr
 
 def _worlds(
     q: Question, axes: Axes, grid: Candidates, islands: int, part: int
-) -> tuple[Candidates, NDArray[np.intp]]:
-    """Return cells whose worlds hold 1/`part` of the model replicas that a world has room for.
+) -> Iterator[tuple[Candidates, NDArray[np.intp]]]:
+    """Yield cells whose worlds hold 1/`part` of the model replicas that a world has room for.
 
     The batch is the largest multiple of ranks and micro-batch within the island's share; where that
-    is less than one micro-batch a rank, fewer worlds are used.
+    is less than the micro-batches a rank needs, fewer worlds are used.
     """
     it = grid.layout
     unit = it.tp * it.pp * it.cp
@@ -162,20 +178,31 @@ def _worlds(
         pinned = float(axes.pins["dp_shard"])
         replicas = np.where((part == 1) & (room >= pinned), pinned, 0)
     share = q.global_batch // islands
-    fed = np.floor(share / np.maximum(replicas * it.micro_batch, 1))
-    worlds = np.floor(q.gpus // islands / np.maximum(replicas * unit, 1))
-    worlds = np.minimum(worlds, fed)
-    if "worlds" in axes.pins:
-        worlds = np.where(worlds >= axes.pins["worlds"], axes.pins["worlds"], 0)
-    which = np.flatnonzero((replicas >= 1) & (worlds >= 1))
-    chosen, replicas, worlds = take(grid, which), replicas[which], worlds[which]
+    most = np.floor(q.gpus // islands / np.maximum(replicas * unit, 1))
+    seen = np.zeros_like(unit)
+    for rounds in least_rounds(q, it.pp):
+        fed = np.floor(share / np.maximum(replicas * it.micro_batch * rounds, 1))
+        worlds = np.minimum(most, fed)
+        if "worlds" in axes.pins:
+            worlds = np.where(worlds >= axes.pins["worlds"], axes.pins["worlds"], 0)
+        which = np.flatnonzero((replicas >= 1) & (worlds >= 1) & (worlds != seen))
+        seen = worlds
+        if which.size:
+            yield _fed(grid, which, replicas[which], worlds[which], islands, share), which
+
+
+def _fed(
+    grid: Candidates, which: NDArray[np.intp], replicas: Floats, worlds: Floats, islands: int,
+    share: int,
+) -> Candidates:  # fmt: skip
+    """Return grid points on so many worlds of so many replicas, with the batch they take."""
+    chosen = take(grid, which)
     ranks = replicas * worlds * chosen.layout.micro_batch
     layout = replace(chosen.layout, dp_shard=replicas, dp_replicate=worlds)
     batch = np.floor(share / ranks) * ranks
-    return (
-        replace(chosen, layout=layout, islands=np.full(which.size, float(islands)), worlds=worlds,
-                batch=batch),
-        which,
+    return replace(
+        chosen, layout=layout, islands=np.full(which.size, float(islands)), worlds=worlds,
+        batch=batch,
     )  # fmt: skip
 
 
@@ -199,7 +226,7 @@ def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
     shards = np.zeros(size(cells))
     for zero in axes.zero:
         shards = shards + (_shard_counts(axes, cells) if zero == 3 else 1)
-    return chain_lengths(q, axes, cells) * shards * len(axes.pipelines)
+    return _chain_of_space(q, axes, cells) * shards * len(axes.pipelines)
 
 
 def _shard_counts(axes: Axes, cells: Candidates) -> Floats:
@@ -305,18 +332,39 @@ def rules_of_settings(
 
 def obeying(q: Question, axes: Axes, candidates: Candidates) -> tuple[Candidates, Counts]:
     """Return the settings that obey every rule, and the settings that fell, recompute included."""
-    alive, fallen = _fallen(rules_of_settings(q, axes, candidates), np.ones(size(candidates)))
-    weight = chain_lengths(q, axes, candidates)
-    counts = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
-    return take(candidates, alive), counts
+    of_settings = chain(
+        rules_of_settings(q, axes, candidates), broken_rules(q, candidates, SETTINGS)
+    )  # fmt: skip
+    alive, fallen = _fallen(of_settings, np.ones(size(candidates)))
+    whole = _chain_of_space(q, axes, candidates)
+    counts = {reason: int(np.sum(whole[mask])) for reason, mask in fallen.items()}
+    allowed = chain_lengths(q, axes, candidates)
+    forbidden = int(np.sum(whole[alive] - allowed[alive]))
+    if forbidden:
+        counts[BACK_TWICE_REASON] = forbidden
+    return take(candidates, alive & (allowed > 0)), counts
+
+
+def _mode_lengths(q: Question, axes: Axes, candidates: Candidates, mode: int) -> Floats:
+    """Return how many settings each candidate has with one recompute mode: layers, offload."""
+    counted = mode == FULL_MODE and not axes.recompute_layers
+    stage = layers_per_stage(candidates.layout, q.shape.layers) if counted else 1.0
+    lengths: Floats = stage * len(axes.offload) * np.ones(size(candidates))
+    return lengths
+
+
+def _chain_of_space(q: Question, axes: Axes, candidates: Candidates) -> Floats:
+    """Return how many recompute and offload settings each candidate has, allowed or not."""
+    modes = (_mode_lengths(q, axes, candidates, mode) for mode in axes.recompute)
+    return sum(modes, np.zeros(size(candidates)))
 
 
 def chain_lengths(q: Question, axes: Axes, candidates: Candidates) -> Floats:
-    """Return how many recompute and offload settings each candidate has."""
-    stage = layers_per_stage(candidates.layout, q.shape.layers)
-    full = FULL_MODE in axes.recompute
-    modes = len(axes.recompute) - full + full * np.where(axes.recompute_layers, 1, stage)
-    total: Floats = modes * len(axes.offload) * np.ones(size(candidates))
+    """Return how many recompute and offload settings each candidate may have."""
+    total = np.zeros(size(candidates))
+    for mode in axes.recompute:
+        allowed = ~forbids_mode(q, candidates, mode)
+        total += allowed * _mode_lengths(q, axes, candidates, mode)
     return total
 
 
