@@ -207,6 +207,11 @@ def _attention(s: Shape) -> Num:
     return gqa * (1 - s.mla) + mla * s.mla
 
 
+def _inner_norms(s: Shape) -> Num:
+    """Norm weights inside one attention layer: of the latent vectors, or of queries and keys."""
+    return s.mla * (s.q_lora + s.kv_lora) + (1 - s.mla) * s.qk_norm * 2 * s.head_dim
+
+
 def _feed_forward(s: Shape, width: Num) -> Num:
     return s.matrices * s.hidden * width + s.bias * ((s.matrices - 1) * width + s.hidden)
 
@@ -269,10 +274,10 @@ def parameters(s: Shape) -> Num:
 def active_parameters(s: Shape) -> Num:
     """Count the matrix elements one token passes through, both tables included, norms not."""
     w = weights(s)
-    mixers = s.attention * w.attention + s.mamba * w.mamba + s.deltanet * w.deltanet
-    latent_norms = s.mla * (s.q_lora + s.kv_lora) * s.attention
+    mixers = s.attention * (w.attention - _inner_norms(s))
+    mixers = mixers + s.mamba * w.mamba + s.deltanet * w.deltanet
     sparse = s.moe * (s.topk * w.expert + w.shared)
-    return mixers - latent_norms + s.dense * w.dense + sparse + w.embedding + w.head
+    return mixers + s.dense * w.dense + sparse + w.embedding + w.head
 
 
 def mean_context(s: Shape, seq_len: Num) -> Num:
@@ -313,13 +318,13 @@ def forward_flops_per_token(s: Shape, seq_len: Num, mtp: Num = 0.0) -> Num:
     `mtp` > 0 adds that many prediction modules, each one layer and one head pass.
     """
     w = weights(s)
-    norms = s.mla * (s.q_lora + s.kv_lora)
-    mixers = s.attention * (w.attention - norms) + s.mamba * w.mamba + s.deltanet * w.deltanet
+    attention = w.attention - _inner_norms(s)
+    mixers = s.attention * attention + s.mamba * w.mamba + s.deltanet * w.deltanet
     sparse = s.topk * w.expert + w.shared
     scan, delta = scan_flops(s)
     core = 2 * core_width(s) * mean_context(s, seq_len)
     head = s.vocab * s.hidden
     last = np.where(np.greater(s.experts, 0), sparse, w.dense)
-    module = 2 * (w.attention + last + 2 * s.hidden * s.hidden + head) + core
+    module = 2 * (attention + last + 2 * s.hidden * s.hidden + head) + core
     body = 2 * (mixers + s.dense * w.dense + s.moe * sparse + head)
     return body + s.attention * core + s.mamba * scan + s.deltanet * delta + mtp * module

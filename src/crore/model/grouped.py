@@ -7,11 +7,13 @@ expert has is data, so the loop over experts is hidden in an operator: tracing w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 
 @torch.library.custom_op("crore::grouped_linear", mutates_args=())
@@ -47,6 +49,18 @@ def grouped_weight_gradient(grad: Tensor, x: Tensor, counts: Tensor) -> Tensor:
 @grouped_weight_gradient.register_fake
 def _(grad: Tensor, x: Tensor, counts: Tensor) -> Tensor:
     return x.new_empty(counts.shape[0], grad.shape[1], x.shape[1])
+
+
+@register_flop_formula(torch.ops.crore.grouped_linear)
+def _(x: Sequence[int], weight: Sequence[int], *shapes: Any, **more: Any) -> int:
+    del shapes, more
+    return 2 * x[0] * weight[1] * weight[2]
+
+
+@register_flop_formula(torch.ops.crore.grouped_weight_gradient)
+def _(grad: Sequence[int], x: Sequence[int], *shapes: Any, **more: Any) -> int:
+    del shapes, more
+    return 2 * grad[0] * grad[1] * x[1]
 
 
 def _spans(counts: Tensor) -> list[slice]:
