@@ -67,7 +67,7 @@ def flat_indices(shape: Sequence[int], offset: Sequence[int], whole: Sequence[in
     return index
 
 
-ROWS_AT_ONCE = 1 << 22
+ELEMENTS_AT_ONCE = 1 << 22
 """Elements made at a time, so that the indices of a large table take little memory."""
 
 
@@ -83,7 +83,7 @@ def fill(parameter: Tensor, name: str, seed: int, std: float) -> None:
         return
     offset = local_offset(parameter)
     whole, key = tuple(parameter.shape), key_of(seed, name)
-    rows = max(ROWS_AT_ONCE // max(local[:1].numel(), 1), 1)
+    rows = max(ELEMENTS_AT_ONCE // max(local[:1].numel(), 1), 1)
     for first in range(0, local.shape[0], rows):
         part = local[first : first + rows]
         start = (offset[0] + first, *offset[1:])
