@@ -19,7 +19,7 @@ PREDICTION_WEIGHT = 0.3
 
 
 class SplitVocabulary(torch.autograd.Function):
-    """Log-sum-exp and the target's logit [T] each, of logits [T, V] spread over a group by V."""
+    """Cross-entropy and log-sum-exp, [T] each, of logits [T, V] spread over a group by V."""
 
     @staticmethod
     def forward(
@@ -29,25 +29,27 @@ class SplitVocabulary(torch.autograd.Function):
         highest = logits.amax(-1)
         if group is not None:
             dist.all_reduce(highest, dist.ReduceOp.MAX, group)
-        shares = (logits - highest[:, None]).exp_()
+        shares = logits - highest[:, None]
         place = target - first
         here = (place >= 0) & (place < logits.shape[-1])
         place = place.clamp(0, logits.shape[-1] - 1)
-        picked = logits.gather(-1, place[:, None])[:, 0] * here
+        picked = shares.gather(-1, place[:, None])[:, 0] * here
+        shares.exp_()
         both = torch.stack([shares.sum(-1), picked])
         if group is not None:
             dist.all_reduce(both, group=group)
         total, picked = both[0], both[1]
         shares.div_(total[:, None])
         ctx.save_for_backward(shares, place, here)
-        return highest + total.log(), picked
+        summed = total.log()
+        return summed - picked, highest + summed
 
     @staticmethod
-    def backward(ctx: Any, of_sum: Tensor, of_target: Tensor) -> tuple[Tensor, None, None, None]:
-        """Softmax times one gradient, and the other at the target."""
+    def backward(ctx: Any, of_nats: Tensor, of_sum: Tensor) -> tuple[Tensor, None, None, None]:
+        """Softmax times both gradients, less the first at the target."""
         shares, place, here = ctx.saved_tensors
-        grad = shares * of_sum[:, None]
-        grad.scatter_add_(-1, place[:, None], (of_target * here)[:, None])
+        grad = shares * (of_nats + of_sum)[:, None]
+        grad.scatter_add_(-1, place[:, None], -(of_nats * here)[:, None])
         return grad, None, None, None
 
 
@@ -92,5 +94,5 @@ class Loss:
         flat, wanted = logits.flatten(0, -2).float(), target.flatten()
         if self.group is None and not self.z_weight:
             return F.cross_entropy(flat, wanted, reduction="sum"), flat.new_zeros(())
-        summed, picked = _split(flat, wanted, self.first, self.group)
-        return (summed - picked).sum(), self.z_weight * summed.square().sum()
+        nats, summed = _split(flat, wanted, self.first, self.group)
+        return nats.sum(), self.z_weight * summed.square().sum()
