@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.machines import calibration
 
 from crore.catalog.calibration_text import calibration_text
 from crore.cli import run
-from crore.plan import PlanRequest, make_plan, plan_record, read_mission
+from crore.io import dump_json
+from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record, read_mission
+from crore.plan.explain.again import case_of
+from crore.plan.explain.parts import step_items
 
 
 @pytest.fixture
@@ -67,6 +72,15 @@ def test_half_the_machine_is_no_faster_than_all_of_it(plan):
     steps = [step for step in plan(0).what_if if step.step == "GPUs x 2"]
     assert steps
     assert steps[0].ratio > 0.7
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_operations_of_a_measured_step_add_up(gpus, plan):
+    record = json.loads(dump_json("plan", SCHEMA_VERSION, plan_record(plan(0, gpus=gpus))))
+    case = case_of(record, "plan.json")
+    for part, seconds in case.plan.step_split_s.items():
+        total = sum(item.amount for item in step_items(case, part)) if seconds else 0.0
+        assert total == pytest.approx(seconds, rel=1e-12), part
 
 
 def test_a_misspelt_file_is_one_line(tmp_path, capsys):

@@ -96,7 +96,11 @@ class MeasuredPricer:
         self._gemms: dict[tuple[int, bool], tuple[Gemm, Num]] = {}
 
     def seconds(self, op: Operation) -> Num:
-        """Return seconds of one execution of `op`, a float or `[N]`."""
+        """Return seconds of one execution of `op`: its entry of the measured table, and launches.
+
+        Products by (m, n, k), passes by the size of their tensors, attention by sequence and head
+        width, messages by their buffer. Processes beyond those measured share: `crowding` times.
+        """
         return (self._work(op) + op.launches * self._launch_s) * self.measured.crowding
 
     def _work(self, op: Operation) -> Num:

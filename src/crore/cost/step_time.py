@@ -139,12 +139,17 @@ def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
     return exposed
 
 
+def pricer_of(job: Job, c: Constants) -> Pricer | MeasuredPricer:
+    """Return what prices the job's operations: its machine's measured tables, or the constants."""
+    return Pricer(job, c) if job.machine.measured is None else MeasuredPricer(job, c)
+
+
 def step_time(job: Job, c: Constants, ops: list[Operation] | None = None) -> StepTime:
     """Return the seconds of one optimizer step and its parts, each a float or `[N]`.
 
     `ops` is the job's operation list, where the caller has it already.
     """
-    pricer = Pricer(job, c) if job.machine.measured is None else MeasuredPricer(job, c)
+    pricer = pricer_of(job, c)
     total = tally(operations(job) if ops is None else ops, pricer)
     return combine(job, total, pricer.constants)
 

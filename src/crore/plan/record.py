@@ -117,9 +117,16 @@ def one_plan(plan: Plan) -> dict[str, Any]:
             "model": q.model.provenance.source,
             "gpu": q.accelerator.provenance.source,
             "stack": q.abilities.source,
-            "constants": "fitted on 1,062 published runs (docs/guide/accuracy.md)",
+            "constants": _constants(q),
         },
     }
+
+
+def _constants(q: Question) -> str:
+    measured = q.accelerator.measured
+    if measured is not None:
+        return f"measured on this machine on {measured.date[:10]} (crore calibrate)"
+    return "fitted on 1,062 published runs (docs/guide/accuracy.md)"
 
 
 def verdict(plan: Plan) -> str:

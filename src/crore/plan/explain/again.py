@@ -9,10 +9,11 @@ from typing import Any
 
 from crore.cost import Job, Memory, fitted_constants, memory, operations
 from crore.cost.layout import RECOMPUTE, ZERO, Layout
+from crore.cost.measured import MeasuredPricer
 from crore.cost.operations import Operation
 from crore.cost.price import Pricer
 from crore.cost.schedules import SCHEDULE_NAMES
-from crore.cost.step_time import Stages, Tally, exposed_messages, stages, tally
+from crore.cost.step_time import Stages, Tally, exposed_messages, pricer_of, stages, tally
 from crore.errors import InputError, UnknownName, shown
 from crore.io import Record, check_keys
 from crore.plan.answer import Plan
@@ -62,9 +63,9 @@ class Case:
         return operations(self.job)
 
     @cached_property
-    def pricer(self) -> Pricer:
+    def pricer(self) -> Pricer | MeasuredPricer:
         """Prices them."""
-        return Pricer(self.job, fitted_constants())
+        return pricer_of(self.job, fitted_constants())
 
     @cached_property
     def total(self) -> Tally:

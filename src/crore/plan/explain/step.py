@@ -11,6 +11,7 @@ import numpy as np
 from crore.cost.collectives import COLLECTIVES, all_to_all_s
 from crore.cost.evidence import half_width, interval
 from crore.cost.job import Job
+from crore.cost.measured import MeasuredPricer
 from crore.cost.memory import memory, state_parts, stored, working_bytes
 from crore.cost.operations import Operation
 from crore.cost.price import gemm_s, score_slowdown
@@ -18,7 +19,9 @@ from crore.cost.schedules import bubble_s, in_flight
 from crore.cost.shape import active_parameters, forward_flops_per_token, parameters, weights
 from crore.cost.step import operations
 from crore.cost.step_data import sharded_messages, step_messages
+from crore.cost.step_eager import eager_ends
 from crore.cost.step_ends import optimizer_operations, stage_weights
+from crore.cost.step_fsdp import eager_updates, fsdp_operations
 from crore.cost.step_layers import attention_core
 from crore.cost.step_messages import layer_messages, pipeline_messages, uplink_share
 from crore.cost.step_time import (
@@ -64,6 +67,11 @@ PARTS: Final[Mapping[str, tuple[str, tuple[Function, ...]]]] = {
     "stragglers": ("every rank waits for the slowest", (barrier_slowdown, expected_maximum)),
     "uneven stages": ("the slowest pipeline stage over a full one", (stages,)),
 }
+PRICED: Final[Mapping[str, tuple[Function, ...]]] = {
+    "products": (), "attention": (), "memory passes": (), "embedding, head, loss": (eager_ends,),
+    "dp": (fsdp_operations,), "optimizer": (eager_updates,),
+}  # fmt: skip
+"""Parts that a measured machine prices by its tables, with what lists their operations."""
 HELD: Final[Mapping[str, tuple[str, tuple[Function, ...], str]]] = {
     "weights": ("weights of the fullest rank", (state_parts,), "weight_bytes"),
     "gradients": ("gradient buffers", (state_parts,), "grad_bytes"),
@@ -123,6 +131,8 @@ def _time(case: Case) -> Iterator[Entry]:
 
 def _part(case: Case, part: str) -> Entry:
     about, functions = PARTS.get(part, (part, (combine,)))
+    if case.job.machine.measured is not None and part in PRICED:
+        functions = (MeasuredPricer.seconds, *PRICED[part])
     inputs = {
         "host": ("layout.micro_batches", "stages.waiting"),
         "stragglers": ("step_time_s.value", "slowdown", "island_gpus",
