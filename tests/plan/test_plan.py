@@ -118,8 +118,8 @@ def test_failures_come_in_inverse_proportion_to_gpus(llama, small):
 def test_ten_million_gpus_as_one_world_do_not_work_and_the_plan_has_several():
     answer = make_plan(
         PlanRequest(
-            model="dense-30t", gpu="gb200-nvl72", gpus=10**7, tokens=6 * 10**14, seq_len=4096,
-            global_batch_tokens=1_280_000_000, precision="fp8",
+            model="dense-30t", gpu="gb200-nvl72", gpus=10**7, tokens=6 * 10**14, seq_len=4608,
+            global_batch=277_760, precision="fp8",
         )
     )  # fmt: skip
     plan = answer.plan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.plan.brute import columns, every_cell, fleet, mission, settings_of
+from tests.plan.brute import columns, crore_mission, every_cell, fleet, mission, settings_of
 
 from crore.cost.layout import layers_per_stage
 from crore.plan.axes import axes_of
@@ -21,6 +21,7 @@ from crore.plan.space import (
     NO_WORLD,
     cells_of,
     chain_lengths,
+    chain_of_space,
     obeying,
     settings_per_cell,
     with_chain,
@@ -34,7 +35,7 @@ FLEET = replace(LLAMA, stack="crore", gpus=100, limits=Limits(world_gpus=16))
 @settings(max_examples=60)
 @given(data=st.data())
 def test_settings_are_counted_as_they_are_listed(data):
-    kind = data.draw(st.sampled_from((mission, fleet)))
+    kind = data.draw(st.sampled_from((mission, crore_mission, fleet)))
     q = resolve(kind(lambda values: data.draw(st.sampled_from(values))))
     axes, cells = axes_of(q), every_cell(q)
     some = take(cells.candidates, slice(0, None, 1 + size(cells.candidates) // 50))
@@ -42,7 +43,7 @@ def test_settings_are_counted_as_they_are_listed(data):
         assert cells.binding
         return
     inside = settings_inside(q, axes, some)
-    assert np.sum(chain_lengths(q, axes, inside)) == np.sum(settings_per_cell(q, axes, some))
+    assert np.sum(chain_of_space(q, axes, inside)) == np.sum(settings_per_cell(q, axes, some))
     alive, broken = obeying(q, axes, inside)
     listed = [size(part) for part in settings_of(q, axes, some)]
     assert sum(listed) + sum(broken.values()) == np.sum(settings_per_cell(q, axes, some))

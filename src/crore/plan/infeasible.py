@@ -150,15 +150,27 @@ def _no_layout(q: Question, found: Found) -> str:
     pins = ",".join(f"{key}={value}" for key, value in q.request.fix.items())
     pinned = f" with --fix {pins}"[:60] if pins else ""
     where = f"no layout of {q.model.name} on {q.gpus:,} x {q.accelerator.name}{pinned}: "
-    binding = found.binding or max(found.rejected, key=lambda k: found.rejected[k], default="")
+    binding = found.binding or _rule_inside(q)
+    binding = binding or max(found.rejected, key=lambda k: found.rejected[k], default="")
     divides = "batch" in binding and binding != UNFILLED
     batch = _batch_that_works(q) if divides else 0
-    if batch:
+    if batch not in (0, q.global_batch):
         return (
             f"{where}global batch {q.global_batch:,} does not divide; --global-batch {batch} does, "
             f"or --limit gpus={q.gpus} to use fewer"
         )
     return f"{where}{binding}; change --gpus, --global-batch ({q.global_batch:,}) or --fix"
+
+
+def _rule_inside(q: Question) -> str:
+    """Return the rule that left no setting inside the cells; empty where some are left."""
+    axes = axes_of(q)
+    cells = cells_of(q, axes, lambda grid: np.ones(size(grid), dtype=bool)).candidates
+    few = take(cells, slice(0, LOOKED_INTO))
+    if not size(few):
+        return ""
+    inside, broken = obeying(q, axes, settings(q, axes, few))
+    return "" if size(inside) else [*broken][-1]
 
 
 def _batch_that_works(q: Question) -> int:

@@ -226,7 +226,7 @@ def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
     shards = np.zeros(size(cells))
     for zero in axes.zero:
         shards = shards + (_shard_counts(axes, cells) if zero == 3 else 1)
-    return _chain_of_space(q, axes, cells) * shards * len(axes.pipelines)
+    return chain_of_space(q, axes, cells) * shards * len(axes.pipelines)
 
 
 def _shard_counts(axes: Axes, cells: Candidates) -> Floats:
@@ -336,7 +336,7 @@ def obeying(q: Question, axes: Axes, candidates: Candidates) -> tuple[Candidates
         rules_of_settings(q, axes, candidates), broken_rules(q, candidates, SETTINGS)
     )  # fmt: skip
     alive, fallen = _fallen(of_settings, np.ones(size(candidates)))
-    whole = _chain_of_space(q, axes, candidates)
+    whole = chain_of_space(q, axes, candidates)
     counts = {reason: int(np.sum(whole[mask])) for reason, mask in fallen.items()}
     allowed = chain_lengths(q, axes, candidates)
     forbidden = int(np.sum(whole[alive] - allowed[alive]))
@@ -353,7 +353,7 @@ def _mode_lengths(q: Question, axes: Axes, candidates: Candidates, mode: int) ->
     return lengths
 
 
-def _chain_of_space(q: Question, axes: Axes, candidates: Candidates) -> Floats:
+def chain_of_space(q: Question, axes: Axes, candidates: Candidates) -> Floats:
     """Return how many recompute and offload settings each candidate has, allowed or not."""
     modes = (_mode_lengths(q, axes, candidates, mode) for mode in axes.recompute)
     return sum(modes, np.zeros(size(candidates)))
