@@ -34,8 +34,8 @@ def test_it_is_the_share_of_a_batchs_mean_cross_entropy(z_weight):
     loss.reset(60)
     value, expected = loss(logits, targets), term(logits, targets, z_weight) / 60
     assert float(value.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
-    grads = [torch.autograd.grad(x, logits)[0] for x in (value, expected)]
-    assert torch.allclose(*grads, atol=1e-7)
+    grad, other = (torch.autograd.grad(x, logits)[0] for x in (value, expected))
+    assert torch.allclose(grad, other, atol=1e-7)
 
 
 def test_the_total_is_in_nats_without_the_penalty_until_it_is_reset():
