@@ -62,7 +62,8 @@ def test_a_rule_of_a_table_is_a_mask_of_every_candidate():
         (MIXTRAL, {"tp": 2, "sequence_parallel": 0}, "experts with tp need sequence parallelism"),
         (MIXTRAL, {"ep": 8, "tp": 1, "cp": 1, "zero": 3, "dp_shard": 4, "pp": 1},
          "ep does not divide the ranks of a sharded replica"),
-        (LLAMA, {"pp": 16, "micro_batch": 16}, "fewer micro-batches than pipeline stages"),
+        (LLAMA, {"pp": 16, "micro_batch": 16, "schedule": "1f1b"},
+         "fewer micro-batches than pipeline stages"),
         (LLAMA, {"pp": 4, "schedule": "dualpipe"}, "does not run the pipeline schedule"),
         (LLAMA, {"offload": "optimizer"}, "cannot keep in host memory"),
         (LLAMA, {"pp": 2, "schedule": "zb-v", "zero": 3}, "after fully sharded weights have gone"),
@@ -90,7 +91,7 @@ def test_layers_and_formats_that_no_layout_helps_are_refused_before_a_search():
 @pytest.mark.parametrize(
     ("request_", "reasons"),
     [
-        (LLAMA, ("attention heads of a rank", "goes back twice", "fewer micro-batches")),
+        (LLAMA, ("attention heads of a rank", "goes back twice", "less than gpipe")),
         (MIXTRAL, ("need sequence parallelism", "an expert's products", "weights have gone")),
         (replace(LLAMA, model="gemma2-2b"), ("key-value heads", "a tied table")),
     ],
@@ -103,9 +104,13 @@ def test_reasons_are_counted(request_, reasons):
         assert not any(words in reason for reason in elsewhere), words
 
 
-def test_gpipe_may_leave_stages_idle_where_it_is_pinned():
-    fix: dict[str, int | str] = {"pp": 16, "micro_batch": 16, "schedule": "gpipe"}
-    assert make_plan(replace(LLAMA, fix=fix)).plan.layout["schedule"] == "gpipe"
+def test_gpipe_takes_over_where_micro_batches_leave_stages_idle_and_only_there():
+    idle = replace(LLAMA, fix={"pp": 16, "micro_batch": 16})
+    assert make_plan(idle).plan.layout["schedule"] == "gpipe"
+    filled = replace(LLAMA, fix={"pp": 2, "recompute": "light", "zero": 3})
+    assert make_plan(filled).plan.layout["schedule"] in ("1f1b", "interleaved")
+    pinned = replace(LLAMA, fix={"pp": 2, "schedule": "gpipe"})
+    assert make_plan(pinned).plan.layout["schedule"] == "gpipe"
 
 
 def test_zb_v_keeps_nothing_or_all_of_a_block():
@@ -119,9 +124,9 @@ def test_zb_v_keeps_nothing_or_all_of_a_block():
 def test_a_fleet_uses_as_many_worlds_as_have_a_micro_batch_for_every_stage():
     q = resolve(FLEET)
     pp = np.array([1.0, 4.0])
-    assert [list(rounds) for rounds in least_rounds(q, pp)] == [[1, 4], [1, 8]]
-    pinned = replace(q, request=replace(FLEET, fix={"schedule": "gpipe"}))
-    assert [list(rounds) for rounds in least_rounds(pinned, pp)] == [[1, 1]]
+    assert [list(rounds) for rounds in least_rounds(q, pp)] == [[1, 1], [1, 4], [1, 8]]
+    pinned = replace(q, request=replace(FLEET, fix={"schedule": "zb-v"}))
+    assert [list(rounds) for rounds in least_rounds(pinned, pp)] == [[1, 8]]
 
 
 def test_a_mission_with_a_pin_that_does_not_split_says_so_at_its_line(tmp_path):

@@ -22,11 +22,15 @@ from crore.plan.request import Question
 
 ZERO_BUBBLE: Final = schedule_code("zb-v")
 INTERLEAVED: Final = schedule_code("interleaved")
+GPIPE: Final = schedule_code("gpipe")
 ONE_BY_ONE: Final = schedule_code("1f1b")
 SELECTIVE: Final = tuple(RECOMPUTE.index(name) for name in ("light", "selective"))
 """Modes that choose what to keep operation by operation."""
 FP8_TOKENS: Final = 16
 """Rows of a scaled product come in multiples of it (torch._scaled_mm)."""
+FILL: Final = "fill-stages"
+FILLS: Final[Mapping[str, int]] = {"gpipe": 0, "zb-v": 2}
+"""Micro-batches per rank of a pipeline that torch's schedules ask for, where it is not one."""
 UNFILLED: Final = "fewer micro-batches than pipeline stages"
 Broken = Callable[[Question, Candidates], Any]
 
@@ -86,7 +90,7 @@ def _odd_tokens(q: Question, it: Candidates) -> Any:
 
 
 def _other_schedule(q: Question, it: Candidates) -> Any:
-    built = (None, "gpipe", *q.abilities.schedules)
+    built = (None, *q.abilities.schedules)
     return (q.request.fix.get("schedule") not in built) & np.greater(it.layout.pp, 1)
 
 
@@ -128,24 +132,30 @@ def _rounds(it: Candidates) -> Any:
     return it.batch / (it.layout.dp * it.layout.micro_batch)
 
 
-def _fewer_than_ranks(q: Question, it: Candidates) -> Any:
-    waits = q.request.fix.get("schedule") != "gpipe"
-    return waits & np.greater(it.layout.pp, 1) & np.less(_rounds(it), it.layout.pp)
+def _fills(q: Question) -> list[int]:
+    """Return the stages per rank that schedules need a micro-batch each for, rising."""
+    pinned = q.request.fix.get("schedule")
+    names = q.abilities.schedules if pinned is None else (str(pinned),)
+    return sorted({FILLS.get(name, 1) for name in names})
+
+
+def _too_few_for_any(q: Question, it: Candidates) -> Any:
+    return np.greater(it.layout.pp, 1) & np.less(_rounds(it), min(_fills(q)) * it.layout.pp)
 
 
 def least_rounds(q: Question, pp: Num) -> list[Floats]:
-    """Return the micro-batches a step may have at least, `[N]` each: one, or as many as stages.
+    """Return the micro-batches that a rank of a fleet has at least, `[N]` each, rising.
 
-    A pipeline that must be filled has a stage on each rank, or two of a V.
+    One, or where a pipeline must be filled as many as some schedule of the stack needs.
     """
-    if "fill-stages" not in q.abilities.rules or q.request.fix.get("schedule") == "gpipe":
+    if FILL not in q.abilities.rules:
         return [np.ones(np.shape(pp))]
-    return [np.where(np.greater(pp, 1), stages * pp, 1.0) for stages in (1, 2)]
+    return [np.where(np.greater(pp, 1), np.maximum(fill * pp, 1.0), 1.0) for fill in _fills(q)]
 
 
 CELLS: Final[Mapping[str, Rule]] = {
-    "fill-stages": Rule(
-        reason=UNFILLED, broken=_fewer_than_ranks
+    FILL: Rule(
+        reason=UNFILLED, broken=_too_few_for_any
     ),
 }  # fmt: skip
 """Rules on the ranks and the batch of a cell, whatever is chosen inside."""
@@ -159,6 +169,11 @@ def _fewer_than_stages(_: Question, it: Candidates) -> Any:
     layout = it.layout
     waits = _piped(layout, ONE_BY_ONE) | _piped(layout, ZERO_BUBBLE)
     return waits & np.less(_rounds(it), layout.pp * chunks_per_rank(layout.schedule, 1.0))
+
+
+def _needless_gpipe(q: Question, it: Candidates) -> Any:
+    filled = np.greater_equal(_rounds(it), it.layout.pp)
+    return ("schedule" not in q.request.fix) & _piped(it.layout, GPIPE) & filled
 
 
 def _uneven_rounds(_: Question, it: Candidates) -> Any:
@@ -186,8 +201,12 @@ def _weights_gone(q: Question, it: Candidates) -> Any:
 
 
 SETTINGS: Final[Mapping[str, Rule]] = {
-    "fill-stages": Rule(
+    FILL: Rule(
         reason=UNFILLED, broken=_fewer_than_stages
+    ),
+    "gpipe-unfilled": Rule(
+        reason="1f1b holds less than gpipe where micro-batches fill the stages",
+        broken=_needless_gpipe,
     ),
     "interleaved-rounds": Rule(
         reason="interleaving needs micro-batches in multiples of pp", broken=_uneven_rounds
