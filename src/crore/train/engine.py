@@ -185,7 +185,8 @@ class Engine:
             return out
         rows = inputs.expand(self.micro_batches * self.world.split.micro_batch, -1).contiguous()
         given = (rows,) if self.first else ()
-        done = self.schedule.eval(*given)
+        # A schedule that has a loss computes it, so it must be given something to hold against.
+        done = self.schedule.eval(*given, target=rows if self.last else None)
         return done[:1] if self.last else None
 
     def _mode(self, *, training: bool) -> None:

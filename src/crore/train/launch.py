@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Final
 
@@ -34,6 +36,8 @@ from crore.train.worker import work
 
 RENDEZVOUS_S: Final = 60
 """Ranks of one machine find each other within this."""
+START: Final = "forkserver"
+"""Ranks are forked from a server that has imported torch once, so that they start fast."""
 LOOK_S: Final = 0.1
 """Between two looks at the ranks."""
 
@@ -43,8 +47,10 @@ def launch(job: Job, *, port: int, restarts: int) -> Outcome:
 
     When one dies, all are started again from the last checkpoint, at most `restarts` times.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told in our own words
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost rank is told in our own words
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    multiprocessing.get_context(START).set_forkserver_preload([work.__module__])
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
     with tempfile.TemporaryDirectory(prefix="crore-") as logs:
         agent = Agent(job, port=port, restarts=restarts, logs=logs)
@@ -89,14 +95,15 @@ class Agent(LocalElasticAgent):
                 rdzv_handler=self.rendezvous, max_restarts=restarts, monitor_interval=LOOK_S,
                 local_addr="127.0.0.1",
             ),
-            logs_specs=DefaultLogsSpecs(log_dir=logs), start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=logs), start_method=START,
         )  # fmt: skip
         self.job, self.restarts = job, restarts
         self.asked: signal.Signals | None = None
         """The first signal that asked the run to end."""
         self.lost = ""
         """Which rank was lost last, and how."""
-        self._asked_s, self._told, self._pids = 0.0, False, list[int]()
+        self._asked_s, self._told = 0.0, False
+        self._ranks: list[BaseProcess] = []
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Have the ranks leave; a second Ctrl-C kills them."""
@@ -105,22 +112,24 @@ class Agent(LocalElasticAgent):
         if self.asked is None:
             self.asked, self._asked_s = signal.Signals(number), now_s
         elif number == signal.SIGINT and now_s - self._asked_s > AGAIN_S:
-            for pid in self._pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            self._send(signal.SIGKILL)
             raise KeyboardInterrupt
+
+    def _send(self, number: signal.Signals) -> None:
+        for rank in self._ranks:
+            if rank.pid is not None and rank.is_alive():
+                os.kill(rank.pid, number)
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         started: dict[int, Any] = super()._start_workers(worker_group)
-        self._pids, self._told = list(started.values()), False
+        alive = {process.pid: process for process in multiprocessing.active_children()}
+        self._ranks, self._told = [alive[started[n]] for n in sorted(started)], False
         return started
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         if self.asked is not None and not self._told:
             self._told = True
-            for pid in self._pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+            self._send(signal.SIGTERM)
         result: RunResult = super()._monitor_workers(worker_group)
         if result.is_failed():
             self._tell(result.failures)
@@ -129,7 +138,8 @@ class Agent(LocalElasticAgent):
     def _tell(self, failures: Mapping[int, ProcessFailure]) -> None:
         """Say which rank was lost and what comes now, on stderr and in the log."""
         rank, failure = min(failures.items())
-        self.lost = how_lost(rank, failure.exitcode, failure.message)
+        codes = [process.exitcode or 0 for process in self._ranks]
+        self.lost = how_lost(rank, codes, failure.message)
         if not self._remaining_restarts:
             return
         number = self.restarts - self._remaining_restarts + 1

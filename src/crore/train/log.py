@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crore.errors import InputError
 from crore.io import write_text
-from crore.train.history import read_lines, resumed, roll_back
+from crore.train.history import HAPPENED, read_lines, resumed, roll_back
 from crore.train.lines import line_of
 from crore.train.records import Checkpoint, End, Eval, Event, Record, Sample, Start, Step
 
@@ -48,8 +48,10 @@ class RunLog:
 
         Raises `InputError` when the file cannot be written or holds a line that is no record.
         """
-        lost = self._go_on(record.step)
+        lost, happened = self._go_on(record.step)
         self._write(record)
+        for event in happened:
+            self._write(event)
         if record.step:
             note = f"; the log lacks steps {lost[0]} to {lost[1]}" if lost else ""
             message = f"goes on after step {record.step:,} on {record.world_size} ranks{note}"
@@ -95,16 +97,27 @@ class RunLog:
             self._file.close()
             self._file = None
 
-    def _go_on(self, step: int) -> tuple[int, int] | None:
+    def _go_on(self, step: int) -> tuple[tuple[int, int] | None, list[Record]]:
         """Keep what is true at the checkpoint of `step`, and open the file to append.
 
-        Returns the first and last step missing before `step`, which a power cut can take.
+        Returns the first and last step missing before `step`, which a power cut can take; and
+        what happened in earlier attempts, where the run begins anew and its start comes first.
         """
-        old = read_lines(self.path) if step and self.path.exists() else []
-        kept = resumed(old, step)
+        if not step:
+            happened = self._happened()
+            self._rewrite([])
+            return None, happened
+        kept = resumed(read_lines(self.path) if self.path.exists() else [], step)
         self._rewrite(kept)
         last = max((record.step for _, record in kept if isinstance(record, Step)), default=0)
-        return (last + 1, step) if last < step else None
+        return ((last + 1, step) if last < step else None), []
+
+    def _happened(self) -> list[Record]:
+        try:
+            old = read_lines(self.path)
+        except InputError:  # none, or not ours to keep
+            return []
+        return [r for _, r in resumed(old, 0) if isinstance(r, Event) and r.what in HAPPENED]
 
     def _take_back(self, step: int) -> None:
         """Cut the file back to `step`; on a full disk readers do it by the event that follows."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -17,6 +18,9 @@ RUN_ID: Final = "crore-"
 """Begins the name of a world that crore itself started."""
 HUNG: Final = "hung: "
 """Begins the word of a rank that ended because some rank hung."""
+
+_PLACE: Final = re.compile(r"\[[^\]]*\.cc:[0-9]+\] ")
+"""Where in gloo's source an error was raised: no help to a reader."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,12 +51,17 @@ def leave_word(line: str) -> bool:
     return True
 
 
-def how_lost(rank: int, code: int, word: object) -> str:
-    """Return what became of a rank, from its exit code and the word it left, if any."""
-    if code < 0:
-        return f"rank {rank} was killed by {signal.Signals(-code).name}"
+def how_lost(rank: int, codes: Sequence[int], word: object) -> str:
+    """Return what became of a rank that failed, from all ranks' exit codes and its own word.
+
+    One that was killed is named before one that failed for want of it. The launcher ends those
+    that are left by SIGTERM.
+    """
     said = word.get("message", "") if isinstance(word, Mapping) else word
     first = (str(said).strip().splitlines() or [""])[0]
     if first.startswith(HUNG):
         return first.removeprefix(HUNG)
-    return f"rank {rank} ended with {code} ({first[:120]})"
+    for other in (rank, *range(len(codes))):
+        if codes[other] < 0 and codes[other] != -signal.SIGTERM:
+            return f"rank {other} was killed by {signal.Signals(-codes[other]).name}"
+    return f"rank {rank} ended with {codes[rank]} ({_PLACE.sub('', first)[:100]})"

@@ -39,6 +39,8 @@ from crore.train.signals import LeaveRequest
 from crore.train.tally import Tally, tally_of
 from crore.train.world import Membership, join, membership, own_group
 
+LATER_S: Final = 60.0
+"""At least so much later than the watchdog a collective fails by itself."""
 SAVE_TIMEOUT_S: Final = 1800.0
 """The longest write of a checkpoint."""
 
@@ -77,7 +79,9 @@ class _Rank:
     def run(self) -> Outcome:
         job, who = self.job, self.who
         check_world(job, who)
-        device = join(who, job.device, timeout_s=job.hang_s, threads=job.threads)
+        # The watchdog, which says who hangs, comes before the collectives give up.
+        timeout_s = 2 * job.hang_s + LATER_S
+        device = join(who, job.device, timeout_s=timeout_s, threads=job.threads)
         with self._watchdog():
             data = _data(job)
             trainer = self._trainer(device, data)

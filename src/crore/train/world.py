@@ -10,7 +10,12 @@ from typing import Final
 
 import torch
 import torch.distributed as dist
-from torch.distributed import ProcessGroup
+from torch.distributed import (  # type: ignore[attr-defined]  # documented, not in its __all__
+    PrefixStore,
+    ProcessGroup,
+    Store,
+    TCPStore,
+)
 
 from crore.errors import InputError, UnknownName
 
@@ -112,9 +117,10 @@ def join(who: Membership, device: str, *, timeout_s: float, threads: int) -> tor
 
 
 def _meet(who: Membership, backend: str, timeout_s: float) -> None:
+    timeout = timedelta(seconds=timeout_s)
     try:
         dist.init_process_group(
-            backend, rank=who.rank, world_size=who.ranks, timeout=timedelta(seconds=timeout_s)
+            backend, rank=who.rank, world_size=who.ranks, timeout=timeout, store=_store(timeout)
         )
     except dist.DistError as error:
         where = f"{os.environ['MASTER_ADDR'][:60]}:{os.environ['MASTER_PORT']}"
@@ -122,6 +128,19 @@ def _meet(who: Membership, backend: str, timeout_s: float) -> None:
             f"rank {who.rank} cannot meet the {who.ranks} ranks at {where} "
             f"({str(error).splitlines()[0][:80]}): check MASTER_ADDR, MASTER_PORT and the others"
         ) from error
+
+
+def _store(timeout: timedelta) -> Store | None:
+    """Return this attempt's part of a store that a launcher keeps over restarts; None without one.
+
+    Else ranks that start again find the addresses of ranks that are dead (torch 2.13 and before:
+    `_create_c10d_store` takes the agent's store as it is).
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
+    return PrefixStore(f"crore/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def own_group(timeout_s: float) -> ProcessGroup | None:
