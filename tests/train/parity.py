@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from tests.train.gloo import run
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate
 
 from crore.catalog.types import ModelSpec
 from crore.model.mesh import make_world
@@ -27,6 +26,7 @@ from crore.model.refuse import check_runnable
 from crore.model.split import Split
 from crore.train.clip import norm_share, scale_
 from crore.train.engine import Engine
+from crore.train.local import whole
 from crore.train.optim import Optimizer, OptimSettings, build_optimizer
 
 SEQ_LEN, BATCH, STEPS = 32, 16, 5
@@ -134,7 +134,7 @@ def train(case: Case) -> Trained:
     return Trained(
         losses=[loss for loss, _ in steps],
         norms=[norm for _, norm in steps],
-        weights={name: whole(weight) for name, weight in weights.items()},
+        weights={name: whole(weight.detach()).clone() for name, weight in weights.items()},
         closest=min(leads),
     )
 
@@ -169,19 +169,6 @@ def _note(
     del module, inputs
     best = (logits.detach().float().sigmoid() + mixture.balance).topk(mixture.topk + 1).values
     leads.append(float((best[:, -2] - best[:, -1]).min()))
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor gathered from all ranks, one axis of its mesh at a time."""
-    tensor = tensor.detach()
-    if not isinstance(tensor, DTensor):
-        return tensor.clone()
-    # FSDP cuts what tensor parallelism has left, so its axis comes first and is gathered first.
-    placements = list(tensor.placements)
-    for axis in range(len(placements)):
-        placements[axis] = Replicate()
-        tensor = tensor.redistribute(placements=placements)
-    return tensor.to_local().clone()
 
 
 class References:

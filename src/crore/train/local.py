@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
 
 def local_part(tensor: Tensor) -> Tensor:
@@ -38,6 +38,22 @@ def place_like(part: Tensor, parameter: Tensor) -> Tensor:
         shape=parameter.shape,
         stride=parameter.stride(),
     )
+
+
+@torch.no_grad()
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor gathered from all ranks, which must all call it.
+
+    One axis of the mesh at a time, from the first: FSDP, which cuts what tensor parallelism left.
+    All at once is as many messages, and torch logs a warning about that.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    placements = list(tensor.placements)
+    for axis in range(len(placements)):
+        placements[axis] = Replicate()
+        tensor = tensor.redistribute(placements=placements)
+    return local_part(tensor)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
 from crore.train.adamw import AdamW, OptimSettings, kind_of
-from crore.train.local import local_part, place_like, settle
+from crore.train.local import local_part, place_like, settle, whole
 
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steepest at zero (Keller Jordan, Muon, 2024; as `torch.optim.Muon`)."""
@@ -106,8 +106,8 @@ def _orthogonal_part(wanted: Tensor, steps: int) -> Tensor:
         part = wanted.to_local()
         return orthogonal(part, steps) if part.numel() else part
     mesh = wanted.device_mesh
-    whole = orthogonal(wanted.full_tensor(), steps)
-    same = DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    step = orthogonal(whole(wanted), steps)
+    same = DTensor.from_local(step, mesh, [Replicate()] * mesh.ndim, run_check=False)
     return same.redistribute(placements=wanted.placements).to_local()
 
 
