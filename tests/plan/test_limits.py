@@ -127,3 +127,21 @@ def test_a_deadline_holds_on_the_network_the_plan_runs_on():
     free = make_plan(request).plan
     exact = make_plan(replace(request, limits=Limits(days=free.days.value))).plan
     assert exact.days.value <= free.days.value
+
+
+def test_worlds_left_over_for_want_of_sequences_bind_the_batch():
+    """Five worlds of 16 GPUs are there; pipelines that are filled need sequences for each."""
+    request = PlanRequest(
+        model="llama3-8b", gpu="h100-sxm", gpus=80, stack="crore", tokens=10**11, seq_len=4096,
+        global_batch=100, limits=Limits(world_gpus=16),
+        fix={"islands": 1, "pp": 4, "tp": 4, "schedule": "1f1b", "micro_batch": 8},
+    )  # fmt: skip
+    plan = make_plan(request).plan
+    assert (plan.worlds, plan.spares) == (3, 32)
+    batch = {it.name: it for it in plan.limits}["global batch"]
+    assert batch.binds
+    assert batch.limit == pytest.approx(batch.value * 5 / 3)
+    assert "2 worlds left over" in batch.note
+    fed = make_plan(replace(request, global_batch=160)).plan
+    assert (fed.worlds, fed.spares) == (5, 0)
+    assert "left over" not in {it.name: it for it in fed.limits}["global batch"].note

@@ -19,6 +19,7 @@ from crore.cost.readiness import (
     input_bytes_per_s,
     startup_s,
 )
+from crore.plan.axes import pins_of
 from crore.plan.candidates import Candidates
 from crore.plan.fleet import Rounds, recovery_of, wan_bytes_per_s
 from crore.plan.pricing import price
@@ -90,11 +91,26 @@ def _parallel(q: Question, chosen: Candidates, machine: Machine, step_s: float) 
     _, time, _ = price(q, replace(chosen, batch=2 * chosen.batch), machine)
     saved = 1 - float(time.step_s) / (2 * step_s)
     own = float(chosen.batch * chosen.islands) * q.seq_len
+    idle = _idle_worlds(q, chosen)
+    if idle:
+        return Limit(
+            name="global batch", value=own, limit=own * (1 + idle / float(chosen.worlds)),
+            unit="tokens per step", binds=True,
+            note=f"as many would also feed the {idle * int(chosen.islands):,} worlds left over",
+        )  # fmt: skip
     return Limit(
         name="global batch", value=own, limit=own / (1 - saved) if saved > 0 else own,
         unit="tokens per step", binds=saved > BATCH_SAVES,
         note=f"twice the batch would take {saved:.0%} less time per token, on these GPUs",
     )  # fmt: skip
+
+
+def _idle_worlds(q: Question, chosen: Candidates) -> int:
+    """Return the worlds that an island has GPUs for and no sequences, unless they are pinned."""
+    if not q.is_fleet or "worlds" in pins_of(q):
+        return 0
+    world = float(chosen.layout.gpus) / float(chosen.worlds)
+    return int(q.gpus // int(chosen.islands) // world) - int(chosen.worlds)
 
 
 def _batch(q: Question, chosen: Candidates) -> Iterator[Limit]:
