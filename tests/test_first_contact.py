@@ -52,7 +52,18 @@ def children_cpu_s() -> float:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["plan"], ["explain"], ["compare"], ["fit"], ["check"], ["validate"], ["catalog"]],
+    [
+        [],
+        ["plan"],
+        ["explain"],
+        ["compare"],
+        ["fit"],
+        ["train"],
+        ["calibrate"],
+        ["check"],
+        ["validate"],
+        ["catalog"],
+    ],
     ids=" ".join,
 )
 def test_help_fits_a_screen(command, tmp_path):

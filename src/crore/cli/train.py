@@ -33,14 +33,15 @@ def train(
     profile: flags.Profile = False, log: flags.Loggers = "", quiet: flags.Quiet = False,
     fresh: flags.Fresh = False, device: flags.Device = "", port: flags.Port = 0,
     hang_after: flags.HangAfter = 600.0, threads: flags.Threads = 0, cache: flags.Cache = None,
-    catalog: CatalogFile = None,
+    catalog: CatalogFile = None, help_all: flags.HelpAll = False,
 ) -> None:  # fmt: skip
-    """Train: carry out a plan here, with checkpoints; resumes by default.
+    """Carry out a plan here; resumes where it stopped.
 
     crore train this_machine --gpus 2 --tokens 2M
 
     Under torchrun or srun each process is a rank. Ctrl-C saves a checkpoint and leaves.
     """
+    del help_all  # its callback has answered
     _need_torch()
     from crore.train.settings import Options, default_cache
 

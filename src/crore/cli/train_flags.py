@@ -10,8 +10,8 @@ from crore.cli.arguments import file_name, optional_count
 from crore.errors import InputError
 
 
-def _path(flag: str, text: str) -> Any:
-    return typer.Option(flag, metavar="PATH", parser=file_name, help=text)
+def _path(flag: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, metavar="PATH", parser=file_name, help=text, **more)
 
 
 def _option(metavar: str, text: str, **more: Any) -> Any:
@@ -26,25 +26,46 @@ TokenizerFile = Annotated[Path | None, _path("--tokenizer", "A tokenizer.json.")
 OptimizerName = Annotated[str, _option("O", "adamw or muon.")]
 LearningRate = Annotated[float | None, _option("R", "Peak learning rate.")]
 ScheduleName = Annotated[str, _option("S", "wsd, wsd-linear or cosine.")]
-Warmup = Annotated[str | None, _option("N", "Steps of warm-up.")]
-BatchRamp = Annotated[str, _option("B:I:N", "Batch ramp: start:increment:samples.")]
+Warmup = Annotated[str | None, _option("N", "Steps of warm-up.", hidden=True)]
+BatchRamp = Annotated[str, _option("B:I:N", "Batch ramp: start:increment:samples.", hidden=True)]
 Seed = Annotated[int, _option("N", "Of weights and order.", min=0)]
-Every = Annotated[str | None, _option("N", "Steps; 0 for never, the last step apart.")]
-Keep = Annotated[int, _option("K", "Checkpoints kept.", min=1)]
-Prompt = Annotated[str, _option("TEXT", "What samples go on from.")]
-ZLoss = Annotated[float, _option("W", "Weight of the head's z-loss.", min=0)]
+Every = Annotated[str | None, _option("N", "Steps; 0 for never, the last step apart.", hidden=True)]
+Keep = Annotated[int, _option("K", "Checkpoints kept.", min=1, hidden=True)]
+Prompt = Annotated[str, _option("TEXT", "What samples go on from.", hidden=True)]
+ZLoss = Annotated[float, _option("W", "Weight of the head's z-loss.", min=0, hidden=True)]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile each block.")]
-Mtp = Annotated[bool, typer.Option("--mtp", help="Train multi-token prediction too.")]
-Ring = Annotated[bool, typer.Option("--ring", help="Context parallelism in a ring (CUDA).")]
+Mtp = Annotated[bool, typer.Option("--mtp", help="Train multi-token prediction too.", hidden=True)]
+Ring = Annotated[
+    bool, typer.Option("--ring", help="Context parallelism in a ring (CUDA).", hidden=True)
+]
 Profile = Annotated[bool, typer.Option("--profile", help="Write a Chrome trace.")]
 Loggers = Annotated[str, _option("NAMES", "tensorboard, trackio.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing while it runs.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew; delete the run that is there.")]
 Device = Annotated[str, _option("D", "cpu or cuda.")]
-Port = Annotated[int, _option("P", "Of the rendezvous; a free one if 0.", min=0, max=65535)]
-HangAfter = Annotated[float, _option("S", "Seconds without progress that end a rank.", min=1)]
-Threads = Annotated[int, _option("N", "CPU threads of a rank.", min=0)]
-Cache = Annotated[Path | None, _path("--cache", "Folder of prepared data.")]
+Port = Annotated[
+    int, _option("P", "Of the rendezvous; a free one if 0.", min=0, max=65535, hidden=True)
+]
+HangAfter = Annotated[
+    float, _option("S", "Seconds without progress that end a rank.", min=1, hidden=True)
+]
+Threads = Annotated[int, _option("N", "CPU threads of a rank.", min=0, hidden=True)]
+Cache = Annotated[Path | None, _path("--cache", "Folder of prepared data.", hidden=True)]
+
+
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    """Print the help with the flags that `--help` leaves out."""
+    if wanted:
+        for parameter in context.command.params:
+            setattr(parameter, "hidden", False)  # noqa: B010 - options alone have it
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option("--help-all", is_eager=True, callback=_show_all, help="Show rarer options too."),
+]
 
 
 def steps_or_never(text: str | None, flag: str) -> int | None:
