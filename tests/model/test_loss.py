@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from tests.model.shapes import drawn
 from tests.train.gloo import run
 
-from crore.model.loss import PREDICTION_WEIGHT, Loss
+from crore.model.loss import LEFT_OUT, PREDICTION_WEIGHT, Loss
 
 VOCAB, SHAPE = 24, (3, 5)
 
@@ -82,6 +82,15 @@ def part_of_the_vocabulary() -> tuple[float, float, torch.Tensor]:
     value.backward()
     assert own.grad is not None
     return float(value.detach()), float(loss.total), own.grad
+
+
+@pytest.mark.parametrize("z_weight", [0.0, 1e-9])
+def test_rows_that_fill_up_a_batch_are_left_out(z_weight):
+    logits, targets = logits_and_targets()
+    targets[1:] = LEFT_OUT
+    loss = Loss(z_weight=z_weight)
+    loss(logits, targets)
+    assert float(loss.total) == pytest.approx(float(term(logits[:1], targets[:1])), rel=1e-6)
 
 
 def test_a_vocabulary_over_two_ranks_is_the_whole(tmp_path):

@@ -66,10 +66,11 @@ def home(root: Path) -> Path:
 def job(root: Path, out: str = "run", *, model: str = "tiny", **changes: Any) -> Job:
     """Return a job of the home `root` that writes to its folder `out`.
 
-    `changes` are fields of the job or of its split; `steps` may be among them.
+    `changes` are fields of the job, of its split, or `steps`; `schedule` is the learning rate's.
     """
     steps = changes.pop("steps", STEPS)
-    split = Split(**{k: changes.pop(k) for k in list(changes) if k in Split.__slots__})
+    axes = set(Split.__slots__) - {"schedule"}
+    split = Split(**{key: changes.pop(key) for key in list(changes) if key in axes})
     fields: dict[str, Any] = {
         "spec": load_catalog(root / "tiny.toml").model(model), "split": split, "seq_len": SEQ_LEN,
         "ramp": parse_ramp("", BATCH, split.dp * split.micro_batch),

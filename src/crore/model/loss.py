@@ -16,6 +16,8 @@ from torch.distributed import ProcessGroup
 
 PREDICTION_WEIGHT = 0.3
 """Weight of multi-token prediction (arXiv 2412.19437 §4.2: 0.3 for most of the run)."""
+LEFT_OUT = -1
+"""Target of rows that only fill up the last batch of an evaluation."""
 
 
 class SplitVocabulary(torch.autograd.Function):
@@ -90,9 +92,14 @@ class Loss:
         return loss * self.scale
 
     def parts(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return summed cross-entropy in nats, and the z-loss (PaLM, arXiv 2204.02311 §5)."""
+        """Return summed cross-entropy in nats, and the z-loss (PaLM, arXiv 2204.02311 §5).
+
+        Targets `LEFT_OUT` have no cross-entropy.
+        """
         flat, wanted = logits.flatten(0, -2).float(), target.flatten()
         if self.group is None and not self.z_weight:
-            return F.cross_entropy(flat, wanted, reduction="sum"), flat.new_zeros(())
-        nats, summed = _split(flat, wanted, self.first, self.group)
-        return nats.sum(), self.z_weight * summed.square().sum()
+            nats = F.cross_entropy(flat, wanted, ignore_index=LEFT_OUT, reduction="sum")
+            return nats, flat.new_zeros(())
+        each, summed = _split(flat, wanted, self.first, self.group)
+        nats = torch.where(wanted == LEFT_OUT, 0.0, each).sum()
+        return nats, self.z_weight * summed.square().sum()

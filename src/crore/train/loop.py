@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -89,6 +90,8 @@ class Trainer:
         self._saving: _Saving | None = None
         self._kept: int | None = None  # step of the last checkpoint that was or is being written
         self._owed = False
+        self.asked: signal.Signals | None = None
+        """The signal that ended the run."""
 
     def restore(self) -> int:
         """Go on from the newest sound checkpoint, if there is one; return the steps done."""
@@ -124,10 +127,20 @@ class Trainer:
                 self._between()
             self._tell_checkpoint()
             if numbers.leave:
-                by = self.leave.asked.name if self.leave.asked else "a signal"
-                self._event("signal", f"asked to end by {by}: saving")
-                return self._leave("signal", f"asked to end by {by}")
+                self.asked = self._asked()
+                message = f"asked to end by {self.asked.name}"
+                self._event("signal", f"{message}: saving")
+                return self._leave("signal", message)
         return self._leave("finished", "")
+
+    def _asked(self) -> signal.Signals:
+        """Return the signal that some rank was sent, the same on all ranks."""
+        own = int(self.leave.asked or 0)
+        if dist.is_initialized():
+            number = torch.tensor(own, device=self.engine.world.device)
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+            own = int(number)
+        return signal.Signals(own)
 
     def _leave(self, reason: EndReason, message: str) -> tuple[EndReason, str]:
         """Have a checkpoint of the last step on the disk; return why the run ends."""

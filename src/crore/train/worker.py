@@ -143,8 +143,8 @@ class _Rank:
                     wall_s=time.monotonic() - self.began_s, memory_bytes=trainer.peak_bytes(),
                 )
             )  # fmt: skip
-        if reason == "signal" and self.leave.asked:
-            return Outcome.asked(self.leave.asked)
+        if reason == "signal" and trainer.asked:
+            return Outcome.asked(trainer.asked)
         code = 0 if reason in ("finished", "signal") else 1
         return Outcome(reason=reason, message=message, exit_code=code)
 
