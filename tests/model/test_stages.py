@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.shapes import DENSE, FURTHER, WINDOWED
+from tests.model.shapes import DENSE, FURTHER, WINDOWED, made, tokens
 from tests.train.gloo import run
+from torch import Tensor
 from torch.distributed.pipelining.schedules import (
     Schedule1F1B,
     ScheduleGPipe,
@@ -70,10 +70,10 @@ LOSSES = {"gpipe": 2, "interleaved": 2, "1f1b": 4, "zb-v": 4}
 """Micro-batches of each: an interleaved one is content with one for each rank."""
 
 
-def run_each() -> dict[str, tuple[str, float]]:
-    """Run every schedule once; return its class and the loss of the last stage's rank."""
+def run_each() -> dict[str, tuple[str, float, dict[str, Tensor | None]]]:
+    """Run every schedule once; return its class, the nats seen by this rank, and its gradients."""
     found = {}
-    samples = torch.arange(4 * 17).view(4, 17) % 64
+    samples = tokens(WINDOWED, 4, 17)
     for name, (vpp, _) in SCHEDULES.items():
         split = Split(pp=2, vpp=vpp, schedule=name, micro_batch=4 // LOSSES[name])
         world = make_world(split, torch.device("cpu"))
@@ -84,17 +84,24 @@ def run_each() -> dict[str, tuple[str, float]]:
         given = (samples[:, :-1],) if parts[0].embedding is not None else ()
         last = any(part.head is not None for part in parts)
         schedule.step(*given, target=samples[:, 1:] if last else None, losses=[] if last else None)
-        found[name] = (type(schedule).__name__, float(loss.total))
-    assert dist.is_initialized()
+        grads = {key: p.grad for part in parts for key, p in part.named_parameters()}
+        found[name] = type(schedule).__name__, float(loss.total), grads
     return found
 
 
-def test_each_schedule_is_torchs_of_its_name_and_sees_the_whole_batch(tmp_path):
-    first, last = run(run_each, 2, tmp_path)
+def test_each_schedule_is_torchs_of_its_name_and_trains_on_the_whole_batch(tmp_path):
+    alone, samples, loss = made(WINDOWED), tokens(WINDOWED, 4, 17), Loss()
+    loss.reset(64)
+    loss(alone(samples[:, :-1]), samples[:, 1:]).backward()
+    expected = {name: p.grad for name, p in alone.named_parameters()}
+    ranks = run(run_each, 2, tmp_path)
     for name, (_, kind) in SCHEDULES.items():
-        assert first[name][0] == last[name][0] == kind.__name__
-    assert first["zb-v"][1] == pytest.approx(last["gpipe"][1], rel=1e-6)
-    assert last["zb-v"][1] == 0
-    for name in ("1f1b", "interleaved"):
-        assert last[name][1] == pytest.approx(last["gpipe"][1], rel=1e-6)
-        assert first[name][1] == 0
+        said = [rank[name] for rank in ranks]
+        assert [kinds for kinds, _, _ in said] == [kind.__name__] * 2
+        # The head is on the last rank, and back on the first one in a V.
+        nats = [0, float(loss.total)] if name != "zb-v" else [float(loss.total), 0]
+        assert [seen for _, seen, _ in said] == pytest.approx(nats, rel=1e-6)
+        grads = said[0][2] | said[1][2]
+        assert set(grads) == set(expected)
+        for key, grad in grads.items():
+            assert torch.allclose(grad, expected[key], atol=1e-6), (name, key)

@@ -38,9 +38,8 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Turn `x` [B, S, H, D] by its positions, in fp32 as the tables, whatever its type."""
         cos, sin = (table[: x.shape[1], None] for table in (self.cos, self.sin))
-        wide = x.float()
-        first, second = wide.chunk(2, dim=-1)
-        return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
 
 def alibi_slopes(heads: int) -> Tensor:
