@@ -43,7 +43,8 @@ PP2 = {"pp": 2}
 @contextlib.contextmanager
 def leaving(calls: int, rank: int) -> Iterator[None]:
     """Ask rank 0 to end in its nth step of this process; the others hear of it from rank 0."""
-    with at_call(calls, lambda _: rank or os.kill(os.getpid(), signal.SIGTERM)):
+    number = signal.SIGTERM if rank == 0 else 0
+    with at_call(calls, lambda _: os.kill(os.getpid(), number)):
         yield
 
 
@@ -161,6 +162,7 @@ def test_steps_done_are_those_of_the_newest_checkpoint(root, whole):
     assert "12 of 12 steps: --steps 24" in finished(whole, 12)
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -173,7 +175,7 @@ def test_steps_done_are_those_of_the_newest_checkpoint(root, whole):
         ({"weights": "3:text,1:text"}, "another text or tokenizer;"),
     ],
 )  # fmt: skip
-def test_another_run_is_refused_in_one_line(root, whole, changes, word):
+def test_another_run_is_refused_in_one_line(root, changes, word):
     changes = dict(changes)
     shape, documents, weights = (changes.pop(k, None) for k in ("spec", "text", "weights"))
     other = job(root, "whole", **changes)

@@ -167,6 +167,12 @@ def words(root: Path, out: str = "run", **flags: Any) -> list[str]:
     return found
 
 
+def ended(job: Job) -> str:
+    """Return why a job's run ended; empty for one that was killed."""
+    end = told(job).end
+    return end.reason if end else ""
+
+
 def records_of(job: Job) -> tuple[Record, ...]:
     """Return all records of a job's run."""
     return told(job).records

@@ -211,8 +211,9 @@ class Trainer:
         facts = self.checkpoints.roll_back(tensors, self.place.step)
         self._tell_messages()
         if facts is None:
+            why = verdict.reason.partition(": rolling back")[0]
             return replace(
-                verdict, action="stop", reason=f"{verdict.reason}: no checkpoint is left"
+                verdict, action="stop", reason=f"{why}, and no sound checkpoint to go back to"
             )
         self._take_up(facts)
         resumed = self.place.next_sample
