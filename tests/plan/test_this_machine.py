@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.machines import calibration
+from tests.machines import calibration, setting
 
 from crore.catalog.calibration_text import calibration_text
 from crore.cli import run
+from crore.errors import InputError
 from crore.io import dump_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record, read_mission
 from crore.plan.explain.again import case_of
@@ -19,11 +20,11 @@ from crore.plan.explain.parts import step_items
 def plan(tmp_path):
     """Return a planner of the mission on the invented machine, or on none."""
 
-    def _plan(seed=None, **changed):
+    def _plan(seed=None, made=None, **changed):
         fields = dict(read_mission("this_machine")) | changed
-        if seed is not None:
+        if made or seed is not None:
             path = tmp_path / "mine.toml"
-            path.write_text(calibration_text(calibration(seed)), encoding="utf-8")
+            path.write_text(calibration_text(made or calibration(seed)), encoding="utf-8")
             fields["catalog_file"] = path
         return make_plan(PlanRequest(**fields))
 
@@ -59,6 +60,13 @@ def test_more_processes_than_were_measured_are_called_extrapolated(plan):
     four = plan(0, gpus=4)
     assert any("4 processes, extrapolated from 2" in line for line in four.question.derived)
     assert four.plan.step_time_s.evidence == "extrapolated"
+
+
+def test_a_machine_measured_alone_is_not_planned_for_several(plan):
+    alone = calibration(settings=(setting(1, 2),))
+    assert plan(made=alone).plan.gpus == 1  # what if it were two: not answered
+    with pytest.raises(InputError, match="crore calibrate --processes 2"):
+        plan(made=alone, gpus=2)
 
 
 def test_an_unmeasured_machine_is_estimated_and_says_so(plan):

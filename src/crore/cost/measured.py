@@ -165,11 +165,15 @@ class MeasuredPricer:
 
     def _message(self, op: Operation) -> Num:
         size = np.maximum(op.message_bytes * self.job.machine.element_scale, 1.0)
-        if not self._messages:
-            several = np.greater(group_of(self.job, op.axis, self.constants, op.expert).ranks, 1)
-            assert not np.any(several & np.greater(op.count, 0)), "a message of one process"
-            return 0.0 * size
-        return _along(self._messages[op.collective], size)
+        if self._messages:
+            return _along(self._messages[op.collective], size)
+        group = group_of(self.job, op.axis, self.constants, op.expert)
+        if np.any(np.greater(group.ranks, 1) & np.greater(op.count, 0)):
+            raise InputError(
+                "this machine was measured with one process, and this plan has several: "
+                "crore calibrate --processes 2"
+            )
+        return 0.0 * size
 
 
 def _pass_tables(it: Passes) -> tuple[Table, Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,6 +85,11 @@ def test_one_process_takes_all_cores_and_several_share_them():
     for processes, threads in ((1, 4), (2, 2), (4, 1)):
         assert {task.threads for task in tasks_of(MACHINE, processes, "")} == {threads}
     assert "messages" not in {task.what for task in tasks_of(MACHINE, 1, "")}
+    alone = replace(MACHINE, cores=1)
+    assert counts(alone, None) == (1, 2)
+    assert {task.threads for task in tasks_of(alone, 2, "")} == {1}
+    cards = replace(MACHINE, device="cuda", cores=1)
+    assert counts(cards, None) == (1,)
     with pytest.raises(InputError, match="--processes is 1 to 4"):
         counts(MACHINE, 5)
 

@@ -78,19 +78,20 @@ def counts(machine: Host, processes: int | None) -> tuple[int, ...]:
 
     InputError when there are fewer cores or cards.
     """
-    if processes is not None and not 1 <= processes <= min(machine.cores, MOST_PROCESSES):
-        unit = "cards" if machine.device == "cuda" else "cores"
+    cuda = machine.device == "cuda"
+    limit = min(machine.cores if cuda else max(machine.cores, 2), MOST_PROCESSES)
+    if processes is not None and not 1 <= processes <= limit:
+        unit = "cards" if cuda else "cores"
         raise InputError(
-            f"--processes is 1 to {min(machine.cores, MOST_PROCESSES)} ({unit} here), not "
-            f"{processes}"
+            f"--processes is 1 to {limit} ({machine.cores} {unit} here), not {processes}"
         )
-    most = min(2, machine.cores) if processes is None else processes
+    most = min(2, limit) if processes is None else processes
     return tuple(sorted({1, min(2, most), most}))
 
 
 def threads_of(machine: Host, processes: int) -> int:
     """Return the threads of each process: the cores shared out, one beside a card."""
-    return 1 if machine.device == "cuda" else machine.cores // processes
+    return 1 if machine.device == "cuda" else max(machine.cores // processes, 1)
 
 
 def tasks_of(machine: Host, processes: int, folder: str) -> Iterator[Task]:
