@@ -76,10 +76,14 @@ def test_a_difference_is_a_signed_percentage(measured, text):
     assert signed_percent(against(measured, 0.39)) == text
 
 
-def test_the_prediction_is_that_of_the_plans_record():
+def test_the_prediction_is_that_of_the_plans_record_its_memory_that_of_tensors():
     step = {"value": 0.4, "low": 0.3, "high": 0.5, "evidence": "fitted"}
+    split = {"weights": 1.5e8, "activations": 5e7, "fragmentation": 1e7, "context": 2e9}
     told = prediction_of(
-        {"step_time_s": step, "tokens_per_s": 5e3, "memory_bytes_per_gpu": 2e8, "mfu": 0.4}
-    )
+        {
+            "step_time_s": step, "tokens_per_s": 5e3, "memory_bytes_per_gpu": sum(split.values()),
+            "memory_split_bytes": split, "mfu": 0.4,
+        }
+    )  # fmt: skip
     assert (told.step_time_s, told.step_time_low_s, told.step_time_high_s) == (0.4, 0.3, 0.5)
     assert (told.tokens_per_s, told.memory_bytes, told.evidence) == (5e3, 2e8, "fitted")

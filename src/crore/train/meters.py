@@ -104,14 +104,19 @@ def _rusage_bytes() -> float:
 
 
 def prediction_of(plan: Mapping[str, Any]) -> Prediction:
-    """Return the prediction that a plan's record (the body of plan.json) holds."""
-    step = plan["step_time_s"]
+    """Return the prediction that a plan's record (the body of plan.json) holds.
+
+    Memory is that of tensors, which a run can count: what the process and its allocator hold
+    beside them is left out.
+    """
+    step, split = plan["step_time_s"], plan["memory_split_bytes"]
+    beside = sum(split.get(part, 0.0) for part in ("context", "fragmentation"))
     return Prediction(
         step_time_s=step["value"],
         step_time_low_s=step["low"],
         step_time_high_s=step["high"],
         tokens_per_s=plan["tokens_per_s"],
-        memory_bytes=plan["memory_bytes_per_gpu"],
+        memory_bytes=plan["memory_bytes_per_gpu"] - beside,
         evidence=step["evidence"],
     )
 

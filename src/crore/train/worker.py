@@ -28,7 +28,7 @@ from crore.train.job import Job
 from crore.train.listeners import Listener, Listeners
 from crore.train.log import RunLog
 from crore.train.loop import Trainer
-from crore.train.meters import peak_memory
+from crore.train.memory import TensorMemory, around_both
 from crore.train.optim import build_optimizer
 from crore.train.outcome import Outcome, leave_word
 from crore.train.profile import Profiler
@@ -36,6 +36,7 @@ from crore.train.records import End, Event, Start
 from crore.train.schedule import batch
 from crore.train.screen import make_screen
 from crore.train.signals import LeaveRequest
+from crore.train.state import tensors_of
 from crore.train.tally import Tally, tally_of
 from crore.train.world import Membership, join, membership, own_group
 
@@ -75,6 +76,7 @@ class _Rank:
         self.job, self.who, self.leave, self.beat = job, who, leave, Beat()
         self.began_s = time.monotonic()
         self.log = RunLog(job.folder / LOG) if who.rank == 0 else None
+        self.memory: TensorMemory
 
     def run(self) -> Outcome:
         job, who = self.job, self.who
@@ -120,13 +122,17 @@ class _Rank:
             z_weight=build.z_weight, router_z_weight=build.router_z_weight,
         )  # fmt: skip
         named = dict(engine.named_parameters())
+        optimizer = build_optimizer(job.optimizer, named, job.optim)
+        self.memory = TensorMemory(
+            lambda: tensors_of(engine, optimizer).values(), str(device), compiled=build.compiled
+        )
         return Trainer(
-            job, engine, build_optimizer(job.optimizer, named, job.optim), data,
+            job, engine, optimizer, data,
             checkpoints=Checkpoints(
                 job.folder / CHECKPOINTS, keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
             ),
             listeners=Listeners(), sync=self.log.sync if self.log else lambda: None,
-            beat=self.beat, leave=self.leave, peak_bytes=lambda: peak_memory(str(device)).bytes,
+            beat=self.beat, leave=self.leave, peak_bytes=self.memory.peak_bytes,
         )  # fmt: skip
 
     def _train(self, trainer: Trainer, data: Dataset) -> Outcome:
@@ -134,13 +140,15 @@ class _Rank:
         trainer.listeners = Listeners(self._listeners(done))
         with contextlib.closing(trainer.listeners):
             trainer.listeners.start(self._start(data, done))
-            with self._profiler() as around:
-                reason, message = trainer.run(around)
+            with self._profiler() as profiled:
+                counted = around_both(lambda _: self.memory.step(), profiled)
+                reason, message = trainer.run(counted)
+            fullest_bytes = self.memory.fullest_bytes()
             trainer.listeners.end(
                 End(
                     step=trainer.place.step, reason=reason, message=message,
                     samples=trainer.place.samples, tokens=trainer.place.samples * job.seq_len,
-                    wall_s=time.monotonic() - self.began_s, memory_bytes=trainer.peak_bytes(),
+                    wall_s=time.monotonic() - self.began_s, memory_bytes=fullest_bytes,
                 )
             )  # fmt: skip
         if reason == "signal" and trainer.asked:
@@ -179,7 +187,7 @@ class _Rank:
             parameters=job.parameters, layout=asdict(job.split), world_size=self.who.ranks,
             device=job.device, dtype=job.split.precision, prediction=job.prediction,
             flops_per_token=job.flops_per_token, peak_flops=job.peak_flops,
-            memory_kind="tensors" if job.device == "cuda" else "resident",
+            memory_kind=self.memory.kind,
             data_sha256=data.key, tokenizer_sha256=str(tokenizer["sha256"]), seed=job.seed,
             torch=torch.__version__,
         )  # fmt: skip
