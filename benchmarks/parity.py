@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from tests.train.gloo import run
-from tests.train.parity import Case, References, compare
+from tests.train.parity import LEAST_FALL, Case, References, compare
 from tests.train.parity_cases import DENSE, MOE, VARIANTS, case, everything
 from tests.train.state_bytes import counted, planned
 
@@ -35,6 +35,7 @@ def line(one: Case, references: References) -> str:
     """Run a case and return its line of the table."""
     found = compare([one], references)[0]
     beyond = "" if found.largest <= one.within else f" **beyond {one.within:g}**"
+    beyond += " **learns too little**" if found.fall < LEAST_FALL else ""
     return (
         f"| {one.name} | {one.model} | {one.split.ranks} | {found.loss:.1e} | {found.norm:.1e} "
         f"| {found.weight:.1e}{beyond} | {found.first:.3f} → {found.last:.3f} |"

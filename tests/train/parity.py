@@ -30,6 +30,8 @@ from crore.train.local import whole
 from crore.train.optim import Optimizer, OptimSettings, build_optimizer
 
 SEQ_LEN, BATCH, STEPS = 32, 16, 5
+LEAST_FALL: Final = 0.05
+"""Share of the loss that the steps must take off it."""
 MAX_NORM: Final = 0.5
 """Below the norm of every step, so that clipping takes part."""
 SETTINGS: Final = OptimSettings(lr=3e-3, eps=1e-4)
