@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -69,8 +70,21 @@ def apply_recompute(model: Decoder, split: Split) -> None:
     blocks = list(model.layers.values())
     if split.recompute == "full" and split.recompute_layers:
         blocks = blocks[: -(-split.recompute_layers // split.chunks)]
+    settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if split.recompute != "full":
+        settings["context_fn"] = partial(_contexts, split.recompute)
     for block in blocks:
-        again = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-        if split.recompute != "full":
-            again = partial(again, context_fn=partial(_contexts, split.recompute))
-        block.forward = again
+        block.forward = _again(block.forward, settings)
+
+
+def _again(run: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+    """Return a forward pass that is run again in the backward one.
+
+    A function with a name of ours: torch.compile passes by a partial of torch's own.
+    """
+
+    def forward(x: Tensor) -> Tensor:
+        out: Tensor = checkpoint(run, x, **settings)
+        return out
+
+    return forward
