@@ -29,46 +29,42 @@ class Clock:
             torch.cuda.synchronize()
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Return the lower quartile of repeated calls, one to warm up left out.
+        """Return the lower quartile of repeated calls, the first to warm up left out.
 
         The rest of a machine's work only ever adds time; the smallest sample of all would be luck.
-        A call that takes long by itself is made once.
         """
-        self.settle()
-        start = time.perf_counter()
-        call()
-        self.settle()
-        first_s = time.perf_counter() - start
-        return first_s if first_s > LONG * self.budget_s else self.rotating([call])
+        return self.one_by_one([call])
 
     def one_by_one(self, calls: Sequence[Callable[[], object]]) -> float:
         """Return the lower quartile of single calls, each the next of a list in turn.
 
-        One to warm up is left out. None meets what it met before until all had their turn.
+        None meets what it met before until all had their turn. The first warms up and is left out,
+        unless it takes so long by itself that nothing is left of the budget.
         """
-        calls[-1]()
+        first_s = self._round_s(calls[-1:])
+        if first_s > LONG * self.budget_s:
+            return first_s
         samples: list[float] = []
-        self.settle()
         end = time.perf_counter() + self.budget_s
         while len(samples) < LEAST_SAMPLES or time.perf_counter() < end:
-            start = time.perf_counter()
-            calls[len(samples) % len(calls)]()
-            self.settle()
-            samples.append(time.perf_counter() - start)
+            samples.append(self._round_s([calls[len(samples) % len(calls)]]))
         return lower_quartile(samples)
 
     def rotating(self, calls: Sequence[Callable[[], object]]) -> float:
-        """Return the same of one call of a round, each round calling all of them in turn."""
+        """Return the lower quartile of the mean call of a round through all of them."""
         samples: list[float] = []
-        self.settle()
         end = time.perf_counter() + self.budget_s
         while len(samples) < LEAST_SAMPLES or time.perf_counter() < end:
-            start = time.perf_counter()
-            for call in calls:
-                call()
-            self.settle()
-            samples.append((time.perf_counter() - start) / len(calls))
+            samples.append(self._round_s(calls) / len(calls))
         return lower_quartile(samples)
+
+    def _round_s(self, calls: Sequence[Callable[[], object]]) -> float:
+        self.settle()
+        start = time.perf_counter()
+        for call in calls:
+            call()
+        self.settle()
+        return time.perf_counter() - start
 
 
 def lower_quartile(samples: Sequence[float]) -> float:
