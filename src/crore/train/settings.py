@@ -16,7 +16,7 @@ from crore.cost.machine import peak
 from crore.cost.shape import forward_flops_per_token, shape_of, weights
 from crore.errors import InputError
 from crore.model.refuse import check_runnable
-from crore.model.split import Split, split_of
+from crore.model.split import split_of
 from crore.train.adamw import OptimSettings
 from crore.train.data import parse_sources
 from crore.train.health import Limits
@@ -193,7 +193,7 @@ SMALL_HIDDEN, SMALL_LAYERS, SMALL_HEADS = 128, 4, 4
 
 
 def scaled_down(spec: ModelSpec) -> ModelSpec:
-    """Return a shape of the same architecture that a CPU trains: same kinds of layers and vocabulary.
+    """Return a shape of the same architecture that a CPU trains: layers and vocabulary stay.
 
     Widths and layers shrink; positions, norms, gates, biases, ties, experts' routing and the size
     of the tokenizer stay.
