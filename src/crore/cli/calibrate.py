@@ -4,14 +4,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from crore.cli.arguments import file_name
-
-if TYPE_CHECKING:
-    from crore.catalog.calibration import Calibration
+from crore.cli.needs import need_torch
 
 
 def calibrate(
@@ -32,7 +30,9 @@ def calibrate(
     from crore.catalog.calibration_text import calibration_text
     from crore.io import write_text
 
-    measure = _measure()
+    need_torch("calibrate")
+    from crore.train.calibrate import calibrate as measure
+
     path = output or calibration_path()
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,18 +47,6 @@ def calibrate(
 
 BUSY = 0.5
 """Load average of one minute from which other work disturbs what is measured."""
-
-
-def _measure() -> "Callable[..., Calibration]":
-    from crore.errors import InputError
-
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise InputError("crore calibrate needs PyTorch: pip install 'crore[train]'") from error
-    from crore.train.calibrate import calibrate as measure
-
-    return measure
 
 
 @contextlib.contextmanager

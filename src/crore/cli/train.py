@@ -9,8 +9,9 @@ import typer
 from crore.cli import train_flags as flags
 from crore.cli.arguments import CatalogFile, optional_count
 from crore.cli.document import command_line
+from crore.cli.needs import need_torch
 from crore.cli.request import Fix, GlobalBatch, Gpus, Precision, SeqLen, Target, Tokens
-from crore.errors import CroreError, InputError, UnknownName
+from crore.errors import CroreError, UnknownName
 
 if TYPE_CHECKING:
     from crore.train.outcome import Outcome
@@ -42,7 +43,7 @@ def train(
     Under torchrun or srun each process is a rank. Ctrl-C saves a checkpoint and leaves.
     """
     del help_all  # its callback has answered
-    _need_torch()
+    need_torch("train")
     from crore.train.settings import Options, default_cache
 
     folder = out or Path("runs") / Path(target).stem
@@ -68,17 +69,6 @@ def train(
     )
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
-
-
-def _need_torch() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "tokenizers"):
-        if find_spec(package) is None:
-            raise InputError(
-                f"crore train needs {package}: pip install torch==2.13.0 (a CUDA build: see the "
-                "README), then pip install 'crore[train]'"
-            )
 
 
 def _check_words(
