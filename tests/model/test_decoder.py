@@ -153,3 +153,16 @@ def test_models_with_a_position_of_none_know_order_by_causality_alone():
     assert model.rotary is None
     assert model(tokens(spec)).shape == (2, 16, spec.vocab)
     assert torch.isfinite(model(tokens(DENSE))).all()
+
+
+def test_masks_of_whole_sequences_are_made_ahead_of_the_layers():
+    """A compiled block that is recomputed may change nothing outside itself."""
+    model, made_in = made(WINDOWED), []
+    first = model.layers["0"]
+    mask = first.attention.core.mask
+    first.register_forward_pre_hook(lambda *_: made_in.append(mask._kept is not None))
+    model(tokens(WINDOWED))
+    kept = mask._kept
+    model(tokens(WINDOWED))
+    assert made_in == [True, True]
+    assert mask._kept is kept

@@ -107,6 +107,12 @@ class Decoder(nn.Module):
             if mask.alibi:
                 mask.reset(alibi_slopes(self.spec.heads)[self.core_heads].to(place.device))
 
+    def _make_masks(self, x: Tensor) -> None:
+        """Make the masks of whole sequences ahead of the layers, which may be compiled."""
+        for mask in self.masks.values():
+            if self.training and not mask.causal_alone:
+                mask.tensor(self.seq_len, x)
+
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map tokens [B, S] (or hidden states [B, S, E]) to logits [B, S, V] (or hidden states).
 
@@ -118,6 +124,7 @@ class Decoder(nn.Module):
             x = self.embedding(x)
             if self.positions is not None:
                 x = x + self.positions(self.place[: tokens.shape[1]])
+        self._make_masks(x)
         for layer in self.layers.values():
             x = layer(x)
         if self.norm is None or self.head is None:

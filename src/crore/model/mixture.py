@@ -142,7 +142,7 @@ class Mixture(nn.Module):
         counts = torch.zeros_like(self.load, dtype=torch.int64)
         counts = counts.index_add(0, expert, torch.ones_like(expert))
         if self.training:
-            self.load += counts
+            self.load.add_(counts)
         back = inverse(order)
         done = self.experts(arrange(flat, order, back, self.topk), counts)
         done = arrange(done, back, order, 1).unflatten(0, (-1, self.topk))
