@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crore.errors import InputError
+from crore.errors import InputError, shown
 
 if TYPE_CHECKING:
     from crore.catalog import Catalog
@@ -67,6 +67,7 @@ def _from_file(target: str, body: dict[str, Any], given: dict[str, Any], *, smal
         from crore.units import parse_count
 
         body = {**body, "tokens": parse_count(str(given["tokens"]), "--tokens")}
+    _check_whole(body, target[-60:])
     saved = read_saved(Path(target))
     assert saved is not None
     catalog = load_catalog(saved.request.catalog_file)
@@ -75,6 +76,40 @@ def _from_file(target: str, body: dict[str, Any], given: dict[str, Any], *, smal
         body=body, spec=catalog.model(saved.request.model), catalog=catalog, notes=(),
         write=lambda path: write_text(path, text),
     )  # fmt: skip
+
+
+_NUMBERS = (
+    "worlds", "tokens", "seq_len", "global_batch_tokens", "tokens_per_s", "memory_bytes_per_gpu",
+    "step_time_s.value", "step_time_s.low", "step_time_s.high",
+    *(f"layout.{axis}" for axis in ("pp", "vpp", "dp_replicate", "dp_shard", "cp", "tp", "ep",
+                                    "etp", "micro_batch")),
+)  # fmt: skip
+_WORDS = ("gpu", "step_time_s.evidence", "layout.schedule", "layout.recompute",
+          "layout.precision", "layout.zero")  # fmt: skip
+
+
+def _check_whole(body: dict[str, Any], name: str) -> None:
+    """Raise InputError for a plan whose parts that a run reads are missing or of another kind."""
+    rules: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+        (_NUMBERS, lambda it: isinstance(it, int | float) and it > 0, "a number above 0"),
+        (_WORDS, lambda it: isinstance(it, str), "a word"),
+        (("memory_split_bytes",), lambda it: isinstance(it, dict), "an object"),
+        (("layout.recompute_layers",), lambda it: isinstance(it, int), "a number"),
+        (("layout.sequence_parallel",), lambda it: isinstance(it, bool), "true or false"),
+    )
+    for places, holds, what in rules:
+        for place in places:
+            if not holds(value := _at(body, place)):
+                raise InputError(
+                    f"{name} is damaged: {place} must be {what}, not {shown(value)}; plan it again"
+                )
+
+
+def _at(body: dict[str, Any], place: str) -> Any:
+    value: Any = body
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _made(target: str, given: dict[str, Any], folder: Path, *, small: bool) -> Planned:

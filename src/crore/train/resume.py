@@ -52,9 +52,10 @@ def steps_done(job: Job, data: Dataset) -> int:
 
 def finished(job: Job, done: int) -> str:
     """Return the line for a run that has nothing left to do."""
+    asked = "" if done == job.steps else f", more than the {job.steps:,} that are asked for"
     return (
-        f"FINISHED  the run in {job.folder} has done {done:,} of {job.steps:,} steps: --steps "
-        f"{2 * done} would go on, --fresh begin anew, --out begin another"
+        f"FINISHED  the run in {job.folder} has done {done:,} steps{asked}: --steps {2 * done} "
+        "would go on, --fresh begin anew, --out begin another"
     )
 
 
