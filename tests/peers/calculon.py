@@ -267,7 +267,7 @@ def stack(s: Space) -> Stack:
         accumulate_bytes=0.0, dropout=1.0, narrow_saves=0.0, weight_bytes=2.0,
         grad_bytes=HALF + HALF * s.pp / BLOCKS, reduce_bytes=np.where(s.sharded == 1, 2.0, 1.0),
         optimizer_bytes=12.0, fused_cross_entropy=0.0, selective_kept=1.0, gradient_copy_bytes=0.0,
-        keeps_outputs=0.0, expert_tp=1.0,
+        keeps_outputs=0.0, eager=0.0, expert_tp=1.0,
     )  # fmt: skip
 
 

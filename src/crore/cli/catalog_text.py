@@ -78,7 +78,9 @@ def record(entry: Any) -> dict[str, Any]:
         if not getattr(entry, f.name)
         and _ZERO_MEANS.get(f"{type(entry).__name__}.{f.name}") == UNKNOWN
     }
-    return asdict(entry) | unknown | (counts(entry) if isinstance(entry, ModelSpec) else {})
+    made = asdict(entry) | unknown | (counts(entry) if isinstance(entry, ModelSpec) else {})
+    # What calibrate measured stands in its own file, table by table.
+    return made | ({"measured": made["measured"] is not None} if "measured" in made else {})
 
 
 def counts(model: ModelSpec) -> dict[str, int]:
