@@ -8,12 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from tests.train.tiny import events_of, home, job, records_of, same_state, steps_of, told
 from tests.train.worlds import carry_out, ranks_of
 
 from crore.errors import InputError
+from crore.train.data import parse_sources
 from crore.train.history import gaps
 from crore.train.job import Every, Job
 from crore.train.launch import launch
@@ -88,6 +90,15 @@ def test_a_killed_and_a_stopped_rank_are_named_and_all_goes_on_to_the_last_bit(r
     assert gaps(records_of(struck)) == []
     said = capfd.readouterr().err.splitlines()
     assert said == [f"crore: {killed}", f"crore: {stopped}"]
+
+
+def test_a_mistake_that_every_rank_finds_is_one_outcome_and_no_restart(root, capfd):
+    made = job(root, "mistake", dp_shard=2)
+    text = replace(made.text, sources=parse_sources(str(root / "nowhere")))
+    outcome = launch(replace(made, text=text), port=0, restarts=3)
+    assert (outcome.reason, outcome.exit_code) == ("failed", 2)
+    assert outcome.message.startswith(f"no file or folder {root / 'nowhere'}")
+    assert capfd.readouterr().err == ""
 
 
 def test_asked_to_end_the_ranks_leave_in_order_and_it_gives_up_after_its_restarts(root, capfd):

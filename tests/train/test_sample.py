@@ -40,11 +40,14 @@ def test_a_prefix_says_the_same_as_the_whole_length(tmp_path, kind, count):
 
 
 def test_only_the_padded_prefix_is_run(tmp_path, monkeypatch):
-    engine, seen = engine_of(tmp_path, "rope", Split()), []
-    logits = Engine.logits
-    monkeypatch.setattr(
-        Engine, "logits", lambda self, tokens: seen.append(tokens.shape[1]) or logits(self, tokens)
-    )
+    engine, logits = engine_of(tmp_path, "rope", Split()), Engine.logits
+    seen: list[int] = []
+
+    def watched(self: Engine, tokens: torch.Tensor) -> torch.Tensor | None:
+        seen.append(tokens.shape[1])
+        return logits(self, tokens)
+
+    monkeypatch.setattr(Engine, "logits", watched)
     for count in (1, 32, 33, LENGTH):
         next_logits(engine, [5] * count)
     assert seen == [32, 32, 64, LENGTH]

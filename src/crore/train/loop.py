@@ -130,7 +130,7 @@ class Trainer:
                 self.asked = self._asked()
                 message = f"asked to end by {self.asked.name}"
                 self._event("signal", f"{message}: saving")
-                return self._leave("signal", message)
+                return self._leave("signal", f"{message}: the same command goes on")
         return self._leave("finished", "")
 
     def _asked(self) -> signal.Signals:
