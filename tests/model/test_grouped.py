@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.model.shapes import drawn
 from torch.utils.flop_counter import FlopCounterMode
 
-from crore.model.grouped import grouped_linear, grouped_weight_gradient
+from crore.model.grouped import fits_kernel, grouped_linear, grouped_weight_gradient
 
 COUNTS = ([3, 0, 4], [7, 0, 0], [0, 0, 7], [2, 2, 3])
 
@@ -79,3 +80,20 @@ def test_torch_counts_its_flops_forward_and_backward():
         out.sum().backward()
     assert forward.get_total_flops() == 2 * 7 * 4 * 5
     assert backward.get_total_flops() == 2 * forward.get_total_flops()
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+def test_the_kernel_of_a_card_does_the_same_with_the_operands_it_is_given(counts):
+    x, weight = drawn(7, 16).bfloat16(), drawn(3, 8, 16, seed=3).bfloat16()
+    sizes = torch.tensor(counts)
+    assert fits_kernel(x, weight)
+    ends = sizes.cumsum(0).to(torch.int32)
+    kernel = F.grouped_mm(x, weight.transpose(-2, -1), offs=ends)
+    assert torch.allclose(grouped_linear(x, weight, sizes), kernel, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(8, 12), (4, 16)])
+def test_widths_that_the_kernel_refuses_are_not_given_to_it(outputs, inputs):
+    x, weight = drawn(7, inputs).bfloat16(), drawn(3, outputs, inputs).bfloat16()
+    assert not fits_kernel(x, weight)
+    assert not fits_kernel(drawn(7, 16), drawn(3, 8, 16))

@@ -16,13 +16,18 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 
+def fits_kernel(x: Tensor, weight: Tensor) -> bool:
+    """Return whether torch's grouped kernel takes the operands: bf16, rows of whole 16 bytes."""
+    return x.dtype == torch.bfloat16 and all(n % 8 == 0 for n in (x.shape[1], *weight.shape[1:]))
+
+
 @torch.library.custom_op("crore::grouped_linear", mutates_args=())
 def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """Return `x_e @ weight[e].T` for the rows [T, I] of each expert; weight [X, O, I], counts [X].
 
-    On CUDA in bf16 one grouped kernel, elsewhere one product per expert.
+    On CUDA in bf16 one grouped kernel, where it takes the widths; elsewhere one product per expert.
     """
-    if x.is_cuda and x.dtype == torch.bfloat16:
+    if x.is_cuda and fits_kernel(x, weight):
         ends = counts.cumsum(0).to(torch.int32)
         return F.grouped_mm(x, weight.transpose(-2, -1), offs=ends)
     out = x.new_empty(x.shape[0], weight.shape[1])
