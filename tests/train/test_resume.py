@@ -159,7 +159,7 @@ def test_steps_done_are_those_of_the_newest_checkpoint(root, whole):
     (newest,) = (whole.folder / "checkpoint").glob("*12")
     (newest / "manifest.json").write_text("{}")
     assert steps_done(whole, data) == 8
-    assert "12 of 12 steps: --steps 24" in finished(whole, 12)
+    assert "has done 12 steps: --steps 24" in finished(whole, 12)
 
 
 @pytest.mark.usefixtures("whole")

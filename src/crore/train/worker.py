@@ -88,7 +88,11 @@ class _Rank:
             data = _data(job)
             trainer = self._trainer(device, data)
             with writing(job.folder) if who.rank == 0 else contextlib.nullcontext():
-                return self._train(trainer, data)
+                outcome = self._train(trainer, data)
+            self.beat.phase("leave")
+            if dist.is_initialized():  # a rank that is gone must not cut off what others receive
+                dist.barrier()
+            return outcome
 
     @contextlib.contextmanager
     def _watchdog(self) -> Iterator[None]:
