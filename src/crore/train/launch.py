@@ -50,7 +50,7 @@ def launch(job: Job, *, port: int, restarts: int) -> Outcome:
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost rank is told in our own words
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    multiprocessing.get_context(START).set_forkserver_preload([work.__module__])
+    multiprocessing.get_context(START).set_forkserver_preload([__name__])
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
     with tempfile.TemporaryDirectory(prefix="crore-") as logs:
         agent = Agent(job, port=port, restarts=restarts, logs=logs)
@@ -79,6 +79,26 @@ def _together(outcomes: Mapping[int, Outcome], asked: signal.Signals | None) -> 
     return Outcome.asked(asked)
 
 
+def one_rank(job: Job) -> Outcome:
+    """Run a job on this rank; when the launcher is gone, leave in order and end.
+
+    The server that ranks are forked from outlives the launcher, so nobody else would end them.
+    """
+    orphaned, launcher = threading.Event(), multiprocessing.parent_process()
+    assert launcher is not None
+
+    def watch() -> None:
+        launcher.join()
+        orphaned.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="crore-launcher").start()
+    outcome = work(job)
+    if orphaned.is_set():
+        os._exit(outcome.exit_code)
+    return outcome
+
+
 class Agent(LocalElasticAgent):
     """Starts the ranks, passes on that they are asked to end, and says which one was lost."""
 
@@ -91,7 +111,7 @@ class Agent(LocalElasticAgent):
         )  # fmt: skip
         super().__init__(
             spec=WorkerSpec(
-                role="train", local_world_size=job.split.ranks, entrypoint=work, args=(job,),
+                role="train", local_world_size=job.split.ranks, entrypoint=one_rank, args=(job,),
                 rdzv_handler=self.rendezvous, max_restarts=restarts, monitor_interval=LOOK_S,
                 local_addr="127.0.0.1",
             ),
