@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def setting(processes, threads, seed=0):
 
 def calibration(seed=0, **fields):
     """Return two cores, measured as one process and as two; the same for the same seed."""
-    made = {
+    made: dict[str, Any] = {
         "device": "cpu", "name": "Two invented cores", "date": "2026-11-26T00:00:00+00:00",
         "torch": "2.13.0+cpu", "cores": 2, "memory_bytes": 16e9, "process_bytes": 230e6,
         "load": 0.1, "took_s": 41.5, "settings": (setting(1, 2, seed), setting(2, 1, seed + 10)),

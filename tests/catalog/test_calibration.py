@@ -78,7 +78,9 @@ def test_it_is_found_in_the_working_folder_and_then_in_the_users_cache(tmp_path,
     cached.write_text(calibration_text(calibration()))
     assert find_calibration() == tmp_path / "cache" / "crore" / "calibration.toml"
     (tmp_path / "calibration.toml").write_text(calibration_text(calibration()))
-    assert find_calibration().absolute() == tmp_path / "calibration.toml"
+    found = find_calibration()
+    assert found is not None
+    assert found.absolute() == tmp_path / "calibration.toml"
 
 
 def test_a_relative_cache_folder_is_no_folder(monkeypatch):
@@ -98,6 +100,7 @@ def test_this_machine_is_the_estimated_row_until_it_is_measured(monkeypatch, tmp
     for catalog in (by_folder, by_flag):
         found = catalog.accelerator("this-machine")
         assert found.title == "Two invented cores"
+        assert found.measured is not None
         assert found.memory_bytes == 16e9
         assert found.peak_flops["fp32"] == best_product(found.measured.setting.products["fp32"])
         assert catalog.cluster("this-machine").accelerator == "this-machine"
@@ -108,14 +111,18 @@ def test_processes_share_a_cpu_and_never_a_card(write):
     machine = catalog.accelerator("this-machine")
     two, four = (catalog.shared(machine, processes) for processes in (2, 4))
     assert (two.memory_bytes, four.memory_bytes) == (8e9, 4e9)
+    assert two.measured is not None
+    assert four.measured is not None
     assert (two.measured.setting.processes, two.measured.crowding) == (2, 1.0)
     assert (four.measured.setting.processes, four.measured.crowding) == (2, 2.0)
     assert four.peak_flops["fp32"] == two.peak_flops["fp32"] / 2
     catalog = load_catalog(write(made=calibration(device="cuda")))
     card = catalog.accelerator("this-machine")
     assert not card.cpu
-    assert catalog.shared(card, 4).memory_bytes == 16e9
-    assert catalog.shared(card, 4).measured.crowding == 1.0
+    shared = catalog.shared(card, 4)
+    assert shared.memory_bytes == 16e9
+    assert shared.measured is not None
+    assert shared.measured.crowding == 1.0
 
 
 def test_an_unmeasured_machine_is_shared_in_equal_parts():

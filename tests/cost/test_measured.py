@@ -132,8 +132,8 @@ def test_candidates_are_priced_side_by_side(measured_job):
     sizes = np.array([1.0, 2.0, 4.0, 8.0])
     together = measured_job("nano-5m", micro_batch=1)
     together = replace(together, layout=replace(together.layout, micro_batch=sizes))
-    column = step_time(together, C).step_s
-    held = memory(together, operations(together)).peak_bytes
+    column = np.asarray(step_time(together, C).step_s)
+    held = np.asarray(memory(together, operations(together)).peak_bytes)
     for index, size in enumerate(sizes):
         job = measured_job("nano-5m", micro_batch=size)
         assert column[index] == pytest.approx(float(step_time(job, C).step_s))

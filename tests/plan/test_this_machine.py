@@ -21,7 +21,7 @@ def plan(tmp_path):
     """Return a planner of the mission on the invented machine, or on none."""
 
     def _plan(seed=None, made=None, **changed):
-        fields = dict(read_mission("this_machine")) | changed
+        fields = (read_mission("this_machine") or {}) | changed
         if made or seed is not None:
             path = tmp_path / "mine.toml"
             path.write_text(calibration_text(made or calibration(seed)), encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import multiprocessing
 from dataclasses import replace
 
@@ -75,7 +77,8 @@ def test_a_step_waits_for_the_slowest_process_and_a_rate_is_the_best_round():
     }  # fmt: skip
     made = setting_of(MACHINE, 1, answers)
     assert (made.processes, made.threads, made.messages) == (1, 4, {})
-    assert made.passes == {"map": one, "exp": two}
+    answered: dict[str, Any] = {"map": one, "exp": two}
+    assert made.passes == answered
 
 
 def test_one_process_takes_all_cores_and_several_share_them():
