@@ -89,6 +89,8 @@ class Setting:
     """By class, of `PASSES`; fp32."""
     optimizer: Curve
     """Fused AdamW in fp32."""
+    shard_s: float = 0.0
+    """Host time that FSDP adds to each gather and scatter; 0 for one process."""
     messages: Mapping[str, Curve]
     """By collective, of `MESSAGES`; empty for one process."""
 
@@ -204,11 +206,12 @@ def calibration_from(record: Record, where: str) -> Calibration:
 def _setting(table: Any, where: str) -> Setting:
     _is_table(table, where)
     names = [f.name for f in fields(Setting)]
-    check_keys(table, names, where, [name for name in names if name != "messages"])
+    check_keys(table, names, where, [name for name in names if name not in ("messages", "shard_s")])
     return Setting(
         processes=int(_number(table, "processes", where, least=1)),
         threads=int(_number(table, "threads", where, least=1)),
         launch_s=_number(table, "launch_s", where),
+        shard_s=_number({"shard_s": 0.0, **table}, "shard_s", where),
         products=_tables(table, "products", where, ("fp32", "bf16"), _products),
         attention=_tables(table, "attention", where, ("fp32", "bf16"), _attention),
         passes=_tables(table, "passes", where, PASSES, _passes, PASSES),

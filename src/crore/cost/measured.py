@@ -166,7 +166,8 @@ class MeasuredPricer:
     def _message(self, op: Operation) -> Num:
         size = np.maximum(op.message_bytes * self.job.machine.element_scale, 1.0)
         if self._messages:
-            return _along(self._messages[op.collective], size)
+            beside = self.measured.setting.shard_s if op.axis == "dp_shard" else 0.0
+            return _along(self._messages[op.collective], size) + beside
         group = group_of(self.job, op.axis, self.constants, op.expert)
         if np.any(np.greater(group.ranks, 1) & np.greater(op.count, 0)):
             raise InputError(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import multiprocessing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from crore.catalog.calibration import Curve
 from crore.errors import InputError
-from crore.train.calibrate import compute
+from crore.train.calibrate import compute, host
 from crore.train.calibrate.clock import Clock, lower_quartile
 from crore.train.calibrate.live import LiveBytes
 from crore.train.calibrate.run import Host, _ask, counts, merged, setting_of, tasks_of, workers
@@ -54,7 +53,7 @@ def test_every_measurement_has_a_number_above_zero_for_every_point():
     passes = [compute.measure_passes(CLOCK, kind) for kind in ("map", "exp")]
     curve = compute.measure_optimizer(CLOCK)
     numbers = [*products.forward_s, *products.input_s, *products.weight_s, *attention.forward_s,
-               *attention.backward_s, *curve.seconds, compute.measure_launch(CLOCK)]  # fmt: skip
+               *attention.backward_s, *curve.seconds, host.measure_launch(CLOCK)]  # fmt: skip
     for made in passes:
         assert len(made.size) == len(made.hot_s) == len(made.cold_s) == 2
         numbers += [*made.hot_s, *made.cold_s]
@@ -106,6 +105,8 @@ def test_two_workers_measure_messages_together_and_say_what_went_wrong(tmp_path)
             "all_gather", "reduce_scatter", "all_reduce", "all_to_all", "p2p"
         }  # fmt: skip
         assert all(min(curve.seconds) > 0 for curve in found[0].values())
+        beside = _ask(pipes, Task("shard", "", 2, 1, str(tmp_path / "meet")))
+        assert all(0 <= seconds < 1 for seconds in beside)
         with pytest.raises(KeyError):
             _ask(pipes[:1], Task("nothing", "", 1, 1, ""))
     assert not multiprocessing.active_children()
@@ -143,4 +144,4 @@ def test_live_bytes_follow_tensors_from_birth_to_death():
 def test_a_card_is_measured_by_the_same_code():
     clock = Clock(device="cuda", budget_s=0.01)
     assert min(compute.measure_products(clock, "bf16").forward_s) > 0
-    assert compute.measure_launch(clock) > 0
+    assert host.measure_launch(clock) > 0

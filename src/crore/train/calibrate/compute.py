@@ -1,4 +1,4 @@
-"""What one process computes: products, passes over memory, attention, the optimizer, launches."""
+"""What one process computes: products, passes over memory, attention, the optimizer."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ POOL_BYTES: Final = {"cpu": 2**27, "cuda": 2**32}
 """Tensors together from which none is left in a cache when its turn comes again."""
 MOST_CUTS: Final = 256
 WEIGHTS: Final = {"cpu": (2**17, 2**20, 2**23), "cuda": (2**20, 2**24, 2**27)}
-CHAIN: Final = 100
-"""Operations that follow each other, and their gradients after them."""
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -46,20 +44,6 @@ def formats(device: str) -> tuple[str, ...]:
         return ("fp32", "bf16") if torch.cuda.is_bf16_supported() else ("fp32",)
     able = torch.cpu.get_capabilities()
     return ("fp32", "bf16") if able.get("avx512_bf16") or able.get("amx_bf16") else ("fp32",)
-
-
-def measure_launch(clock: Clock) -> float:
-    """Return host seconds of one eager operation on next to nothing, forward or backward."""
-    x = torch.ones(8, device=clock.device, requires_grad=True)
-    scale = torch.ones(8, device=clock.device)
-
-    def chain() -> None:
-        y = x
-        for _ in range(CHAIN):
-            y = y * scale
-        y.backward(scale)
-
-    return clock.seconds(chain) / (2 * CHAIN)
 
 
 def measure_products(clock: Clock, precision: str) -> Products:

@@ -100,6 +100,7 @@ def tasks_of(machine: Host, processes: int, folder: str) -> Iterator[Task]:
     kinds: list[tuple[str, Sequence[str]]] = [
         ("launch", ("",)), ("products", machine.formats), ("attention", machine.formats),
         ("passes", PASSES), ("optimizer", ("",)), ("messages", ("",) * (processes > 1)),
+        ("shard", ("",) * (processes > 1)),
     ]  # fmt: skip
     for what, parts in kinds:
         for of in parts:
@@ -197,6 +198,7 @@ def setting_of(
         processes=processes, threads=threads_of(machine, processes), launch_s=found["launch"][""],
         products=found["products"], attention=found["attention"], passes=found["passes"],
         optimizer=found["optimizer"][""], messages=found.get("messages", {}).get("", {}),
+        shard_s=found.get("shard", {}).get("", 0.0),
     )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +26,7 @@ class Task(NamedTuple):
 
 
 BUDGET_S: Final = {"launch": 0.1, "products": 0.01, "passes": 0.02, "attention": 0.02,
-                   "optimizer": 0.05, "messages": 0.0}  # fmt: skip
+                   "optimizer": 0.05, "messages": 0.0, "shard": 0.0}  # fmt: skip
 """Of one point, at least one sample."""
 
 
@@ -69,22 +70,44 @@ def _compute(name: str) -> Callable[..., Any]:
     return run
 
 
-def _messages(clock: Any, rank: int, task: Task) -> Any:
-    import torch.distributed as dist
+def _launch(clock: Any, _rank: int, _task: Task) -> Any:
+    from crore.train.calibrate.host import measure_launch
 
+    return measure_launch(clock)
+
+
+def _messages(clock: Any, rank: int, task: Task) -> Any:
     from crore.train.calibrate.messages import measure_messages
 
-    backend = "nccl" if clock.device == "cuda" else "gloo"
+    with _together(clock.device, rank, task):
+        return measure_messages(clock.device, clock.settle)
+
+
+def _shard(clock: Any, rank: int, task: Task) -> Any:
+    from crore.train.calibrate.host import measure_shard
+
+    with _together(clock.device, rank, task):
+        return measure_shard(clock.device, clock.settle)
+
+
+@contextlib.contextmanager
+def _together(device: str, rank: int, task: Task) -> Iterator[None]:
+    """Join the processes of a task into one group."""
+    import torch.distributed as dist
+
     Path(task.folder).mkdir(exist_ok=True)
-    meeting = f"file://{task.folder}/messages-{task.processes}"
+    meeting = f"file://{task.folder}/{task.what}-{task.processes}"
+    backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=task.processes)
     try:
-        return measure_messages(clock.device, clock.settle)
+        yield
     finally:
         dist.destroy_process_group()
 
 
 MEASURES: Final[dict[str, Callable[..., Any]]] = {
-    **{name: _compute(name) for name in ("launch", "products", "passes", "attention", "optimizer")},
+    **{name: _compute(name) for name in ("products", "passes", "attention", "optimizer")},
+    "launch": _launch,
     "messages": _messages,
+    "shard": _shard,
 }
