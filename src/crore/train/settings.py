@@ -95,8 +95,8 @@ def job_of(
     tokens = first_sample(ramp, steps) * seq_len
     schedule = parse_schedule(options.schedule, steps, warmup_steps=options.warmup)
     derived.append(
-        f"learning rate {options.schedule}: {schedule.warmup_steps} steps up"
-        + (f", the last {schedule.decay_steps} down" if schedule.decay_steps else ", then down")
+        f"schedule {options.schedule}: of {steps:,} steps {schedule.warmup_steps:,} of warm-up"
+        + (f", {schedule.decay_steps:,} of decay" if schedule.decay_steps else ", then decay")
     )
     told = _is_of_this_machine(plan, device)
     shape = shape_of(spec)
