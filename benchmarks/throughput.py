@@ -39,7 +39,8 @@ def trained(model: str, steps: int, ranks: int, folder: Path) -> list[float]:
     command = [
         sys.executable, "-m", "crore", "train", model, "--gpus", str(ranks), "--steps", str(steps),
         "--seq-len", str(SEQ_LEN), "--global-batch", str(BATCH), "--precision", "fp32",
-        "--fix", f"micro_batch={BATCH // ranks},dp_shard={ranks},zero=1", "--evaluate-every", str(steps),
+        "--fix", f"micro_batch={BATCH // ranks},dp_shard={ranks},zero=1",
+        "--evaluate-every", str(steps),
         "--sample-every", str(steps), "--checkpoint-every", str(steps), "--out", str(out),
         "--fresh", "--quiet",
     ]  # fmt: skip
