@@ -5,7 +5,6 @@ Both are measured on the trainer's own decoder, so narrow that its arithmetic ta
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -24,11 +23,11 @@ from crore.model.loss import Loss
 from crore.model.mesh import make_world
 from crore.model.shard import apply_data_parallel
 from crore.model.split import Split
-from crore.train.calibrate.clock import Clock, lower_quartile
+from crore.train.calibrate.clock import Clock
+from crore.train.calibrate.messages import together_s
 
 SEQ_LEN: Final = 4
 SAMPLES: Final = 12
-WARM_UP: Final = 3
 MESSAGE_BYTES: Final = 4096
 
 
@@ -47,17 +46,17 @@ def measure_launch(clock: Clock) -> float:
 
 def measure_shard(device: str, settle: Callable[[], None]) -> float:
     """Return host seconds that FSDP2 adds to one gather or scatter, the message itself apart."""
-    alone = _seconds(_step(_narrow(device), device), settle)
+    alone = together_s(_step(_narrow(device), device), SAMPLES, settle)
     split = Split(dp_shard=dist.get_world_size(), zero=3)
     world = make_world(split, torch.device(device))
     model = _narrow(device, sharded=lambda part: apply_data_parallel(part, world))
-    together = _seconds(_step(model, device), settle)
+    together = together_s(_step(model, device), SAMPLES, settle)
     blocks = len(model.layers)
     # A block is gathered twice and scattered once, the root gathered and scattered.
     messages = 3 * blocks + 2
     part = torch.zeros(MESSAGE_BYTES // 4 // dist.get_world_size(), device=device)
     whole = torch.zeros(part.numel() * dist.get_world_size(), device=device)
-    sent = _seconds(lambda: dist.all_gather_single(whole, part), settle)
+    sent = together_s(lambda: dist.all_gather_single(whole, part), SAMPLES, settle)
     return max((together - alone) / messages - sent, 0.0)
 
 
@@ -90,18 +89,6 @@ def _step(model: Decoder, device: str) -> Callable[[], None]:
         loss(model(tokens), tokens).backward()
 
     return step
-
-
-def _seconds(call: Callable[[], object], settle: Callable[[], None]) -> float:
-    """Return the lower quartile; every rank takes the same number, or one would wait for ever."""
-    taken = []
-    for _ in range(SAMPLES + WARM_UP):
-        dist.barrier()
-        start = time.perf_counter()
-        call()
-        settle()
-        taken.append(time.perf_counter() - start)
-    return lower_quartile(taken[WARM_UP:])
 
 
 class _Kernels(TorchDispatchMode):

@@ -30,12 +30,16 @@ def measure_messages(device: str, settle: Callable[[], None]) -> dict[str, Curve
     for name in MESSAGES:
         seconds = []
         for size, samples in zip(sizes, SAMPLES, strict=False):
-            seconds.append(_seconds(_call(name, size, device), samples, settle))
+            seconds.append(together_s(_call(name, size, device), samples, settle))
         made[name] = Curve(size=tuple(map(float, sizes)), seconds=tuple(seconds))
     return made
 
 
-def _seconds(call: Callable[[], object], samples: int, settle: Callable[[], None]) -> float:
+def together_s(call: Callable[[], object], samples: int, settle: Callable[[], None]) -> float:
+    """Return the lower quartile of calls that all ranks begin together, the first left out.
+
+    Every rank takes the same number, or one would wait for ever.
+    """
     taken = []
     for _ in range(samples + WARM_UP):
         dist.barrier()
