@@ -28,6 +28,16 @@ def test_a_cell_that_no_schedule_fits_is_no_warning():
         make_plan(PlanRequest(model="grok1-314b", cluster="eight-3090", fix=pins))
 
 
+def test_chunks_that_no_schedule_of_the_stack_takes_are_named():
+    """Seed 2277: nothing was left to ask which rule took it."""
+    pins = {"vpp": 3, "dp_replicate": 8, "dp_shard": 4096, "precision": "fp32"}
+    asked = PlanRequest(
+        model="grok1-314b-l8", cluster="one-cpu", stack="bigscience-2022", fix=pins, tokens=10**10
+    )
+    with pytest.raises(Infeasible, match="has the pinned chunks"):
+        make_plan(asked)
+
+
 @pytest.mark.parametrize("limit", ["days", "power_w"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
 def test_a_limit_that_is_no_number_is_refused(limit, value):

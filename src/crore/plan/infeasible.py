@@ -165,6 +165,9 @@ def _no_layout(q: Question, found: Found) -> str:
 def _rule_inside(q: Question) -> str:
     """Return the rule that left no setting inside the cells; empty where some are left."""
     axes = axes_of(q)
+    if not axes.pipelines:
+        known = ", ".join(q.abilities.schedules)
+        return f"no schedule of stack {q.stack_name} ({known}) has the pinned chunks (vpp)"
     cells = cells_of(q, axes, lambda grid: np.ones(size(grid), dtype=bool)).candidates
     few = take(cells, slice(0, LOOKED_INTO))
     if not size(few):
