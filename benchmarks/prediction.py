@@ -61,7 +61,7 @@ def run_rank(rank: int, case: Case, threads: int, folder: str) -> Measured:
     from crore.model.mesh import make_world
     from crore.model.parallelize import BuildOptions
     from crore.model.split import Split
-    from crore.train.calibrate.live import LiveBytes
+    from crore.train.live import LiveBytes
     from crore.train.engine import Engine
     from crore.train.optim import OptimSettings, build_optimizer
 

@@ -5,8 +5,10 @@ The order matters: each step wraps or replaces what the one before it left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,6 +41,8 @@ class BuildOptions:
     """Multi-token-prediction modules, where the model has them."""
     ring: bool = False
     """Context parallelism in a ring (CUDA alone) instead of all-to-all."""
+    allocation: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Entered while weights get their memory; a rehearsal makes fake tensors in it."""
 
 
 def build_parts(
@@ -49,7 +53,8 @@ def build_parts(
     for stage in stages_of(world):
         part = cut(build_decoder(spec, seq_len, mtp=options.mtp), world.split.stages, stage)
         parallelize(part, world, options)
-        materialise(part, world, options.seed)
+        with options.allocation():
+            materialise(part, world, options.seed)
         parts.append(part)
     return parts
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 from torch import Tensor
 from torch.distributed import ProcessGroup
+from torch.distributed._tools import fake_collectives
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -75,3 +78,28 @@ def scaled_product(
 ) -> Tensor:
     """Return `a @ b` of two 8-bit matrices, b stored column by column, each with one scale."""
     return torch._scaled_mm(a, b, scale_a=scale_a, scale_b=scale_b, out_dtype=dtype)
+
+
+def fake_world(ranks: int, rank: int) -> None:
+    """Make the default process group one of `ranks`, seen from `rank`, in which nothing is sent."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
+
+
+def in_backward() -> bool:
+    """Return whether the autograd engine is running."""
+    return int(torch._C._current_graph_task_id()) != -1
+
+
+def group_of_collective(func: Any, args: Any) -> ProcessGroup | None:
+    """Return the group of a collective a dispatcher sees; None for anything else and for waiting."""
+    if func.namespace not in COLLECTIVES or func in fake_collectives.sync_ops:
+        return None
+    group: ProcessGroup = fake_collectives.CollectiveOp.get_process_group(func, args)
+    return group
+
+
+COLLECTIVES = frozenset({"c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor"})
+"""Namespaces of operations that send."""
+

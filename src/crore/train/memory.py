@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from crore.train.calibrate.live import LiveBytes
+from crore.train.live import LiveBytes
 from crore.train.local import local_part
 from crore.train.meters import peak_memory
 from crore.train.records import MemoryKind

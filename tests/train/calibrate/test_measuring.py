@@ -13,7 +13,7 @@ from crore.catalog.calibration import Curve
 from crore.errors import InputError
 from crore.train.calibrate import compute, host
 from crore.train.calibrate.clock import Clock, lower_quartile
-from crore.train.calibrate.live import LiveBytes
+from crore.train.live import LiveBytes
 from crore.train.calibrate.run import Host, _ask, counts, merged, setting_of, tasks_of, workers
 from crore.train.calibrate.worker import Task
 

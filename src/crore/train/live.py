@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor
@@ -13,27 +14,47 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+MADE: Final = "made"
+"""What operations make: activations, their gradients, buffers."""
+RESIZED: Final = "gathered"
+"""What is given a size anew: FSDP's whole weights, which it shrinks to nothing and grows."""
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts storages that operations make while it is entered, and those it is told to hold.
 
     A storage counts from the first tensor on it to its end, at the size it was given last: FSDP
     shrinks and grows them. A storage is one Python object as long as it lives, so its identity
-    names it. What a kernel takes for itself and frees again is not seen.
+    names it. What a kernel takes for itself and frees again is not seen. Every byte is of one kind:
+    `MADE`, `RESIZED`, or what `hold` was told.
     """
 
     def __init__(self, held: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now_bytes, self.peak_bytes = 0, 0
-        self._sizes: dict[int, int] = {}
+        self.kinds: Counter[str] = Counter()
+        """Bytes alive by kind."""
+        self.peak_kinds: Counter[str] = Counter()
+        """The same when most bytes were alive."""
+        self._sizes: dict[int, tuple[int, str]] = {}
         self._watched: dict[int, weakref.ref[Any]] = {}
         self._resize = torch.UntypedStorage.resize_
-        for tensor in held:
-            self._see(tensor)
+        self.hold(held, "held")
+
+    def hold(self, tensors: Iterable[Tensor], kind: str) -> None:
+        """Count tensors as of a kind, whatever they were counted as before."""
+        for tensor in tensors:
+            storage = _storage(tensor)
+            self._see(storage, kind)
+            size, before = self._sizes[id(storage)]
+            if before != kind:
+                self._sizes[id(storage)] = size, kind
+                self.kinds[before] -= size
+                self.kinds[kind] += size
 
     def __enter__(self) -> Self:
         """Begin to count; the peak starts from what is alive now."""
-        self.peak_bytes = self.now_bytes
+        self.peak_bytes, self.peak_kinds = self.now_bytes, self.kinds.copy()
         original, changed = self._resize, self._changed
 
         def resize(storage: Any, size: int) -> Any:
@@ -61,34 +82,46 @@ class LiveBytes(TorchDispatchMode):
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented
         made = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor):
-                self._see(leaf)
+        self.see(made)
         return made
 
-    def _see(self, tensor: Tensor) -> None:
-        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-        storage = local.untyped_storage()
+    def see(self, made: Any) -> None:
+        """Count the tensors that an operation returned."""
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self._see(_storage(leaf), MADE)
+
+    def _see(self, storage: torch.UntypedStorage, kind: str) -> None:
         key = id(storage)
         if key in self._sizes:
             return
-        self._sizes[key] = storage.nbytes()
+        self._sizes[key] = storage.nbytes(), kind
         self._watched[key] = weakref.ref(storage, self._gone(key))
-        self._add(storage.nbytes())
+        self._add(storage.nbytes(), kind)
 
     def _gone(self, key: int) -> Callable[[object], None]:
         def forget(_: object) -> None:
             self._watched.pop(key, None)
-            self._add(-self._sizes.pop(key, 0))
+            size, kind = self._sizes.pop(key, (0, MADE))
+            self._add(-size, kind)
 
         return forget
 
     def _changed(self, storage: torch.UntypedStorage, size: int) -> None:
         key = id(storage)
         if key in self._sizes:
-            self._add(size - self._sizes[key])
-            self._sizes[key] = size
+            before, kind = self._sizes[key]
+            self._add(-before, kind)
+            self._sizes[key] = size, RESIZED
+            self._add(size, RESIZED)
 
-    def _add(self, size: int) -> None:
+    def _add(self, size: int, kind: str) -> None:
         self.now_bytes += size
-        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+        self.kinds[kind] += size
+        if self.now_bytes > self.peak_bytes:
+            self.peak_bytes, self.peak_kinds = self.now_bytes, self.kinds.copy()
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local.untyped_storage()
