@@ -30,7 +30,7 @@ def noisy(seed, values):
     return tuple(float(v) for v in draw * np.asarray(values))
 
 
-def setting(processes, threads, seed=0):
+def setting(processes, threads, seed=0, **fields):
     """Return a setting whose every process has `threads` times the rates of this file."""
     flops = FLOPS * threads
     products = [2 * m * n * k / flops for m, n, k in itertools.product(M, N, K)]
@@ -62,6 +62,7 @@ def setting(processes, threads, seed=0):
         messages={
             name: Curve(size=SIZES, seconds=noisy(seed + 8, sent)) for name in MESSAGES
         } if processes > 1 else {},
+        **fields,
     )  # fmt: skip
 
 

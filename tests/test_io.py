@@ -10,6 +10,7 @@ import pytest
 
 from crore.errors import InputError, UnknownName
 from crore.io import (
+    cache_folder,
     check_keys,
     dump_json,
     exists,
@@ -167,3 +168,10 @@ def test_what_no_file_system_can_name_does_not_exist(tmp_path):
     assert exists(tmp_path)
     assert not exists(tmp_path / ("x" * 5000))
     assert not exists(tmp_path / "\0")
+
+
+def test_a_relative_cache_folder_is_no_folder(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")  # the XDG specification: ignore it
+    assert cache_folder().parts[-2:] == (".cache", "crore")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert str(cache_folder()) == "/elsewhere/crore"

@@ -193,3 +193,12 @@ def _name(path: Path) -> str:
 def _shorten(where: str) -> str:
     """Keep the end of a long path, which is the part that tells files apart."""
     return where if len(where) <= 80 else f"…{where[-79:]}"
+
+
+def cache_folder() -> Path:
+    """Return crore's folder under `$XDG_CACHE_HOME`, or under `~/.cache`.
+
+    A relative path in that variable is ignored, as the XDG specification has it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "crore"

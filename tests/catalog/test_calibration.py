@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.machines import calibration
+from tests.machines import calibration, setting
 
 from crore.catalog import load_catalog
 from crore.catalog.accelerators import best_product
@@ -30,6 +30,19 @@ def write(tmp_path):
 def test_reading_gives_what_was_written(seed, write):
     made = calibration(seed, name='An "odd" name \\ é')
     assert read_calibration(write(made=made)) == made
+
+
+def test_what_only_whole_steps_tell_is_kept_and_older_files_lack_it(write):
+    made = calibration(spread=0.03, settings=(setting(2, 1, shard_s=2e-3, step_factor=1.07),))
+    assert read_calibration(write(made=made)) == made
+
+    def older(text):
+        keys = ("spread", "shard_s", "step_factor")
+        return "\n".join(line for line in text.split("\n") if not line.startswith(keys))
+
+    found = read_calibration(write(older, made))
+    assert found.spread == -1.0
+    assert (found.settings[0].shard_s, found.settings[0].step_factor) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +74,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(written, typo, near, 
         (lambda t: t.replace("m = [256.0, 2048.0]", "m = 256.0", 1), "a list of numbers"),
         (lambda t: t.replace("launch_s = 2e-06", 'launch_s = "2"', 1), "launch_s is a number"),
         (lambda t: t.replace("threads = 2", "", 1), "lacks threads"),
+        (lambda t: t.replace("step_factor = 1.0", "step_factor = 0", 1), "is a number from 0.1"),
     ],
 )
 def test_a_damaged_file_is_one_line_that_says_what_is_wrong(change, message, write):
@@ -81,11 +95,6 @@ def test_it_is_found_in_the_working_folder_and_then_in_the_users_cache(tmp_path,
     found = find_calibration()
     assert found is not None
     assert found.absolute() == tmp_path / "calibration.toml"
-
-
-def test_a_relative_cache_folder_is_no_folder(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "cache")  # the XDG specification: ignore it
-    assert calibration_path().parts[-3:] == (".cache", "crore", "calibration.toml")
 
 
 def test_this_machine_is_the_estimated_row_until_it_is_measured(monkeypatch, tmp_path, write):

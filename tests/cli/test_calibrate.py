@@ -40,10 +40,17 @@ def test_it_writes_to_the_users_cache_by_default(measured, tmp_path, monkeypatch
     assert read_calibration(tmp_path / "new" / "crore" / "calibration.toml") == calibration()
 
 
-def test_a_busy_machine_is_told(measured, tmp_path, capsys):
-    measured(calibration(load=3.0))
+@pytest.mark.parametrize(
+    ("spread", "told"),
+    [(0.13, "disagree by 13 %: something else ran"), (0.03, "agree within 3.0 %"), (-1.0, "")],
+)
+def test_it_says_how_far_its_rounds_agree(spread, told, measured, tmp_path, capsys):
+    measured(calibration(load=3.0, spread=spread))
     assert run(["calibrate", "-o", str(tmp_path / "a.toml")]) == 0
-    assert "was busy (load 3.0): measure again" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert ("rounds" in printed) == bool(told)
+    assert read_calibration(tmp_path / "a.toml").load == 3.0
 
 
 def test_an_interrupt_leaves_nothing_and_keeps_what_was_there(measured, tmp_path):

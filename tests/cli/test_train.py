@@ -185,6 +185,13 @@ def test_0_is_never_and_the_last_step_counts_all_the_same(root, called):
     assert "TRAINED  5 steps" in out
 
 
+def test_a_short_run_evaluates_and_saves_every_ten_steps(root, called):
+    assert called(*words(root, out="short", steps=21, quiet=True, evaluate_every=None))[0] == 0
+    told = read_run(root / "short" / "run.jsonl")
+    assert [it.step for it in told.evals] == [0, 10, 20, 21]
+    assert [it.step for it in told.checkpoints] == [0, 10, 20, 21]
+
+
 def test_without_torch_it_says_what_to_install_and_the_planner_goes_on(tmp_path):
     for arguments, code, said in (
         (["train", "nano-1m"], 2, "crore: crore train needs torch: pip install"),

@@ -114,6 +114,16 @@ def test_nothing_overlaps_on_a_cpu(measured_job):
     assert float(time.step_s) == pytest.approx(sum(float(v) for v in time.parts.values()))
 
 
+def test_every_part_of_a_whole_step_takes_its_factor_longer(measured_job):
+    job = measured_job("nano-5m", processes=2)
+    found = job.machine.measured
+    slower = replace(found, setting=replace(found.setting, step_factor=1.25))
+    whole = replace(job, machine=replace(job.machine, measured=slower))
+    assert float(step_time(whole, C).step_s) == pytest.approx(
+        1.25 * float(step_time(job, C).step_s)
+    )
+
+
 def test_more_processes_than_were_measured_take_their_share_longer(measured_job):
     job = measured_job(processes=4, dp_shard=2)
     shared = replace(job.machine, measured=replace(job.machine.measured, crowding=1.0))

@@ -7,14 +7,13 @@ and memory. A card is measured alone, and once more per number of processes for 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
 from crore.errors import InputError, shown
-from crore.io import Record, check_keys, exists, read_toml
+from crore.io import Record, cache_folder, check_keys, exists, read_toml
 
 VERSION: Final = 1
 KIND: Final = "calibration"
@@ -23,6 +22,9 @@ MESSAGES: Final = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "
 """As the operation list names them."""
 PASSES: Final = ("map", "exp")
 """Arithmetic (a product of two tensors), and exponentials (the softmax of one)."""
+OPTIONAL: Final = ("messages", "shard_s", "step_factor", "spread")
+"""Keys that a file may lack."""
+LEAST_FACTOR: Final = 0.1
 Device = Literal["cpu", "cuda"]
 Floats = tuple[float, ...]
 
@@ -91,6 +93,8 @@ class Setting:
     """Fused AdamW in fp32."""
     shard_s: float = 0.0
     """Host time that FSDP adds to each gather and scatter; 0 for one process."""
+    step_factor: float = 1.0
+    """Whole steps over the sum of their parts, each measured alone: what all parts take longer."""
     messages: Mapping[str, Curve]
     """By collective, of `MESSAGES`; empty for one process."""
 
@@ -115,6 +119,8 @@ class Calibration:
     load: float
     """Processes that wanted to run when it began (load average of one minute); -1 unknown."""
     took_s: float
+    spread: float = -1.0
+    """Slower round over faster, less one: the median over all points; -1 unknown."""
     settings: tuple[Setting, ...]
     """By rising number of processes."""
 
@@ -149,10 +155,8 @@ def measured_by(calibration: Calibration, processes: int) -> Measured:
 
 
 def calibration_path() -> Path:
-    """Return where calibrations are kept: crore's folder under $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(base) if base.startswith("/") else Path.home() / ".cache"
-    return cache / "crore" / FILE_NAME
+    """Return where calibrations are kept: in crore's cache."""
+    return cache_folder() / FILE_NAME
 
 
 def find_calibration() -> Path | None:
@@ -185,7 +189,8 @@ def calibration_from(record: Record, where: str) -> Calibration:
             "with crore calibrate"
         )
     names = [f.name for f in fields(Calibration) if f.name != "settings"]
-    check_keys(record, ["schema", "crore", *names, "setting"], where, [*names, "setting"])
+    needed = [name for name in names if name not in OPTIONAL]
+    check_keys(record, ["schema", "crore", *names, "setting"], where, [*needed, "setting"])
     device = record["device"]
     if device not in get_args(Device):
         raise InputError(f"{where}: device is cpu or cuda, not {shown(device)}")
@@ -199,6 +204,7 @@ def calibration_from(record: Record, where: str) -> Calibration:
         memory_bytes=_number(record, "memory_bytes", where, least=1),
         process_bytes=_number(record, "process_bytes", where),
         load=_number(record, "load", where, least=-1), took_s=_number(record, "took_s", where),
+        spread=_number({"spread": -1.0, **record}, "spread", where, least=-1),
         settings=tuple(sorted(settings, key=lambda s: s.processes)),
     )  # fmt: skip
 
@@ -206,12 +212,13 @@ def calibration_from(record: Record, where: str) -> Calibration:
 def _setting(table: Any, where: str) -> Setting:
     _is_table(table, where)
     names = [f.name for f in fields(Setting)]
-    check_keys(table, names, where, [name for name in names if name not in ("messages", "shard_s")])
+    check_keys(table, names, where, [name for name in names if name not in OPTIONAL])
     return Setting(
         processes=int(_number(table, "processes", where, least=1)),
         threads=int(_number(table, "threads", where, least=1)),
         launch_s=_number(table, "launch_s", where),
         shard_s=_number({"shard_s": 0.0, **table}, "shard_s", where),
+        step_factor=_number({"step_factor": 1.0, **table}, "step_factor", where, LEAST_FACTOR),
         products=_tables(table, "products", where, ("fp32", "bf16"), _products),
         attention=_tables(table, "attention", where, ("fp32", "bf16"), _attention),
         passes=_tables(table, "passes", where, PASSES, _passes, PASSES),

@@ -40,13 +40,18 @@ def calibrate(
         made = measure(processes, watch)
     write_text(path, calibration_text(made))
     typer.echo(f"{made.name}, {made.cores} cores, torch {made.torch}: {made.took_s:.0f} s")
-    if made.load > BUSY:
-        typer.echo(f"The machine was busy (load {made.load:.1f}): measure again when it is quiet.")
+    if made.spread > DISAGREE:
+        typer.echo(
+            f"Its rounds disagree by {100 * made.spread:.0f} %: something else ran. Measure again "
+            "when the machine is quiet."
+        )
+    elif made.spread >= 0:
+        typer.echo(f"Its rounds agree within {100 * made.spread:.1f} % (median of all points).")
     typer.echo(f"Wrote {path}; crore plan this_machine reads it.")
 
 
-BUSY = 0.5
-"""Load average of one minute from which other work disturbs what is measured."""
+DISAGREE = 0.1
+"""Spread of the rounds from which what was measured is not the machine's own rate."""
 
 
 @contextlib.contextmanager

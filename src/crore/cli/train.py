@@ -27,8 +27,8 @@ def train(
     data: flags.Data = "python", tokenizer: flags.TokenizerFile = None,
     optimizer: flags.OptimizerName = "adamw", lr: flags.LearningRate = None,
     schedule: flags.ScheduleName = "wsd", warmup: flags.Warmup = None, ramp: flags.BatchRamp = "",
-    seed: flags.Seed = 0, evaluate_every: flags.Every = None,
-    checkpoint_every: flags.Every = None, sample_every: flags.Every = None, keep: flags.Keep = 3,
+    seed: flags.Seed = 0, evaluate_every: flags.Cadence = None,
+    checkpoint_every: flags.Cadence = None, sample_every: flags.Every = None, keep: flags.Keep = 3,
     prompt: flags.Prompt = "Return the ", z_loss: flags.ZLoss = 0.0,
     compile_blocks: flags.Compile = False, mtp: flags.Mtp = False, ring: flags.Ring = False,
     profile: flags.Profile = False, log: flags.Loggers = "", quiet: flags.Quiet = False,
@@ -44,12 +44,13 @@ def train(
     """
     del help_all  # its callback has answered
     need_torch("train")
-    from crore.train.settings import Options, default_cache
+    from crore.io import cache_folder
+    from crore.train.settings import Options
 
     folder = out or Path("runs") / Path(target).stem
     _check_words(scale, optimizer, device, flags.names(log), folder)
     options = Options(
-        folder=folder, cache=cache or default_cache(), data=data, tokenizer=tokenizer,
+        folder=folder, cache=cache or cache_folder(), data=data, tokenizer=tokenizer,
         device=device, steps=optional_count(steps, "--steps"), optimizer=optimizer,
         lr=flags.positive(lr, "--lr"), schedule=schedule,
         warmup=flags.steps_or_never(warmup, "--warmup"), ramp=ramp, seed=seed,

@@ -29,6 +29,14 @@ ScheduleName = Annotated[str, _option("S", "wsd, wsd-linear or cosine.")]
 Warmup = Annotated[str | None, _option("N", "Steps of warm-up.", hidden=True)]
 BatchRamp = Annotated[str, _option("B:I:N", "Batch ramp: start:increment:samples.", hidden=True)]
 Seed = Annotated[int, _option("N", "Of weights and order.", min=0)]
+Cadence = Annotated[
+    str | None,
+    _option(
+        "N",
+        "Steps; 0 for never, the last step apart [default: a tenth of the run, at least 10].",
+        hidden=True,
+    ),
+]
 Every = Annotated[str | None, _option("N", "Steps; 0 for never, the last step apart.", hidden=True)]
 Keep = Annotated[int, _option("K", "Checkpoints kept.", min=1, hidden=True)]
 Prompt = Annotated[str, _option("TEXT", "What samples go on from.", hidden=True)]

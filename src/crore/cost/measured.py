@@ -99,9 +99,11 @@ class MeasuredPricer:
         """Return seconds of one execution of `op`: its entry of the measured table, and launches.
 
         Products by (m, n, k), passes by the size of their tensors, attention by sequence and head
-        width, messages by their buffer. Processes beyond those measured share: `crowding` times.
+        width, messages by their buffer. In a whole step each takes `step_factor` times as long;
+        processes beyond those measured share: `crowding` times.
         """
-        return (self._work(op) + op.launches * self._launch_s) * self.measured.crowding
+        alone_s = self._work(op) + op.launches * self._launch_s
+        return alone_s * self.measured.setting.step_factor * self.measured.crowding
 
     def _work(self, op: Operation) -> Num:
         if op.gemm is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,9 @@ from crore.units import format_count
 THIS_MACHINE: Final = "this-machine"
 """The part that `crore calibrate` measures."""
 LARGEST_LR: Final = 1e-2
+LEAST_EVERY: Final = 10
+"""Steps between two evaluations or checkpoints, where the user says nothing: what is written beside
+a step slows it, and a short run would do little else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,20 +175,14 @@ def _learning_rate(spec: ModelSpec, tokens: int, derived: list[str]) -> float:
 
 
 def _every(options: Options, steps: int) -> Every:
-    def given(value: int | None, parts: int) -> int:
-        return max(steps // parts, 1) if value is None else value
+    def given(value: int | None, parts: int, least: int) -> int:
+        return max(steps // parts, least) if value is None else value
 
     return Every(
-        evaluation=given(options.evaluate_every, 10),
-        checkpoint=given(options.checkpoint_every, 10),
-        sample=given(options.sample_every, 4),
+        evaluation=given(options.evaluate_every, 10, LEAST_EVERY),
+        checkpoint=given(options.checkpoint_every, 10, LEAST_EVERY),
+        sample=given(options.sample_every, 4, 1),
     )
-
-
-def default_cache() -> Path:
-    """Return the folder of prepared data: `$XDG_CACHE_HOME/crore`, or `~/.cache/crore`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "crore"
 
 
 SMALL_HIDDEN, SMALL_LAYERS, SMALL_HEADS = 128, 4, 4

@@ -13,9 +13,18 @@ from crore.catalog.calibration import Curve
 from crore.errors import InputError
 from crore.train.calibrate import compute, host
 from crore.train.calibrate.clock import Clock, lower_quartile
-from crore.train.live import LiveBytes
-from crore.train.calibrate.run import Host, _ask, counts, merged, setting_of, tasks_of, workers
+from crore.train.calibrate.run import (
+    Host,
+    _ask,
+    counts,
+    merged,
+    setting_of,
+    spread,
+    tasks_of,
+    workers,
+)
 from crore.train.calibrate.worker import Task
+from crore.train.live import LiveBytes
 
 MACHINE = Host(device="cpu", name="any", cores=4, memory_bytes=1e9, formats=("fp32",))
 CLOCK = Clock(device="cpu", budget_s=0.0)
@@ -78,6 +87,13 @@ def test_a_step_waits_for_the_slowest_process_and_a_rate_is_the_best_round():
     assert (made.processes, made.threads, made.messages) == (1, 4, {})
     answered: dict[str, Any] = {"map": one, "exp": two}
     assert made.passes == answered
+
+
+def test_rounds_disagree_by_the_median_of_their_points_and_axes_do_not_count():
+    one, two = (Curve(size=(1.0, 2.0, 3.0), seconds=s) for s in ((2.0, 3.0, 4.0), (2.2, 3.3, 8.0)))
+    assert spread([[one, two]]) == pytest.approx(0.1)
+    assert spread([[{"a": one}, {"a": two}], [(1.0,), (1.0,)]]) == pytest.approx(0.1)
+    assert spread([[0.0, 1.0], [2.0, 2.0]]) == 0.0
 
 
 def test_one_process_takes_all_cores_and_several_share_them():

@@ -106,7 +106,9 @@ def _pass(call: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[[
 def _pool(device: str, size: int, inputs: int) -> list[tuple[Tensor, ...]]:
     """Return groups of tensors that fill the caches several times over, or four large ones."""
     groups = max(POOL_BYTES[device] // (size * inputs), 2)
-    rows = torch.rand(groups, inputs, size // 1024, 256, device=device)
+    # One row over and over: drawing as many numbers would take longer than what is measured.
+    row = torch.rand(256, device=device)
+    rows = row.expand(groups, inputs, size // 1024, 256).contiguous()
     return [tuple(group) for group in rows]
 
 

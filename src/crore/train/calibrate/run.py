@@ -7,16 +7,18 @@ import datetime as dt
 import multiprocessing
 import os
 import platform
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from crore.catalog.calibration import PASSES, Calibration, Setting
 from crore.errors import InputError
+from crore.train.calibrate.remainder import with_remainder, zero_stages
 from crore.train.calibrate.worker import Task, serve
 
 Watch = Callable[[float, str], None]
@@ -101,6 +103,7 @@ def tasks_of(machine: Host, processes: int, folder: str) -> Iterator[Task]:
         ("launch", ("",)), ("products", machine.formats), ("attention", machine.formats),
         ("passes", PASSES), ("optimizer", ("",)), ("messages", ("",) * (processes > 1)),
         ("shard", ("",) * (processes > 1)),
+        ("steps", tuple(zero_stages(processes)) if machine.device == "cpu" else ()),
     ]  # fmt: skip
     for what, parts in kinds:
         for of in parts:
@@ -130,12 +133,25 @@ def calibrate(processes: int | None = None, watch: Watch | None = None) -> Calib
             answers.setdefault((task.processes, task.what, task.of), []).append(answer)
     made = [setting_of(machine, count, answers) for count in settings]
     resident, version = hello
-    return Calibration(
+    found = Calibration(
         device="cuda" if machine.device == "cuda" else "cpu", name=machine.name, date=when,
         torch=version, cores=machine.cores, memory_bytes=machine.memory_bytes,
         process_bytes=resident, load=load, took_s=round(time.monotonic() - started, 1),
-        settings=tuple(made),
+        spread=spread(answers.values()), settings=tuple(made),
     )  # fmt: skip
+    return replace(found, settings=tuple(_whole(found, setting, answers) for setting in made))
+
+
+def _whole(
+    found: Calibration, setting: Setting, answers: Mapping[tuple[int, str, str], list[Any]]
+) -> Setting:
+    """Return a setting with what whole steps take beyond its parts, where they were measured."""
+    taken = {
+        of: merged(rounds, min)
+        for (count, what, of), rounds in answers.items()
+        if count == setting.processes and what == "steps"
+    }
+    return with_remainder(found, setting, taken) if taken else setting
 
 
 def _title(task: Task) -> str:
@@ -217,3 +233,30 @@ def merged(answers: Sequence[Any], pick: Callable[[Sequence[float]], float]) -> 
         return tuple(pick(values) for values in zip(*answers, strict=True))
     names = [f.name for f in fields(first)]
     return type(first)(**{n: merged([getattr(a, n) for a in answers], pick) for n in names})
+
+
+def spread(points: Iterable[Sequence[Any]]) -> float:
+    """Return the median over all points of the slowest round over the fastest, less one.
+
+    Rounds of a quiet machine agree; whatever else runs, runs beside one of them more.
+    """
+    ratios = [
+        max(values) / min(values)
+        for rounds in points
+        for values in zip(*(list(_seconds(answer)) for answer in rounds), strict=True)
+        if min(values) > 0
+    ]
+    return round(float(statistics.median(ratios)) - 1, 4)
+
+
+def _seconds(answer: Any) -> Iterator[float]:
+    """Yield the measured numbers of an answer; axes are not measured."""
+    if isinstance(answer, float):
+        yield answer
+    elif isinstance(answer, dict | tuple):
+        for each in answer.values() if isinstance(answer, dict) else answer:
+            yield from _seconds(each)
+    else:
+        for field in fields(answer):
+            if field.name.endswith(("_s", "seconds")):
+                yield from _seconds(getattr(answer, field.name))

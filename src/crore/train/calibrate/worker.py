@@ -18,7 +18,7 @@ class Task(NamedTuple):
     what: str
     """Key of MEASURES."""
     of: str
-    """Format or class of it, where there are several."""
+    """Format, class or ZeRO stage, where there are several."""
     processes: int
     threads: int
     folder: str
@@ -26,7 +26,7 @@ class Task(NamedTuple):
 
 
 BUDGET_S: Final = {"launch": 0.1, "products": 0.01, "passes": 0.02, "attention": 0.02,
-                   "optimizer": 0.05, "messages": 0.0, "shard": 0.0}  # fmt: skip
+                   "optimizer": 0.05, "messages": 0.0, "shard": 0.0, "steps": 0.0}  # fmt: skip
 """Of one point, at least one sample."""
 
 
@@ -90,13 +90,21 @@ def _shard(clock: Any, rank: int, task: Task) -> Any:
         return measure_shard(clock.device, clock.settle)
 
 
+def _steps(clock: Any, rank: int, task: Task) -> Any:
+    from crore.train.calibrate.steps import measure_steps
+
+    alone = task.processes == 1
+    with contextlib.nullcontext() if alone else _together(clock.device, rank, task):
+        return measure_steps(task.processes, task.of, clock.device)
+
+
 @contextlib.contextmanager
 def _together(device: str, rank: int, task: Task) -> Iterator[None]:
     """Join the processes of a task into one group."""
     import torch.distributed as dist
 
     Path(task.folder).mkdir(exist_ok=True)
-    meeting = f"file://{task.folder}/{task.what}-{task.processes}"
+    meeting = f"file://{task.folder}/{task.what}{task.of}-{task.processes}"
     backend = "nccl" if device == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=task.processes)
     try:
@@ -110,4 +118,5 @@ MEASURES: Final[dict[str, Callable[..., Any]]] = {
     "launch": _launch,
     "messages": _messages,
     "shard": _shard,
+    "steps": _steps,
 }
