@@ -54,6 +54,12 @@ def test_a_slower_step_is_outside_and_a_better_evaluation_is_named():
     assert "3.300 -> 1.900 bits/byte (best 1.500 after step 10)" in told
 
 
+def test_a_single_evaluation_is_one_value():
+    told = summary(tally_of([START, EVAL, ENDED]))
+    assert f"validation {EVAL.bits_per_byte:.3f} bits/byte" in told
+    assert "->" not in told
+
+
 def test_without_a_plan_or_a_step_only_what_is_known_is_said():
     bare = [replace(START, prediction=None), *run_of(1, 3)]
     assert "plan" not in summary(tally_of(bare))

@@ -63,7 +63,8 @@ def _learned(tally: Tally) -> Iterator[str]:
         return
     first, last = tally.evals[0], tally.evals[-1]
     best = min(tally.evals, key=lambda it: it.bits_per_byte)
-    told = f"validation {first.bits_per_byte:.3f} -> {last.bits_per_byte:.3f} bits/byte"
+    start = "" if len(tally.evals) == 1 else f"{first.bits_per_byte:.3f} -> "
+    told = f"validation {start}{last.bits_per_byte:.3f} bits/byte"
     if best.bits_per_byte < last.bits_per_byte:
         told += f" (best {best.bits_per_byte:.3f} after step {format_int(best.step)})"
     yield text.labelled("learned", told)
