@@ -120,7 +120,8 @@ class Calibration:
     """Processes that wanted to run when it began (load average of one minute); -1 unknown."""
     took_s: float
     spread: float = -1.0
-    """Slower round over faster, less one: the median over all points; -1 unknown."""
+    """Slower round over faster, less one: the median over all points of the tables or
+    over all whole steps, whichever is larger; -1 unknown."""
     settings: tuple[Setting, ...]
     """By rising number of processes."""
 

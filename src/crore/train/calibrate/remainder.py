@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crore.catalog import load_catalog
 from crore.catalog.accelerators import calibrated
@@ -93,14 +94,22 @@ def _step_s(found: Calibration, setting: Setting, spec: ModelSpec, zero: int) ->
 def solved(steps: list[Step], least_shard_s: float) -> tuple[float, float]:
     """Return (step factor, host seconds of a message) that miss the steps by the least share.
 
-    `factor·(parts + messages·shard) = taken`, least squares of the relative misses; no message is
-    shorter than what it took in a model of no arithmetic.
+    `factor·(parts + messages·shard) = taken`, least squares of the relative misses. Neither is less
+    than what was measured of the parts alone: 1, and `least_shard_s`.
     """
-    made = np.array([(it.parts_s / it.taken_s, it.messages / it.taken_s) for it in steps])
-    ones = np.ones(len(steps))
-    if made[:, 1].any():
-        factor, sent = np.linalg.lstsq(made, ones, rcond=None)[0]
-        if factor > 0 and sent > factor * least_shard_s:
-            return float(factor), float(sent / factor)
-    whole = made @ [1.0, least_shard_s]
-    return float(whole @ ones / (whole @ whole)), least_shard_s
+    parts = np.array([it.parts_s / it.taken_s for it in steps])
+    sent = np.array([it.messages / it.taken_s for it in steps])
+    if sent.any():
+        columns = np.stack([parts, sent], axis=1)
+        factor, each = np.linalg.lstsq(columns, np.ones(len(steps)), rcond=None)[0]
+        if factor >= 1 and each >= factor * least_shard_s:
+            return float(factor), float(each / factor)
+    edges = [(1.0, max(_share(sent, 1 - parts), least_shard_s))] if sent.any() else []
+    whole = parts + sent * least_shard_s
+    edges.append((max(_share(whole, np.ones(len(steps))), 1.0), least_shard_s))
+    return min(edges, key=lambda it: float(np.sum((it[0] * (parts + sent * it[1]) - 1) ** 2)))
+
+
+def _share(column: NDArray[np.float64], of: NDArray[np.float64]) -> float:
+    """Return how much of a column explains another best, by least squares."""
+    return float(column @ of / (column @ column))

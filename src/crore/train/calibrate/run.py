@@ -137,7 +137,7 @@ def calibrate(processes: int | None = None, watch: Watch | None = None) -> Calib
         device="cuda" if machine.device == "cuda" else "cpu", name=machine.name, date=when,
         torch=version, cores=machine.cores, memory_bytes=machine.memory_bytes,
         process_bytes=resident, load=load, took_s=round(time.monotonic() - started, 1),
-        spread=spread(answers.values()), settings=tuple(made),
+        spread=_spread(answers), settings=tuple(made),
     )  # fmt: skip
     return replace(found, settings=tuple(_whole(found, setting, answers) for setting in made))
 
@@ -233,6 +233,13 @@ def merged(answers: Sequence[Any], pick: Callable[[Sequence[float]], float]) -> 
         return tuple(pick(values) for values in zip(*answers, strict=True))
     names = [f.name for f in fields(first)]
     return type(first)(**{n: merged([getattr(a, n) for a in answers], pick) for n in names})
+
+
+def _spread(answers: Mapping[tuple[int, str, str], list[Any]]) -> float:
+    """Return the spread of the tables or that of whole steps, few but decisive, if it is larger."""
+    steps = [rounds for (_, what, _), rounds in answers.items() if what == "steps"]
+    tables = [rounds for (_, what, _), rounds in answers.items() if what != "steps"]
+    return max(spread(tables), spread(steps) if steps else 0.0)
 
 
 def spread(points: Iterable[Sequence[Any]]) -> float:
