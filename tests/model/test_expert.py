@@ -19,7 +19,7 @@ from crore.model.mixture import mixtures
 def test_rows_that_came_rank_by_rank_are_sorted_by_expert(arriving):
     labels = [(expert, rank) for rank, row in enumerate(arriving)
               for expert, count in enumerate(row) for _ in range(count)]  # fmt: skip
-    order, counts = by_expert(torch.tensor(arriving))
+    order, counts = by_expert(torch.tensor(arriving), int(torch.tensor(arriving).sum()))
     assert [labels[n] for n in order.tolist()] == sorted(labels)
     assert counts.tolist() == [sum(row[e] for row in arriving) for e in range(3)]
 

@@ -127,6 +127,8 @@ class Mixture(nn.Module):
         self.shared = (
             FeedForward(spec.hidden, wide, gated=spec.gated_mlp, bias=spec.bias) if wide else None
         )
+        self.in_turn = False
+        """Route tokens to the experts in turn instead of by score: for tokens without a meaning."""
         self.register_buffer("balance", torch.zeros(spec.experts))
         self.register_buffer("load", torch.zeros(spec.experts), persistent=False)
         self.z_scale = 0.0
@@ -161,6 +163,9 @@ class Mixture(nn.Module):
         """
         scores = logits.sigmoid()
         chosen = (scores.detach() + self.balance).topk(self.topk, dim=-1).indices
+        if self.in_turn:
+            turn = torch.arange(chosen.numel(), device=chosen.device) % scores.shape[-1]
+            chosen = turn.view_as(chosen)
         weights = scores.gather(-1, chosen)
         if self.topk > 1:
             weights = weights / weights.sum(-1, keepdim=True).clamp(min=TINY)

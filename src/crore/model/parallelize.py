@@ -33,8 +33,8 @@ from crore.model.tensor import apply_tensor_parallel
 class BuildOptions:
     """What a plan does not say about how a model is built."""
 
-    seed: int = 0
-    """Of the weights."""
+    seed: int | None = 0
+    """Of the weights; None leaves them unset, where nobody will look at their values."""
     compiled: bool = False
     """Each block through torch.compile."""
     mtp: bool = False
@@ -96,11 +96,12 @@ def apply_context_parallel(part: Decoder, world: World, *, ring: bool) -> None:
             apply_ulysses(module, world.context.get_group("cp"))
 
 
-def materialise(part: Decoder, world: World, seed: int) -> None:
+def materialise(part: Decoder, world: World, seed: int | None) -> None:
     """Give a part memory on its device, its weights from the seed, and its positions."""
     part.to_empty(device=world.device)
     part.tie()
-    initialise(part, seed)
+    if seed is not None:
+        initialise(part, seed)
     length = part.seq_len // world.split.cp
     first = world.cp_rank * length
     part.reset_positions(torch.arange(first, first + length, device=world.device))

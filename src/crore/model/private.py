@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
-from torch import Tensor
-from torch.distributed import ProcessGroup
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributed import GroupName, ProcessGroup
 from torch.distributed._tools import fake_collectives
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.pipelining._utils import InferenceMode
+from torch.distributed.tensor import DTensor, Shard, _redistribute, debug
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 TESTED: tuple[str, ...] = ("2.13",)
@@ -47,6 +54,15 @@ CORES = frozenset(
     }
 )
 """Attention cores, as a dispatcher sees them."""
+CORES_BACKWARD = frozenset(
+    {
+        _ATEN._scaled_dot_product_flash_attention_for_cpu_backward.default,
+        _ATEN._scaled_dot_product_flash_attention_backward.default,
+        _ATEN._scaled_dot_product_efficient_attention_backward.default,
+        _ATEN._scaled_dot_product_cudnn_attention_backward.default,
+    }
+)
+"""Their backward passes; the first argument is the gradient of what they returned."""
 
 
 def all_to_all(
@@ -87,19 +103,112 @@ def fake_world(ranks: int, rank: int) -> None:
     dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
 
 
+def forget_shardings() -> None:
+    """Empty DTensor's caches, whose entries name the process groups of a world that has gone."""
+    debug._clear_sharding_prop_cache()
+    _redistribute._gen_transform_infos.cache_clear()
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Return whether a tensor holds numbers, and not only says what shape they would have."""
+    return not isinstance(tensor, FakeTensor) and tensor.device.type != "meta"
+
+
 def in_backward() -> bool:
     """Return whether the autograd engine is running."""
     return int(torch._C._current_graph_task_id()) != -1
 
 
+SENDING: Mapping[str, str] = {
+    "_allgather_base_": "all_gather", "allgather_": "all_gather",
+    "all_gather_into_tensor": "all_gather", "all_gather_into_tensor_out": "all_gather",
+    "_reduce_scatter_base_": "reduce_scatter", "reduce_scatter_": "reduce_scatter",
+    "reduce_scatter_tensor": "reduce_scatter", "reduce_scatter_tensor_out": "reduce_scatter",
+    "allreduce_": "all_reduce", "all_reduce": "all_reduce", "all_reduce_": "all_reduce",
+    "alltoall_": "all_to_all", "alltoall_base_": "all_to_all", "all_to_all_single": "all_to_all",
+    "shard_dim_alltoall": "all_to_all", "broadcast_": "broadcast", "broadcast": "broadcast",
+    "send": "send", "isend": "send", "recv_": "recv", "irecv": "recv",
+}  # fmt: skip
+"""Operations that send, by their names in c10d and among the functional ones."""
+
+
 def group_of_collective(func: Any, args: Any) -> ProcessGroup | None:
-    """Return the group of a collective a dispatcher sees; None for anything else and for waiting."""
-    if func.namespace not in COLLECTIVES or func in fake_collectives.sync_ops:
+    """Return the group of a collective as dispatched; None for anything else and for waiting."""
+    if func.namespace not in COLLECTIVES or func.overloadpacket.__name__ in SILENT:
         return None
     group: ProcessGroup = fake_collectives.CollectiveOp.get_process_group(func, args)
     return group
 
 
-COLLECTIVES = frozenset({"c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor"})
-"""Namespaces of operations that send."""
+def collective_of(func: Any, args: Any, group: ProcessGroup) -> tuple[Any, int]:
+    """Return what a collective is, and the other rank in the world of a send or receive, or -1."""
+    kind = SENDING[func.overloadpacket.__name__]
+    peer = dist.get_global_rank(group, int(args[2])) if kind in ("send", "recv") else -1
+    return kind, peer
 
+
+COLLECTIVES = frozenset({"c10d", "_c10d_functional", "_dtensor"})
+"""Namespaces of operations that send; what autograd's own run is seen one level below."""
+SILENT = frozenset({"wait_tensor", "_wrap_tensor_autograd", "barrier", "monitored_barrier_"})
+"""Operations among them that send nothing."""
+
+
+@contextlib.contextmanager
+def propagation_apart(apart: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Enter `apart` where DTensor works out shardings: it makes tensors of global shape for it."""
+    names = ("_propagate_tensor_meta_non_cached", "propagate_op_sharding_non_cached")
+    before = {name: getattr(ShardingPropagator, name) for name in names}
+
+    def quiet(run: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(run)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            with apart():
+                return run(*args, **kwargs)
+
+        return inner
+
+    for name, run in before.items():
+        setattr(ShardingPropagator, name, quiet(run))
+    try:
+        yield
+    finally:
+        for name, run in before.items():
+            setattr(ShardingPropagator, name, run)
+
+
+def tell_shapes(schedule: Any) -> None:
+    """Spare a pipeline's stages the vote on whether all were told their messages' shapes.
+
+    The vote reads a number that arrived, which a fake world cannot. Ours always were told.
+    """
+
+    def told(stages: Sequence[Any], *_: Any) -> None:
+        for stage in stages:
+            stage._inference_mode = InferenceMode.STATIC
+
+    schedule._warmup_p2p = told
+
+
+def pipeline_stages(schedule: Any) -> list[Any]:
+    """Return the stages that a schedule runs on this rank."""
+    return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
+
+
+def unreduced_gradients(part: nn.Module) -> list[Tensor]:
+    """Return the whole gradients that FSDP keeps of a part until it may reduce them."""
+    found = []
+    for module in part.modules():
+        if not isinstance(module, FSDPModule):
+            continue
+        for group in module._get_fsdp_state()._fsdp_param_groups:
+            for kept in group.fsdp_params:
+                whole = getattr(kept, "_unsharded_param", None)
+                grads = (kept.unsharded_accumulated_grad, None if whole is None else whole.grad)
+                found += [grad for grad in grads if grad is not None]
+    return found
+
+
+def group_named(name: str) -> ProcessGroup:
+    """Return the process group of a name."""
+    group: ProcessGroup = torch._C._distributed_c10d._resolve_process_group(GroupName(name))
+    return group

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 
 from crore.train.checkpoint import Checkpoints, Facts, SaveFailed
-from crore.train.clip import norm_share, scale_
 from crore.train.data import Dataset
 from crore.train.engine import Engine
 from crore.train.hang import Beat
@@ -29,6 +28,7 @@ from crore.train.sample import write_text
 from crore.train.schedule import batch, factor
 from crore.train.signals import LeaveRequest
 from crore.train.state import random_state, set_random_state, tensors_of
+from crore.train.update import shared_sums, update
 
 SAVE_S = 600.0
 """What a checkpoint may take before the rank counts as hung."""
@@ -169,9 +169,10 @@ class Trainer:
         lr_factor = factor(job.schedule, place.step)
         if verdict.action == "go on":
             self.beat.phase("optimizer")
-            scale_(self.named, numbers.grad_norm, job.clip)
-            self.optimizer.step(lr_factor)
-            self.engine.rebalance()
+            update(
+                self.engine, self.named, self.optimizer, norm=numbers.grad_norm, clip=job.clip,
+                lr_factor=lr_factor,
+            )  # fmt: skip
         else:
             self.engine.forget_load()
         if verdict.action == "roll back":
@@ -188,14 +189,7 @@ class Trainer:
     def _reduced(self, size: int) -> Numbers:
         """Add up what every rank knows of the step, in one all-reduce."""
         self.beat.phase("gradient norm")
-        split = self.engine.world.split
-        more = {name: split.ranks // split.pp * held for name, held in self.engine.copies().items()}
-        share = norm_share(self.named, split.ranks // split.pp, more)
-        packed = torch.stack(
-            [share, self.engine.nats().to(share), share.new_tensor(float(bool(self.leave.asked)))]
-        )
-        if dist.is_initialized():
-            dist.all_reduce(packed)
+        packed = shared_sums(self.engine, self.named, float(bool(self.leave.asked)))
         square, nats, asked = packed.tolist()
         return Numbers(
             loss=nats / (size * self.job.seq_len),

@@ -1,0 +1,232 @@
+"""One step of the trainer's own engine and optimizer under a ledger, on fake or real tensors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crore.catalog.types import ModelSpec
+from crore.model.mesh import World, make_world
+from crore.model.mixture import mixtures
+from crore.model.parallelize import BuildOptions
+from crore.model.private import (
+    group_named,
+    pipeline_stages,
+    tell_shapes,
+    unreduced_gradients,
+)
+from crore.model.split import Split
+from crore.rehearse.ledger import GRADIENTS, Ledger
+from crore.rehearse.messages import Message, Phase
+from crore.train.engine import Engine
+from crore.train.optim import OptimSettings, build_optimizer
+from crore.train.update import shared_sums, update
+
+NORM: Final = 2.0
+"""A gradient norm that is clipped, as it is at a run's start."""
+CLIP: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What is rehearsed: one step of a world."""
+
+    spec: ModelSpec
+    split: Split
+    seq_len: int
+    global_batch: int
+    """Sequences of the world's step."""
+    optimizer: str = "adamw"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """What one rank did in a step."""
+
+    rank: int
+    """In its world."""
+    stages: tuple[int, ...]
+    """Pipeline stages it holds."""
+    parameters: int
+    """Elements it holds."""
+    messages: tuple[Message, ...]
+    """In the order it issued them."""
+    groups: dict[str, tuple[int, ...]]
+    """Ranks of each process group that a message names, in the world."""
+    flops: int
+    operations: int
+    peak_bytes: int
+    peak_kinds: dict[str, int]
+    """Bytes at the peak by kind: weights, gradients, optimizer, gathered, tokens, made."""
+    kept_bytes: int
+    """Alive when the step had ended."""
+
+
+def axes_of(world: World) -> dict[str, tuple[str, ...]]:
+    """Return the axes of each process group of a world, by the group's name.
+
+    Weights are sharded over data and context ranks together, experts over fewer: both are dp_shard.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    shards = {"fsdp": "dp_shard", "efsdp": "dp_shard"}
+    meshes = ((world.dense, ("pp", "dp_replicate", "fsdp", "tp")), (world.context, ("cp",)),
+              (world.sparse, ("dp_replicate", "efsdp", "ep")))  # fmt: skip
+    for mesh, axes in meshes:
+        for axis in axes if mesh is not None else ():
+            assert mesh is not None
+            name, word = mesh.get_group(axis).group_name, shards.get(axis, axis)
+            if mesh[axis].size() > 1 and word not in names.get(name, ()):
+                names[name] = (*names.get(name, ()), word)
+    if world.tied is not None:
+        names[world.tied.group_name] = ("tied",)
+    if dist.group.WORLD is not None:
+        names.setdefault(dist.group.WORLD.group_name, ("world",))
+    return names
+
+
+class Stage:
+    """A rank of a world, built and ready to take steps."""
+
+    def __init__(
+        self, work: Work, *, allocation: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        seed: int | None = 0,
+    ) -> None:  # fmt: skip
+        spec, device = work.spec, torch.device("cpu")
+        self.work, self._inside = work, allocation
+        self.world = make_world(
+            work.split, device, experts=spec.experts > 0, tied=spec.tied_embeddings
+        )
+        self.engine = Engine(
+            spec, work.seq_len, self.world, BuildOptions(seed=seed, allocation=allocation),
+            global_batch=work.global_batch,
+        )  # fmt: skip
+        self.named = dict(self.engine.named_parameters())
+        for part in self.engine.parts:
+            for mixture in mixtures(part):
+                mixture.in_turn = True
+        if self.engine.schedule is not None and seed is None:
+            tell_shapes(self.engine.schedule)
+        with allocation():
+            self.optimizer = build_optimizer(work.optimizer, self.named, OptimSettings(lr=1e-3))
+            own = work.global_batch // work.split.dp
+            self.samples = torch.zeros(own, work.seq_len + 1, dtype=torch.int64)
+
+    def step(self, ledger: Ledger | None = None) -> None:
+        """Take one step, booked in a ledger where one is given."""
+        engine, optimizer = self.engine, self.optimizer
+        outside: Callable[..., AbstractContextManager[None]]
+        outside = ledger.update if ledger is not None else nullcontext
+        with self._inside():
+            optimizer.zero_grad()
+            engine.backward(self.samples)
+            with outside("world"):
+                shared_sums(engine, self.named, 0.0)
+            with outside():
+                update(engine, self.named, optimizer, norm=NORM, clip=CLIP, lr_factor=1.0)
+
+    def trace(self) -> Trace:
+        """Take one step under a ledger and return what it booked."""
+        ledger = Ledger(axes_of(self.world))
+        ledger.hold(self.named.values(), "weights")
+        ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
+        ledger.hold([self.samples], "tokens")
+        with ExitStack() as stack:
+            stack.enter_context(self._hooks(ledger))
+            stack.enter_context(ledger.counting())
+            self.step(ledger)
+        groups = {m.group for m in ledger.messages}
+        return Trace(
+            rank=self.world.rank, stages=tuple(self._stages()), flops=ledger.flops,
+            parameters=sum(_elements(p) for p in self.named.values()),
+            messages=tuple(ledger.messages), operations=ledger.operations,
+            groups={name: members(name) for name in groups},
+            peak_bytes=ledger.peak_bytes, peak_kinds=dict(+Counter(ledger.peak_kinds)),
+            kept_bytes=ledger.now_bytes,
+        )  # fmt: skip
+
+    def _stages(self) -> list[int]:
+        schedule = self.engine.schedule
+        return [0] if schedule is None else [s.stage_index for s in pipeline_stages(schedule)]
+
+    @contextmanager
+    def _hooks(self, ledger: Ledger) -> Iterator[None]:
+        """Tell the ledger which micro-batch is at work, and which tensors are gradients."""
+        undo = [
+            p.register_post_accumulate_grad_hook(
+                lambda p: ledger.hold([p.grad] if p.grad is not None else [], GRADIENTS)
+            )
+            for p in self.named.values()
+        ]
+        if self.engine.schedule is None:
+            undo.append(self.engine.parts[0].register_forward_pre_hook(self._counting(ledger)))
+        else:
+            ledger.piped = True
+            for stage in pipeline_stages(self.engine.schedule):
+                _announce(stage, ledger)
+        try:
+            yield
+        finally:
+            for handle in undo:
+                handle.remove()
+
+    def _counting(self, ledger: Ledger) -> Callable[..., None]:
+        def begin(*_: Any) -> None:
+            ledger.stage, ledger.micro_batch = 0, ledger.micro_batch + 1
+            ledger.hold(unreduced_gradients(self.engine.parts[0]), GRADIENTS)
+
+        return begin
+
+
+PASSES: Final[dict[str, Phase]] = {
+    "forward_one_chunk": "forward", "backward_one_chunk": "backward",
+    "backward_weight_one_chunk": "backward",
+}  # fmt: skip
+TRANSFERS: Final[dict[str, Phase]] = {
+    "get_fwd_recv_ops": "forward", "get_fwd_send_ops": "forward",
+    "get_bwd_recv_ops": "backward", "get_bwd_send_ops": "backward",
+}  # fmt: skip
+
+
+def _announce(stage: Any, ledger: Ledger) -> None:
+    """Have a pipeline stage say which micro-batch it works on, and whose messages it sends."""
+    number = stage.stage_index
+
+    def announced(run: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(micro_batch: int, *args: Any, **kwargs: Any) -> Any:
+            with ledger.passing(number, micro_batch):
+                done = run(micro_batch, *args, **kwargs)
+            ledger.hold(unreduced_gradients(stage.submod), GRADIENTS)
+            return done
+
+        return inner
+
+    def addressed(run: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
+        def inner(micro_batch: int) -> Any:
+            transfers = run(micro_batch)
+            for transfer in transfers:
+                ledger.address(transfer.tensor, (phase, number, micro_batch))
+            return transfers
+
+        return inner
+
+    for name in PASSES:
+        setattr(stage, name, announced(getattr(stage, name)))
+    for name, phase in TRANSFERS.items():
+        setattr(stage, name, addressed(getattr(stage, name), phase))
+
+
+def members(name: str) -> tuple[int, ...]:
+    """Return the ranks of a process group, in the world."""
+    return tuple(dist.get_process_group_ranks(group_named(name)))
+
+
+def _elements(tensor: Tensor) -> int:
+    local = getattr(tensor, "to_local", None)
+    return int((local() if local is not None else tensor).numel())
