@@ -108,7 +108,9 @@ class Engine:
         given = (inputs,) if self.first else ()
         run = self.schedule.eval if evaluate else self.schedule.step
         losses: list[Tensor] | None = [] if self.last else None
-        run(*given, target=targets if self.last else None, losses=losses)
+        # What is returned is kept until the end: the logits of every micro-batch.
+        kept = {} if evaluate else {"return_outputs": False}
+        run(*given, target=targets if self.last else None, losses=losses, **kept)
 
     def _run_alone(self, inputs: Tensor, targets: Tensor) -> None:
         model, size = self.parts[0], self.world.split.micro_batch
