@@ -15,6 +15,23 @@ from crore.cost.shape import Shape, Weights, weights
 from crore.cost.stack import Stack
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """What one rank of a pipeline holds, all its stages together; each a float or `[N]`."""
+
+    layers: Num
+    moe: Num = 0.0
+    """Expert layers among them."""
+    first: Num = 1.0
+    """1 where it holds the embedding."""
+    last: Num = 1.0
+    """1 where it holds the head."""
+    sends: Num = 0.0
+    """Activations it sends to another rank per micro-batch; as many gradients come back."""
+    receives: Num = 0.0
+    """Activations it is sent per micro-batch; as many gradients go back."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Columns that broadcast against each other; derived columns are computed once."""
@@ -38,6 +55,8 @@ class Job:
     """Optimizer state bytes per parameter; -1 for the stack's own (AdamW)."""
     grad_bytes: Num = -1.0
     """Gradient buffer bytes per parameter; -1 for the stack's own."""
+    place: Place | None = None
+    """One rank of the pipeline; None for the fullest one, with both ends priced apart."""
 
     @cached_property
     def weights(self) -> Weights:
@@ -84,17 +103,21 @@ class Job:
 
     @cached_property
     def stage_layers(self) -> Num:
-        """Layers on the fullest pipeline rank."""
+        """Layers on the pipeline rank at hand, which is the fullest unless a place is given."""
+        if self.place is not None:
+            return self.place.layers
         return layers_per_stage(self.layout, self.shape.layers)
 
     @cached_property
     def stage_share(self) -> Num:
-        """Share of the model's layers on the fullest pipeline rank."""
+        """Share of the model's layers on that rank."""
         return self.stage_layers / self.shape.layers
 
     @cached_property
     def stage_moe(self) -> Num:
-        """Expert layers on the fullest pipeline rank: all of it behind leading dense layers."""
+        """Expert layers on that rank: on the fullest, all of it behind leading dense layers."""
+        if self.place is not None:
+            return self.place.moe
         s = self.shape
         behind = s.moe / np.maximum(s.layers - s.leading, 1.0) * self.stage_layers
         leads = np.greater(s.leading, 0)
@@ -103,6 +126,8 @@ class Job:
     @cached_property
     def stage_dense(self) -> Num:
         """Dense feed-forward layers on that rank."""
+        if self.place is not None:
+            return self.place.layers - self.place.moe
         s = self.shape
         leads = np.greater(s.leading, 0)
         return np.where(leads, self.stage_layers - self.stage_moe, s.dense * self.stage_share)
