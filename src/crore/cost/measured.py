@@ -166,6 +166,8 @@ class MeasuredPricer:
         return each * kernels
 
     def _message(self, op: Operation) -> Num:
+        if op.collective == "receive":
+            return 0.0
         size = np.maximum(op.message_bytes * self.job.machine.element_scale, 1.0)
         if self._messages:
             beside = self.measured.setting.shard_s if op.axis == "dp_shard" else 0.0

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
 from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of
+from crore.cost.recompute_crore import redone
+from crore.cost.step_crore import activation_messages
+from crore.cost.step_crore_data import step_sums, weight_messages
 from crore.cost.step_data import sharded_messages, step_messages
 from crore.cost.step_ends import accumulation, end_operations, optimizer_operations
-from crore.cost.step_fsdp import eager_updates, fsdp_operations
+from crore.cost.step_fsdp import eager_updates, fsdp_copies
 from crore.cost.step_layers import (
     HALF,
     attention_layer,
@@ -23,41 +27,51 @@ from crore.cost.step_layers import (
 )
 from crore.cost.step_messages import layer_messages, pipeline_messages
 
-LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer, layer_messages)
+LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer)
 
 
 def forward_operations(job: Job) -> list[Operation]:
     """Return the forward pass and what a micro-batch adds to it: all that holds memory."""
-    eager = present(job.eager)
     forward = [op for build in LAYERS for op in build(job)]
     forward += [replace(op, expert=True) for op in moe_layer(job)]
     return [
         *forward,
         *end_operations(job),
         *prediction_modules(job),
-        *pipeline_messages(job),
-        *(fsdp_operations(job) if eager else sharded_messages(job)),
-        *(() if eager else accumulation(job)),
+        *micro_batch_messages(job),
+        *(fsdp_copies(job) if present(job.eager) else accumulation(job)),
     ]
+
+
+def micro_batch_messages(job: Job) -> Iterator[Operation]:
+    """Yield what a micro-batch sends: what crore's code does, or what other stacks do."""
+    if present(job.stack.eager):
+        yield from activation_messages(job)
+        yield from weight_messages(job)
+        return
+    yield from layer_messages(job)
+    yield from pipeline_messages(job)
+    yield from sharded_messages(job)
 
 
 def operations(job: Job) -> list[Operation]:
     """Return every operation of one step on the ranks of the fullest stage and the two ends."""
     ops: list[Operation] = []
     forward = forward_operations(job)
+    redo = partial(redone, job) if present(job.stack.eager) else job.redo_share
     for op in forward:
         ops.append(op)
         if op.phase != "forward":
             continue
-        again = recompute_of(op, job.redo_share(op))
+        again = recompute_of(op, redo(op))
         if again is not None:
             ops.append(again)
         if op.backward:
             ops.append(backward_of(op))
     offloaded = activation_transfer(job, forward)
-    if present(job.eager):
-        return [*ops, *offloaded, *eager_updates(job)]
-    return [*ops, *offloaded, *step_messages(job), *optimizer_operations(job)]
+    once = step_sums(job) if present(job.stack.eager) else step_messages(job)
+    updates = eager_updates(job) if present(job.eager) else optimizer_operations(job)
+    return [*ops, *offloaded, *once, *updates]
 
 
 def prediction_modules(job: Job) -> Iterator[Operation]:

@@ -1,4 +1,4 @@
-"""What FSDP2 does to weights and gradients: gathers, scatters and the copies around them.
+"""What FSDP2 does to weights and gradients beside its messages: the copies around them.
 
 Every micro-batch gathers each block in its forward pass and frees it after its last use. ZeRO-3
 gathers blocks (not the tables) once more backward, ZeRO-1 and 2 keep them until then. ZeRO-2 and 3
@@ -16,7 +16,6 @@ from crore.cost.job import Job
 from crore.cost.operations import Operation
 from crore.cost.step_eager import HALF, float32
 from crore.cost.step_ends import local_weights, stage_weights
-from crore.cost.step_messages import message
 
 
 def shard_ranks(job: Job) -> Num:
@@ -36,8 +35,8 @@ def block_weights(job: Job) -> Num:
     return (stage_weights(job)[0] - table_weights(job)) / job.stage_layers
 
 
-def fsdp_operations(job: Job) -> Iterator[Operation]:
-    """Yield gathers and scatters of plain weights, and the copies in and out of their buffers."""
+def fsdp_copies(job: Job) -> Iterator[Operation]:
+    """Yield the copies of plain weights in and out of the buffers of gathers and scatters."""
     ranks, zero = shard_ranks(job), job.layout.zero
     several = np.greater(ranks, 1) * 1.0
     if not present(several):
@@ -50,19 +49,10 @@ def fsdp_operations(job: Job) -> Iterator[Operation]:
         ("table", table_weights(job), tables, 0.0),
     ):
         weights, gradients = HALF * elements, float32(job, elements)
-        yield _send(f"{name} gather", "all_gather", weights, count)
         yield _copies(f"{name} gather copies", weights, 2 + 2 / ranks, count)
         if present(more):
-            yield _send(f"{name} gather again", "all_gather", weights, more, "backward")
             yield _copies(f"{name} copies again", weights, 2 + 2 / ranks, more)
-        yield _send(f"{name} scatter", "reduce_scatter", gradients, count * scatters, "backward")
         yield _copies(f"{name} scatter copies", gradients, 2.0, count * scatters)
-
-
-def _send(name: str, collective: str, buffer: Num, count: Num, phase: str = "forward") -> Operation:
-    return message(
-        name, "dp_shard", collective, buffer, count, phase=phase, backward=0.0, redo="never"
-    )
 
 
 def _copies(name: str, size: Num, tensors: Num, count: Num) -> Operation:

@@ -115,9 +115,9 @@ def _mla_projections(job: Job, count: Num, kept: Num) -> Iterator[Operation]:
     per_head = s.qk_nope + s.qk_rope
     latent = s.q_lora + s.kv_lora + s.qk_rope
     down = kept * job.narrow_tokens * s.hidden
-    yield matmul(
-        "mla down", Gemm(m=job.narrow_tokens, n=latent, k=s.hidden), down, count=count, drop="light"
-    )
+    # crore's trainer makes the compressed vectors whole on every tensor-parallel rank.
+    rows = np.where(np.greater(job.stack.eager, 0), tokens, job.narrow_tokens)
+    yield matmul("mla down", Gemm(m=rows, n=latent, k=s.hidden), down, count=count, drop="light")
     # Without a query rank the queries come straight from the layer's input, kept above.
     rank = np.where(np.greater(s.q_lora, 0), s.q_lora, s.hidden)
     yield matmul(
@@ -141,14 +141,37 @@ def attention_core(job: Job, count: Num) -> Iterator[Operation]:
     s, flash = job.shape, job.stack.flash
     heads = s.heads / job.layout.tp
     if present(flash):
-        per_token = 2 * core_width(s) / job.layout.tp * mean_context(s, job.context_len)
+        width, context, backward = _core_work(job)
+        per_token = 2 * width / job.layout.tp * context
         yield Operation(
             name="flash attention", kind="attention", count=count * flash, launches=1.0,
-            flops=per_token * job.tokens, redo="core", drop="core", backward=2.5,
+            flops=per_token * job.tokens, redo="core", drop="core", backward=backward,
             saved_bytes=_statistics(job) * job.tokens * heads,
         )  # fmt: skip
     if present(1 - flash):
         yield from _unfused_core(job, count * (1 - flash), heads)
+
+
+def _core_work(job: Job) -> tuple[Num, Num, float]:
+    """Return width (FLOPs per pair over 2), tokens that a query meets, and backward over forward.
+
+    Under crore's stack a mask other than the causal one saves nothing: every pair is computed, and
+    on a processor by two products and a softmax, whose backward pass is twice the forward one. Its
+    values are filled up to the width of queries and keys.
+    """
+    s = job.shape
+    if not present(job.stack.eager):
+        return core_width(s), mean_context(s, job.context_len), 2.5
+    width = core_width(s) + s.mla * s.heads * np.maximum(s.qk_nope + s.qk_rope - s.v_dim, 0.0)
+    some = masked(job)
+    context = some * job.seq_len + (1 - some) * (job.context_len + 1) / 2
+    return width, context, 2.0 if present(job.eager) and present(some) else 2.5
+
+
+def masked(job: Job) -> Num:
+    """Return the share of attention layers with a mask beyond the causal one: ALiBi, windows."""
+    s = job.shape
+    return np.maximum(s.alibi, s.windowed / np.maximum(s.attention, 1.0))
 
 
 def _statistics(job: Job) -> Num:

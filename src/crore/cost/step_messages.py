@@ -106,6 +106,8 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert: bool = False) -
         # Without shards all copies reduce together; with them, each shard across its replicas.
         "dp_replicate": (np.maximum(everyone / split, 1.0), near * split),
         "pp": (layout.pp, tp * cp * layout.dp),
+        "tied": (np.minimum(layout.pp, 2.0), tp * cp * layout.dp * np.maximum(layout.pp - 1, 1)),
+        "world": (layout.gpus, 1.0),
     }
     ranks, stride = strided[axis]
     inner = _members(machine.domain_size, stride, ranks)

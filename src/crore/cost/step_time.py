@@ -67,7 +67,7 @@ def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
             total.optimizer = total.optimizer + seconds
         elif op.kind == "transfer":
             _add_transfer(total, op, seconds)
-        elif op.kind == "collective":
+        elif op.kind == "collective" and op.stage in ("layer", "rank"):
             into = total.step if op.repeat == "step" else total.axis
             into[op.axis] = into.get(op.axis, 0.0) + seconds
             if op.repeat == "micro_batch":
@@ -132,11 +132,16 @@ def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
         "ep": axis.get("ep", 0.0) * (1 - c.ep_hidden * stack.dp_overlap),
         "pp": axis.get("pp", 0.0) * (1 - c.tp_hidden * stack.p2p_overlap),
     }
-    shard = axis.get("dp_shard", 0.0)
+    shard = data_messages(total)
     exposed["dp"] = hide(shard, total.compute, stack.dp_overlap, c) if present(shard) else 0.0
     copied = axis.get("host", 0.0)
     exposed["offload"] = hide(copied, total.compute, 1.0, c) if present(copied) else 0.0
     return exposed
+
+
+def data_messages(total: Tally) -> Num:
+    """Seconds of the messages of weights and gradients in one micro-batch."""
+    return total.axis.get("dp_shard", 0.0) + total.axis.get("dp_replicate", 0.0)
 
 
 def pricer_of(job: Job, c: Constants) -> Pricer | MeasuredPricer:

@@ -15,7 +15,7 @@ from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight
 from crore.cost.shape import weights
 from crore.cost.step_messages import group_of
-from crore.cost.step_time import Tally, hide, tally
+from crore.cost.step_time import Tally, data_messages, hide, tally
 from crore.plan.explain.again import Case
 from crore.units import format_bytes, format_si
 
@@ -25,7 +25,6 @@ COMPUTE: Final = {
 }  # fmt: skip
 """Part of a step -> the tally's field that its micro-batches add up in."""
 EXPOSED: Final = ("tp", "cp", "ep", "pp", "offload")
-SHARD: Final = "dp_shard"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,10 +65,10 @@ def _data_items(case: Case, rounds: float) -> list[Item]:
     once: Num = sum(case.total.step.values(), start=np.asarray(0.0))
     c, overlap = case.pricer.constants, case.job.stack.dp_overlap
     seen_once = _share(hide(once, case.stages.slowest, overlap, c), once)
-    seen = _share(case.exposed["dp"], case.total.axis.get(SHARD, 0.0))
+    seen = _share(case.exposed["dp"], data_messages(case.total))
     return [
         *_items(case, lambda t: sum(t.step.values()) * seen_once, 1.0),
-        *_items(case, lambda t: t.axis.get(SHARD, 0.0) * seen, rounds),
+        *_items(case, lambda t: data_messages(t) * seen, rounds),
     ]
 
 

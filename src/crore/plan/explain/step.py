@@ -15,13 +15,16 @@ from crore.cost.measured import MeasuredPricer
 from crore.cost.memory import memory, state_parts, stored, working_bytes
 from crore.cost.operations import Operation
 from crore.cost.price import gemm_s, score_slowdown
+from crore.cost.recompute_crore import redone
 from crore.cost.schedules import bubble_s, in_flight
 from crore.cost.shape import active_parameters, forward_flops_per_token, parameters, weights
 from crore.cost.step import operations
+from crore.cost.step_crore import activation_messages
+from crore.cost.step_crore_data import step_sums, weight_messages
 from crore.cost.step_data import sharded_messages, step_messages
 from crore.cost.step_eager import eager_ends
 from crore.cost.step_ends import optimizer_operations, stage_weights
-from crore.cost.step_fsdp import eager_updates, fsdp_operations
+from crore.cost.step_fsdp import eager_updates, fsdp_copies
 from crore.cost.step_layers import attention_core
 from crore.cost.step_messages import layer_messages, pipeline_messages, uplink_share
 from crore.cost.step_time import (
@@ -69,9 +72,14 @@ PARTS: Final[Mapping[str, tuple[str, tuple[Function, ...]]]] = {
 }
 PRICED: Final[Mapping[str, tuple[Function, ...]]] = {
     "products": (), "attention": (), "memory passes": (), "embedding, head, loss": (eager_ends,),
-    "dp": (fsdp_operations,), "optimizer": (eager_updates,),
+    "dp": (fsdp_copies,), "optimizer": (eager_updates,),
 }  # fmt: skip
 """Parts that a measured machine prices by its tables, with what lists their operations."""
+CRORE: Final[Mapping[str, tuple[Function, ...]]] = {
+    **dict.fromkeys(("tp", "cp", "ep", "pp"), (activation_messages, exposed_messages)),
+    "dp": (weight_messages, step_sums, hide, uplink_share), "recompute": (redone,),
+}  # fmt: skip
+"""Parts whose operations crore's own stack lists apart."""
 HELD: Final[Mapping[str, tuple[str, tuple[Function, ...], str]]] = {
     "weights": ("weights of the fullest rank", (state_parts,), "weight_bytes"),
     "gradients": ("gradient buffers", (state_parts,), "grad_bytes"),
@@ -131,6 +139,8 @@ def _time(case: Case) -> Iterator[Entry]:
 
 def _part(case: Case, part: str) -> Entry:
     about, functions = PARTS.get(part, (part, (combine,)))
+    if np.any(case.job.stack.eager):
+        functions = CRORE.get(part, functions)
     if case.job.machine.measured is not None and part in PRICED:
         functions = (MeasuredPricer.seconds, *PRICED[part])
     inputs = {
@@ -158,7 +168,7 @@ def _sent(case: Case, part: str) -> tuple[Function, ...]:
 
 
 def _part_of(op: Operation) -> str:
-    return "dp" if op.repeat == "step" or op.axis == "dp_shard" else op.axis
+    return "dp" if op.repeat == "step" or op.axis in ("dp_shard", "dp_replicate") else op.axis
 
 
 def _between(case: Case) -> Iterator[Entry]:
