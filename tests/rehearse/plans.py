@@ -54,6 +54,8 @@ PLANS = (
     Case("pp", "dense", {"pp": 4, "zero": 1}, rounds=4),
     Case("interleaved", "dense", {"pp": 2, "vpp": 2, "schedule": "interleaved", "zero": 1}),
     Case("zero bubble", "dense", {"pp": 2, "schedule": "zb-v", "zero": 1}, rounds=4),
+    Case("zero bubble bf16", "dense", {"dp_shard": 2, "pp": 2, "tp": 2, "schedule": "zb-v",
+                                       "zero": 1, "precision": "bf16", **SP}, rounds=4),
     Case("composed", "dense", {"dp_shard": 2, "tp": 2, "pp": 2, **SP}, rounds=4),
     Case("composed bf16", "dense", {"dp_replicate": 2, "dp_shard": 2, "tp": 2, "pp": 2,
                                     "precision": "bf16", "zero": 2, **SP}, rounds=4),

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from torch.distributed.pipelining._utils import InferenceMode
 from torch.distributed.tensor import DTensor, Shard, _redistribute, debug
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+from torch.distributed.tensor.placement_types import Placement
 
 TESTED: tuple[str, ...] = ("2.13",)
 
@@ -189,6 +190,11 @@ def tell_shapes(schedule: Any) -> None:
     schedule._warmup_p2p = told
 
 
+def wrap_loss(schedule: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put something round the loss that a pipeline's last stage computes."""
+    schedule._loss_fn = wrap(schedule._loss_fn)
+
+
 def pipeline_stages(schedule: Any) -> list[Any]:
     """Return the stages that a schedule runs on this rank."""
     return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
@@ -196,16 +202,89 @@ def pipeline_stages(schedule: Any) -> list[Any]:
 
 def unreduced_gradients(part: nn.Module) -> list[Tensor]:
     """Return the whole gradients that FSDP keeps of a part until it may reduce them."""
-    found = []
-    for module in part.modules():
-        if not isinstance(module, FSDPModule):
-            continue
-        for group in module._get_fsdp_state()._fsdp_param_groups:
-            for kept in group.fsdp_params:
-                whole = getattr(kept, "_unsharded_param", None)
-                grads = (kept.unsharded_accumulated_grad, None if whole is None else whole.grad)
-                found += [grad for grad in grads if grad is not None]
-    return found
+    pairs = [pair for kept in _fsdp_parameters(part) for pair in _gradients_of(kept)]
+    return [grad for grad in pairs if grad is not None]
+
+
+Placed: TypeAlias = tuple[Placement, ...] | None
+"""How a gradient is placed, `()` where it is no DTensor; None where there is none."""
+
+
+def gradients_there(part: nn.Module) -> tuple[Placed, ...]:
+    """Return the gradients of a part that exist: FSDP's whole ones, and those of parameters.
+
+    FSDP has two for a parameter: as it came, and summed in the format it is reduced in.
+    """
+    whole = (_placed(g) for kept in _fsdp_parameters(part) for g in _gradients_of(kept))
+    return (*whole, *(_placed(p.grad) for p in part.parameters()))
+
+
+def set_gradients_there(part: nn.Module, there: Sequence[Placed]) -> None:
+    """Make or drop FSDP's whole gradients, of no values, so that `gradients_there` is `there`.
+
+    Those of parameters stay as they are: once there, they are there for the step.
+    """
+    wanted = iter(there)
+    for kept in _fsdp_parameters(part):
+        came, summed = _gradients_of(kept)
+        of_came, of_summed = next(wanted), next(wanted)
+        if _placed(came) != of_came:
+            kept._unsharded_param.grad = _like(kept._unsharded_param, of_came, None)
+        if _placed(summed) != of_summed:
+            kept.unsharded_accumulated_grad = _like(
+                kept._unsharded_param, of_summed, kept.reduce_dtype
+            )
+
+
+def _placed(gradient: Tensor | None) -> Placed:
+    if gradient is None:
+        return None
+    return gradient.placements if isinstance(gradient, DTensor) else ()
+
+
+def _like(parameter: Tensor, placed: Placed, dtype: torch.dtype | None) -> Tensor | None:
+    if placed is None:
+        return None
+    if not isinstance(parameter, DTensor):
+        return torch.empty_like(parameter, dtype=dtype)
+    local = torch.empty_like(parameter.to_local(), dtype=dtype)
+    return DTensor.from_local(
+        local, parameter.device_mesh, placed, run_check=False, shape=parameter.shape,
+        stride=parameter.stride(),
+    )  # fmt: skip
+
+
+def _gradients_of(kept: Any) -> tuple[Tensor | None, Tensor | None]:
+    whole = getattr(kept, "_unsharded_param", None)
+    return None if whole is None else whole.grad, kept.unsharded_accumulated_grad
+
+
+def _fsdp_parameters(part: nn.Module) -> list[Any]:
+    return [kept for group in _weight_groups(part) for kept in group.fsdp_params]
+
+
+def gathered(part: nn.Module) -> tuple[bool, ...]:
+    """Return which of FSDP's groups of weights are whole on this rank, in order."""
+    return tuple(group.is_unsharded for group in _weight_groups(part))
+
+
+def set_gathered(part: nn.Module, whole: Sequence[bool]) -> None:
+    """Gather or free FSDP's groups of weights, so that `gathered` returns `whole`."""
+    for group, wanted in zip(_weight_groups(part), whole, strict=True):
+        if wanted and not group.is_unsharded:
+            group.unshard()
+            group.wait_for_unshard()
+        elif not wanted and group.is_unsharded:
+            group.reshard()
+
+
+def _weight_groups(part: nn.Module) -> list[Any]:
+    return [
+        group
+        for module in part.modules()
+        if isinstance(module, FSDPModule)
+        for group in module._get_fsdp_state()._fsdp_param_groups
+    ]
 
 
 def group_named(name: str) -> ProcessGroup:

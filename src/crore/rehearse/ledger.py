@@ -5,9 +5,11 @@ It works below DTensor and FSDP, on fake tensors as on real ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -34,6 +36,31 @@ Address: TypeAlias = tuple[Phase, int, int]
 """Phase, stage and micro-batch of a message between stages."""
 
 
+class Mark(NamedTuple):
+    """A ledger's sums at one moment."""
+
+    messages: int
+    flops: int
+    operations: int
+    now_bytes: int
+    kinds: Counter[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """What a stretch of a step adds to a ledger."""
+
+    messages: tuple[Message, ...]
+    flops: int
+    operations: int
+    peak_bytes: int
+    """The most that was alive in it, above what was alive when it began."""
+    peak_kinds: Counter[str]
+    """The same by kind; what was freed before is negative."""
+    net_kinds: Counter[str]
+    """What it left alive, less what it freed."""
+
+
 HEADS_DIM: Final = 4
 """Dimensions of a message of attention heads."""
 
@@ -50,6 +77,8 @@ class Ledger(LiveBytes):
         self.messages: list[Message] = []
         self.flops = 0
         self.operations = 0
+        self.by_round: dict[int, tuple[int, int]] = {}
+        """FLOPs and operations by micro-batch."""
         self.stage, self.micro_batch = -1, -1
         self.piped = False
         """Whether a pipeline says which pass is at work: what is in none belongs to the step."""
@@ -80,7 +109,8 @@ class Ledger(LiveBytes):
         """
         self._outside, self._axis = True, axis
         try:
-            yield
+            with self.passing(-1, -1):
+                yield
         finally:
             self._outside, self._axis = False, ""
 
@@ -93,6 +123,24 @@ class Ledger(LiveBytes):
             yield
         finally:
             self.stage, self.micro_batch = before
+
+    def mark(self) -> Mark:
+        """Begin a stretch: what is counted from here on, and its own peak."""
+        self.peak_bytes, self.peak_kinds = self.now_bytes, self.kinds.copy()
+        return Mark(len(self.messages), self.flops, self.operations, self.now_bytes,
+                    self.kinds.copy())  # fmt: skip
+
+    def since(self, mark: Mark) -> Stretch:
+        """Return what was counted since a mark, the last one made."""
+        extra = self.peak_kinds.copy()
+        extra.subtract(mark.kinds)
+        net = self.kinds.copy()
+        net.subtract(mark.kinds)
+        return Stretch(
+            messages=tuple(self.messages[mark.messages :]), flops=self.flops - mark.flops,
+            operations=self.operations - mark.operations,
+            peak_bytes=self.peak_bytes - mark.now_bytes, peak_kinds=extra, net_kinds=net,
+        )  # fmt: skip
 
     def address(self, tensor: Tensor, address: Address) -> None:
         """Say whose message a tensor will be that is about to be sent or received."""
@@ -108,9 +156,12 @@ class Ledger(LiveBytes):
         made = func(*args, **kwargs)
         if self._apart or func.namespace == "prim":
             return made
+        flops = flops_of(func, args, kwargs, made)
         self.operations += 1
+        self.flops += flops
+        of_round = self.by_round.get(self.micro_batch, (0, 0))
+        self.by_round[self.micro_batch] = of_round[0] + flops, of_round[1] + 1
         self._book_message(func, args, made)
-        self.flops += flops_of(func, args, kwargs, made)
         self.see(made)
         return made
 

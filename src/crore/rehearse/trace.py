@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -21,10 +22,12 @@ from crore.model.private import (
     pipeline_stages,
     tell_shapes,
     unreduced_gradients,
+    wrap_loss,
 )
 from crore.model.split import Split
 from crore.rehearse.ledger import GRADIENTS, Ledger
 from crore.rehearse.messages import Message, Phase
+from crore.rehearse.replay import Book, Replay
 from crore.train.engine import Engine
 from crore.train.optim import OptimSettings, build_optimizer
 from crore.train.update import shared_sums, update
@@ -67,6 +70,9 @@ class Trace:
     """Bytes at the peak by kind: weights, gradients, optimizer, gathered, tokens, made."""
     kept_bytes: int
     """Alive when the step had ended."""
+    by_round: dict[int, tuple[int, int]]
+    """FLOPs and operations of each micro-batch, -1 for what is outside; empty where some were only
+    booked."""
 
 
 def axes_of(world: World) -> dict[str, tuple[str, ...]]:
@@ -131,24 +137,36 @@ class Stage:
             with outside():
                 update(engine, self.named, optimizer, norm=NORM, clip=CLIP, lr_factor=1.0)
 
-    def trace(self) -> Trace:
-        """Take one step under a ledger and return what it booked."""
+    def trace(self, *, whole: bool = False) -> Trace:
+        """Take one step under a ledger and return what it booked.
+
+        A pipeline's passes are run once of each kind and booked from then on, unless `whole`.
+        """
         ledger = Ledger(axes_of(self.world))
         ledger.hold(self.named.values(), "weights")
         ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
         ledger.hold([self.samples], "tokens")
+        sums: Ledger | Book = ledger
         with ExitStack() as stack:
             stack.enter_context(self._hooks(ledger))
             stack.enter_context(ledger.counting())
-            self.step(ledger)
-        groups = {m.group for m in ledger.messages}
+            if self.engine.schedule is None or whole:
+                self.step(ledger)
+            else:
+                replay = Replay(self.engine.schedule, ledger)
+                self.step(ledger)
+                sums = replay.close()
+        return self._told(sums)
+
+    def _told(self, sums: Ledger | Book) -> Trace:
         return Trace(
-            rank=self.world.rank, stages=tuple(self._stages()), flops=ledger.flops,
+            rank=self.world.rank, stages=tuple(self._stages()), flops=sums.flops,
             parameters=sum(_elements(p) for p in self.named.values()),
-            messages=tuple(ledger.messages), operations=ledger.operations,
-            groups={name: members(name) for name in groups},
-            peak_bytes=ledger.peak_bytes, peak_kinds=dict(+Counter(ledger.peak_kinds)),
-            kept_bytes=ledger.now_bytes,
+            messages=tuple(sums.messages), operations=sums.operations,
+            groups={name: members(name) for name in {m.group for m in sums.messages}},
+            peak_bytes=sums.peak_bytes, peak_kinds=dict(+Counter(sums.peak_kinds)),
+            kept_bytes=sums.now_bytes,
+            by_round=dict(sums.by_round) if isinstance(sums, Ledger) else {},
         )  # fmt: skip
 
     def _stages(self) -> list[int]:
@@ -170,6 +188,8 @@ class Stage:
             ledger.piped = True
             for stage in pipeline_stages(self.engine.schedule):
                 _announce(stage, ledger)
+                if stage.is_last:
+                    _announce_loss(self.engine.schedule, stage.stage_index, ledger)
         try:
             yield
         finally:
@@ -220,6 +240,20 @@ def _announce(stage: Any, ledger: Ledger) -> None:
         setattr(stage, name, announced(getattr(stage, name)))
     for name, phase in TRANSFERS.items():
         setattr(stage, name, addressed(getattr(stage, name), phase))
+
+
+def _announce_loss(schedule: Any, stage: int, ledger: Ledger) -> None:
+    """Have the loss, too, say which micro-batch it is of: they come one after the other."""
+    seen = itertools.count()
+
+    def wrap(run: Callable[..., Any]) -> Callable[..., Any]:
+        def loss(output: Any, target: Tensor) -> Any:
+            with ledger.passing(stage, next(seen)):
+                return run(output, target)
+
+        return loss
+
+    wrap_loss(schedule, wrap)
 
 
 def members(name: str) -> tuple[int, ...]:
