@@ -15,6 +15,7 @@ from crore.rehearse.trace import Work
 DENSE = {
     "layers": 4, "hidden": 128, "heads": 8, "kv_heads": 4, "head_dim": 16, "ffn": 352, "vocab": 512,
 }  # fmt: skip
+UNTIED = DENSE | {"tied_embeddings": False}
 EXPERTS = DENSE | {"experts": 8, "topk": 2, "moe_ffn": 96, "shared_ffn": 96}
 
 
@@ -23,7 +24,7 @@ class Case(NamedTuple):
 
     name: str
     model: str
-    """`dense`, `experts`, or of the catalogue."""
+    """`dense`, `untied`, `experts`, or of the catalogue."""
     split: dict[str, Any]
     seq_len: int = 128
     rounds: int = 2
@@ -31,7 +32,7 @@ class Case(NamedTuple):
 
     def work(self) -> Work:
         """Return what is rehearsed."""
-        shapes = {"dense": DENSE, "experts": EXPERTS}
+        shapes = {"dense": DENSE, "untied": UNTIED, "experts": EXPERTS}
         own = self.model in shapes
         spec = load_catalog().model("nano-1m" if own else self.model)
         spec = replace(spec, **shapes[self.model]) if own else spec
@@ -53,8 +54,8 @@ PLANS = (
     Case("cp", "dense", {"cp": 4}),
     Case("pp", "dense", {"pp": 4, "zero": 1}, rounds=4),
     Case("interleaved", "dense", {"pp": 2, "vpp": 2, "schedule": "interleaved", "zero": 1}),
-    Case("zero bubble", "dense", {"pp": 2, "schedule": "zb-v", "zero": 1}, rounds=4),
-    Case("zero bubble bf16", "dense", {"dp_shard": 2, "pp": 2, "tp": 2, "schedule": "zb-v",
+    Case("zero bubble", "untied", {"pp": 2, "schedule": "zb-v", "zero": 1}, rounds=4),
+    Case("zero bubble bf16", "untied", {"dp_shard": 2, "pp": 2, "tp": 2, "schedule": "zb-v",
                                        "zero": 1, "precision": "bf16", **SP}, rounds=4),
     Case("composed", "dense", {"dp_shard": 2, "tp": 2, "pp": 2, **SP}, rounds=4),
     Case("composed bf16", "dense", {"dp_replicate": 2, "dp_shard": 2, "tp": 2, "pp": 2,

@@ -85,5 +85,6 @@ def many_rounds(trace: Trace, work: Work) -> Trace:
     return replace(
         trace, messages=tuple(messages), flops=trace.flops + more * flops,
         operations=trace.operations + more * operations, by_round={},
-        peak_kinds=dict(kinds), peak_bytes=trace.peak_bytes + tokens + copies, kept_bytes=trace.kept_bytes + tokens,
+        peak_kinds=dict(kinds), peak_bytes=trace.peak_bytes + tokens + copies,
+        kept_bytes=trace.kept_bytes + tokens,
     )  # fmt: skip

@@ -85,6 +85,7 @@ class Ledger(LiveBytes):
         self._addressed: dict[int, Address] = {}
         self._outside, self._axis = False, ""
         self._apart = 0
+        self._issued, self._batches = -1, -1
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -179,6 +180,7 @@ class Ledger(LiveBytes):
             axis=self._axis_of(group.group_name, kind, args), collective=kind, peer=peer,
             group=group.group_name, ranks=group.size(), bytes=max(held, default=0),
             phase=phase, micro_batch=micro_batch, stage=stage,
+            batch=self._batch() if kind in P2P else -1,
         )  # fmt: skip
         self.messages.append(message)
         if kind == "reduce_scatter" and message.axis == "dp_shard":
@@ -196,6 +198,13 @@ class Ledger(LiveBytes):
             heads = next(x for x in tree_leaves(args) if isinstance(x, Tensor)).dim() == HEADS_DIM
             return "cp" if heads and "cp" in axes else "ep"
         return next(axis for axis in axes if axis not in ("cp", "ep"))
+
+    def _batch(self) -> int:
+        """Return the number of the batch: nothing runs between transfers issued together."""
+        if self.operations != self._issued + 1:
+            self._batches += 1
+        self._issued = self.operations
+        return self._batches
 
     def _phase(self) -> Phase:
         if self._outside or (self.piped and self.stage < 0):

@@ -32,6 +32,8 @@ class Message:
     """Pipeline stage whose pass it belongs to; -1 where it belongs to none."""
     peer: int = -1
     """The other rank of a send or a receive, in the world; -1 for others."""
+    batch: int = -1
+    """Sends and receives of one number are issued together and then waited for; -1 for others."""
 
     @property
     def words(self) -> str:

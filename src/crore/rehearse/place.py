@@ -1,0 +1,98 @@
+"""Where a GPU of a fleet stands: island, world, rank; and whom it meets above its world.
+
+Numbers alone: nothing here grows with the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crore.catalog.types import ModelSpec
+from crore.errors import InputError
+from crore.model.split import Split, split_of
+from crore.rehearse.trace import Work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """One GPU of a fleet."""
+
+    island: int
+    world: int
+    """In its island."""
+    rank: int
+    """In its world."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fleet:
+    """Islands of worlds of ranks; GPUs are numbered island by island, world by world."""
+
+    islands: int
+    worlds: int
+    """Of one island."""
+    ranks: int
+    """Of one world."""
+
+    @property
+    def gpus(self) -> int:
+        """All ranks of all worlds."""
+        return self.islands * self.worlds * self.ranks
+
+    def place(self, gpu: int) -> Place:
+        """Return where a GPU stands; InputError for one that the fleet does not have."""
+        if not 0 <= gpu < self.gpus:
+            raise InputError(f"--rank is 0 to {self.gpus - 1:,} in this plan, not {gpu:,}")
+        world, rank = divmod(gpu, self.ranks)
+        island, inside = divmod(world, self.worlds)
+        return Place(island=island, world=inside, rank=rank)
+
+    def gpu(self, place: Place) -> int:
+        """Return the number of the GPU at a place."""
+        return (place.island * self.worlds + place.world) * self.ranks + place.rank
+
+    def quorum(self, place: Place) -> range:
+        """Return the GPUs of the same rank in every world of an island: one quorum group."""
+        first = self.gpu(replace(place, world=0))
+        return range(first, first + self.worlds * self.ranks, self.ranks)
+
+    def outer(self, place: Place) -> range:
+        """Return the GPUs of the same rank and world in every island: one outer group."""
+        step = self.worlds * self.ranks
+        first = self.gpu(replace(place, island=0))
+        return range(first, first + self.islands * step, step)
+
+
+def fleet_of(plan: Mapping[str, Any]) -> Fleet:
+    """Return the fleet of a plan's body; its `worlds` are those of all islands."""
+    islands = int(plan["islands"])
+    split = _world_split(plan)
+    return Fleet(islands=islands, worlds=int(plan["worlds"]) // islands, ranks=split.ranks)
+
+
+def work_of(plan: Mapping[str, Any], spec: ModelSpec) -> Work:
+    """Return the work of one world of a plan.
+
+    InputError where the batch does not divide into worlds.
+    """
+    seq_len = int(plan["seq_len"])
+    sequences, worlds = int(plan["global_batch_tokens"]) // seq_len, int(plan["worlds"])
+    if sequences % worlds:
+        raise InputError(f"{sequences:,} sequences a step are not shared evenly by {worlds} worlds")
+    optimizer = str(plan["request"].get("fix", {}).get("optimizer", "adamw"))
+    return Work(
+        spec=spec, split=_world_split(plan), seq_len=seq_len, global_batch=sequences // worlds,
+        optimizer=optimizer,
+    )  # fmt: skip
+
+
+def _world_split(plan: Mapping[str, Any]) -> Split:
+    """Return the split of one world: a plan's replicas are those of all worlds of an island."""
+    split = split_of(plan["layout"])
+    worlds = int(plan["worlds"]) // int(plan["islands"])
+    replicas, rest = divmod(split.dp_replicate, worlds)
+    if rest:
+        raise InputError(f"{split.dp_replicate} replicas are no multiple of {worlds} worlds")
+    return replace(split, dp_replicate=replicas)
