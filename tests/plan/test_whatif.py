@@ -42,8 +42,8 @@ def test_more_of_a_resource_is_never_slower(answer):
     ratios = {it.step: it.ratio for it in answer.what_if}
     for name in RESOURCES:
         assert ratios[name] is not None
-        # A ring in a larger domain has more steps to start than the network has: 0.02 % here.
-        most = 1 + (1e-3 if name == "scale-up domain x 2" else 1e-9)
+        # A ring in a larger domain has more steps to start than the network has: 0.2 % here.
+        most = 1 + (2e-3 if name == "scale-up domain x 2" else 1e-9)
         assert 0.5 - 1e-9 <= ratios[name] <= most, name
     assert ratios["FLOP/s x 2"] < 0.99
 

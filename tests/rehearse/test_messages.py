@@ -13,8 +13,9 @@ from crore.catalog import load_catalog
 from crore.catalog.types import MLA, ModelSpec
 from crore.model.split import Split
 from crore.rehearse.fake import rehearse
+from crore.rehearse.messages import Message
 from crore.rehearse.predicted import predicted_flops, predicted_messages
-from crore.rehearse.trace import Message, Work
+from crore.rehearse.trace import Work
 
 FLOPS = 0.01
 """Largest miss of the planner's FLOPs."""

@@ -58,7 +58,7 @@ def weight_messages(job: Job) -> Iterator[Operation]:
     yield from _partial_gradients(job)
 
 
-def wrapped(job: Job) -> Bool:
+def wrapped(job: Job) -> NDArray[np.bool_]:
     """Return where FSDP holds the weights: several ranks with the same, or another format."""
     alone = np.equal(job.layout.dp * job.layout.cp, 1)
     experts = np.greater(job.layout.dp_replicate * expert_shard_ranks(job), 1)
@@ -117,56 +117,47 @@ def _tables(job: Job, shard: Num) -> Iterator[Unit]:
 
 
 def _unit_messages(job: Job, unit: Unit) -> Iterator[Operation]:
-    count = unit.count * np.greater(unit.shard, 1)
+    late = reduces_once(job)
     elements = padded(unit.parameters, unit.shard)
+    count = unit.count * np.greater(unit.shard, 1)
     if present(count):
-        weights = HALF * elements
-        forward, backward = gathers(job, unit.again)
-        yield _gather(unit, "gather", weights, count * forward)
-        if present(backward):
-            yield _gather(unit, "gather again", weights, count * backward, phase="backward")
-        yield from _reductions(
-            job, unit, "gradient scatter", "dp_shard", "reduce_scatter", elements, count
-        )
+        yield from _gathers(job, unit, HALF * elements, count)
+        yield from by_time(
+            late, f"{unit.name} gradient scatter", "dp_shard", "reduce_scatter",
+            float32(job, elements), count, phase="backward", expert=unit.expert,
+        )  # fmt: skip
     copies = unit.count * np.greater(job.layout.dp_replicate, 1)
     if present(copies):
-        yield from _reductions(
-            job, unit, "replica sum", "dp_replicate", "all_reduce", elements / unit.shard, copies
-        )
+        yield from by_time(
+            late, f"{unit.name} replica sum", "dp_replicate", "all_reduce",
+            float32(job, elements / unit.shard), copies, phase="backward", expert=unit.expert,
+        )  # fmt: skip
 
 
-def _gather(unit: Unit, name: str, buffer: Num, count: Num, **fields: object) -> Operation:
-    return message(
-        f"{unit.name} {name}", "dp_shard", "all_gather", buffer, count, backward=0.0, redo="never",
-        expert=unit.expert, **fields,
-    )  # fmt: skip
-
-
-def _reductions(
-    job: Job, unit: Unit, name: str, axis: Axis, collective: str, elements: Num, count: Num
-) -> Iterator[Operation]:
-    """Yield a reduction of 32-bit gradients, by micro-batch or once, whichever a layout does."""
-    late = reduces_once(job)
-    buffer = float32(job, elements)
-    fields = {"backward": 0.0, "redo": "never", "expert": unit.expert}
-    name = f"{unit.name} {name}"
-    if present(~late):
-        yield message(name, axis, collective, buffer, count * ~late, phase="backward", **fields)
-    if present(late):
-        yield message(
-            name, axis, collective, buffer, count * late, phase="step", repeat="step", **fields
-        )
-
-
-def gathers(job: Job, again: Bool) -> tuple[Num, Num]:
-    """Return how often a micro-batch gathers a unit, for its forward and for its backward pass.
-
-    `again` says whether ZeRO-3 lets the unit go in between.
-    """
+def _gathers(job: Job, unit: Unit, buffer: Num, count: Num) -> Iterator[Operation]:
     piped = np.greater(job.layout.pp, 1)
-    full = np.equal(job.layout.zero, 3) & again
-    once = 1.0 / job.micro_batches
-    return np.where(piped, once, 1.0), full * 1.0
+    yield from by_time(
+        piped, f"{unit.name} gather", "dp_shard", "all_gather", buffer, count, expert=unit.expert
+    )
+    again = count * np.equal(job.layout.zero, 3) * unit.again
+    if present(again):
+        yield message(
+            f"{unit.name} gather again", "dp_shard", "all_gather", buffer, again, phase="backward",
+            backward=0.0, redo="never", expert=unit.expert,
+        )  # fmt: skip
+
+
+def by_time(
+    once: Bool, name: str, axis: Axis, collective: str, buffer: Num, count: Num, **fields: object
+) -> Iterator[Operation]:
+    """Yield a message of every micro-batch, or of the step where that is `once`."""
+    fields |= {"backward": 0.0, "redo": "never"}
+    each = np.logical_not(once)
+    if present(count * each):
+        yield message(name, axis, collective, buffer, count * each, **fields)
+    if present(count * once):
+        fields |= {"phase": "step", "repeat": "step"}
+        yield message(name, axis, collective, buffer, count * once, **fields)
 
 
 def reduces_once(job: Job) -> NDArray[np.bool_]:
@@ -178,16 +169,16 @@ def _partial_gradients(job: Job) -> Iterator[Operation]:
     """Yield sums of gradients that each tensor-parallel rank has of its own tokens or heads.
 
     Of norms under sequence parallelism, of routers, of norms of queries and keys, and of what
-    makes and scales latent vectors. In the format of the products where FSDP reduces each
-    micro-batch, in 32 bits where gradients were summed before.
+    makes and scales latent vectors. In the format of the products where FSDP reduces what one
+    micro-batch left, in 32 bits where gradients were added up before.
     """
     several = np.greater(job.layout.tp, 1) * 1.0
     if not present(several):
         return
     s, layers = job.shape, job.stage_layers
-    each = wrapped(job) & np.equal(job.layout.pp, 1)
-    each = each & (np.greater_equal(job.layout.zero, 2) | np.equal(job.micro_batches, 1))
-    times = several * np.where(each, 1.0, 1.0 / job.micro_batches)
+    held, one = wrapped(job), np.equal(job.layout.pp, 1)
+    once = reduces_once(job) | ~held
+    narrow = held & one & (np.greater_equal(job.layout.zero, 2) | np.equal(job.micro_batches, 1))
     norms = layers * s.norms / s.layers + holds_last(job)
     latent, low = layers * s.mla, layers * s.mla * np.greater(s.q_lora, 0)
     for name, elements, count in (
@@ -199,10 +190,10 @@ def _partial_gradients(job: Job) -> Iterator[Operation]:
         ("query down", s.q_lora * s.hidden, low),
     ):
         if present(count):
-            size = np.where(each, HALF * elements, float32(job, elements))
-            yield message(
-                f"tp {name} gradient", "tp", "all_reduce", size, count * times, stage="rank",
-                phase="backward", backward=0.0, redo="never",
+            size = np.where(narrow, HALF * elements, float32(job, elements))
+            yield from by_time(
+                once, f"tp {name} gradient", "tp", "all_reduce", size, count * several,
+                phase="backward",
             )  # fmt: skip
 
 
