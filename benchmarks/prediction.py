@@ -61,8 +61,8 @@ def run_rank(rank: int, case: Case, threads: int, folder: str) -> Measured:
     from crore.model.mesh import make_world
     from crore.model.parallelize import BuildOptions
     from crore.model.split import Split
-    from crore.train.live import LiveBytes
     from crore.train.engine import Engine
+    from crore.train.live import LiveBytes
     from crore.train.optim import OptimSettings, build_optimizer
 
     torch.set_num_threads(threads)
