@@ -114,6 +114,7 @@ class Replay:
             stage.forward_one_chunk = self._forward(stage)
             stage.backward_one_chunk = self._backward(stage)
             stage.backward_weight_one_chunk = self._weight(stage)
+            stage.perform_reduce_grad = self._reduce(stage)
         wrap_loss(schedule, self._stand_in_loss)
 
     def close(self) -> Book:
@@ -141,12 +142,16 @@ class Replay:
         self, kind: str, stage: Any, held: bool, learn: Callable[[], Stretch], micro_batch: int
     ) -> None:
         """Book a pass, run for real if its like was not met before."""
-        key = (kind, stage.stage_index, State.of(stage.submod), held)
+        part, passes = stage.submod, self._passes[stage.stage_index]
+        found_state = State(gathered(part), passes.gradients)
+        key = (kind, stage.stage_index, found_state, held)
         if key not in self._learned:
+            found_state.restore(part)
             stretch = learn()
-            self._learned[key] = Learned(stretch=stretch, left=State.of(stage.submod))
+            self._learned[key] = Learned(stretch=stretch, left=State.of(part))
         found = self._learned[key]
-        found.left.restore(stage.submod)
+        set_gathered(part, found.left.whole)
+        passes.gradients = found.left.gradients
         self.book.add(found.stretch, micro_batch)
 
     def _forward(self, stage: Any) -> Callable[..., Any]:
@@ -259,6 +264,17 @@ class Replay:
 
         return weight
 
+    def _reduce(self, stage: Any) -> Callable[[int], None]:
+        """Give the reduction, which is run for real, the gradients that passes would have left."""
+        passes, run = self._passes[stage.stage_index], stage.perform_reduce_grad
+
+        def reduce(factor: int) -> None:
+            with self._aside():
+                set_gradients_there(stage.submod, passes.gradients)
+            run(factor)
+
+        return reduce
+
 
 class _Passes:
     """The passes of one stage as torch has them, and stand-ins for what they compute."""
@@ -267,6 +283,8 @@ class _Passes:
         self.stage = stage
         self.backward, self.weight = stage.backward_one_chunk, stage.backward_weight_one_chunk
         self._run = stage.forward_one_chunk
+        self.gradients = gradients_there(stage.submod)
+        """As they would be had all passes been run."""
         self.given: dict[int, Any] = {}
         self.targets: dict[int, Tensor] = {}
         self.input_gradients: Any = ()

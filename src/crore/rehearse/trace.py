@@ -148,9 +148,10 @@ class Stage:
         ledger.hold([self.samples], "tokens")
         sums: Ledger | Book = ledger
         with ExitStack() as stack:
-            stack.enter_context(self._hooks(ledger))
+            booked = self.engine.schedule is not None and not whole
+            stack.enter_context(self._hooks(ledger, passes=not booked))
             stack.enter_context(ledger.counting())
-            if self.engine.schedule is None or whole:
+            if not booked:
                 self.step(ledger)
             else:
                 replay = Replay(self.engine.schedule, ledger)
@@ -174,8 +175,11 @@ class Stage:
         return [0] if schedule is None else [s.stage_index for s in pipeline_stages(schedule)]
 
     @contextmanager
-    def _hooks(self, ledger: Ledger) -> Iterator[None]:
-        """Tell the ledger which micro-batch is at work, and which tensors are gradients."""
+    def _hooks(self, ledger: Ledger, *, passes: bool) -> Iterator[None]:
+        """Tell the ledger which micro-batch is at work, and which tensors are gradients.
+
+        Of a pipeline's `passes` only if they are all run.
+        """
         undo = [
             p.register_post_accumulate_grad_hook(
                 lambda p: ledger.hold([p.grad] if p.grad is not None else [], GRADIENTS)
@@ -187,8 +191,10 @@ class Stage:
         else:
             ledger.piped = True
             for stage in pipeline_stages(self.engine.schedule):
-                _announce(stage, ledger)
-                if stage.is_last:
+                _announce_transfers(stage, ledger)
+                if passes:
+                    _announce_passes(stage, ledger)
+                if passes and stage.is_last:
                     _announce_loss(self.engine.schedule, stage.stage_index, ledger)
         try:
             yield
@@ -204,40 +210,41 @@ class Stage:
         return begin
 
 
-PASSES: Final[dict[str, Phase]] = {
-    "forward_one_chunk": "forward", "backward_one_chunk": "backward",
-    "backward_weight_one_chunk": "backward",
-}  # fmt: skip
+PASSES: Final = ("forward_one_chunk", "backward_one_chunk", "backward_weight_one_chunk")
 TRANSFERS: Final[dict[str, Phase]] = {
     "get_fwd_recv_ops": "forward", "get_fwd_send_ops": "forward",
     "get_bwd_recv_ops": "backward", "get_bwd_send_ops": "backward",
 }  # fmt: skip
 
 
-def _announce(stage: Any, ledger: Ledger) -> None:
-    """Have a pipeline stage say which micro-batch it works on, and whose messages it sends."""
-    number = stage.stage_index
+def _announce_passes(stage: Any, ledger: Ledger) -> None:
+    """Have a pipeline stage say which micro-batch it works on."""
 
     def announced(run: Callable[..., Any]) -> Callable[..., Any]:
         def inner(micro_batch: int, *args: Any, **kwargs: Any) -> Any:
-            with ledger.passing(number, micro_batch):
+            with ledger.passing(stage.stage_index, micro_batch):
                 done = run(micro_batch, *args, **kwargs)
             ledger.hold(unreduced_gradients(stage.submod), GRADIENTS)
             return done
 
         return inner
 
+    for name in PASSES:
+        setattr(stage, name, announced(getattr(stage, name)))
+
+
+def _announce_transfers(stage: Any, ledger: Ledger) -> None:
+    """Have a pipeline stage say whose messages it sends and receives."""
+
     def addressed(run: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
         def inner(micro_batch: int) -> Any:
             transfers = run(micro_batch)
             for transfer in transfers:
-                ledger.address(transfer.tensor, (phase, number, micro_batch))
+                ledger.address(transfer.tensor, (phase, stage.stage_index, micro_batch))
             return transfers
 
         return inner
 
-    for name in PASSES:
-        setattr(stage, name, announced(getattr(stage, name)))
     for name, phase in TRANSFERS.items():
         setattr(stage, name, addressed(getattr(stage, name), phase))
 
