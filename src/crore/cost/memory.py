@@ -142,8 +142,8 @@ def memory(job: Job, ops: list[Operation]) -> Memory:
 
 def _eager_memory(job: Job, ops: list[Operation]) -> Memory:
     """Return the peak of an eager step; `parts["context"]` is the process before it has a model."""
-    scale = job.machine.element_scale
-    parts = eager_parts(job, *(part * scale for part in stored(job, ops)))
+    del ops
+    parts = eager_parts(job)
     return _memory(job, parts, sum(parts.values(), start=np.asarray(0.0)))
 
 

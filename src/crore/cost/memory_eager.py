@@ -1,87 +1,87 @@
-"""Peak tensor bytes of an eager step on a CPU: the highest of three moments, no allocator's share.
+"""Peak tensor bytes of one rank of the eager stack: the highest of a few moments of a step.
 
-At the loss every activation is kept and the logits' gradients are made. In the last layer's
-backward pass most activations are still there and gradients begin. In the first layer's nearly all
-gradients exist. What lies between is between them.
+At the head and the loss every activation is kept and logits are made. In the last layer's backward
+pass most activations are still there and gradients begin; in the first layer's nearly all gradients
+exist. What lies between is between them. Each is looked at in a step's first backward pass and in
+later ones, when there are gradients to add to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 import numpy as np
 
-from crore.cost.arrays import Num
-from crore.cost.job import Job
-from crore.cost.schedules import in_flight
-from crore.cost.step_eager import FLOAT
-from crore.cost.step_ends import local_weights, stage_weights
-from crore.cost.step_fsdp import block_weights, shard_ranks, table_weights
+from crore.cost.arrays import Num, present
+from crore.cost.job import Job, Place
+from crore.cost.memory_ends import forward, head, table
+from crore.cost.memory_flight import ends, flights
+from crore.cost.memory_halves import split
+from crore.cost.memory_layer_pass import layers
+from crore.cost.memory_rank import Rank
+from crore.cost.memory_sizes import FLOAT
+from crore.cost.memory_state import Moment, State
+from crore.cost.schedules import schedule_code
+
+V: Final = float(schedule_code("zb-v"))
+PARTS: Final = ("activations", "logits", "working", "gradients", "gathered")
 
 
-def eager_parts(job: Job, kept: Num, layer: Num, loss: Num) -> dict[str, Num]:
-    """Return the parts of the peak from activation bytes: of a stage's layers, of one, of the loss.
-
-    Gradients of earlier micro-batches are there from the start; those of the first come one by one,
-    and are counted at the end of its backward pass.
-    """
-    plain, experts = stage_weights(job)
-    ranks, zero = shard_ranks(job), job.layout.zero
-    sharded = plain / ranks + experts
-    further = np.greater(job.micro_batches, 1) * 1.0
-    whole = np.less(zero, 2) & np.greater(further, 0)
-    gradients = FLOAT * (np.where(whole, plain, plain / ranks) + experts)
-    gathered = np.where(np.equal(zero, 3), table_weights(job), plain) * np.greater(ranks, 1)
-    layout = job.layout
-    stay = kept * in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)
-    left = stay - kept * (1 - 1 / job.stage_layers)
-    inside = _layer_bytes(job, layer)
-    moments: tuple[tuple[Num, ...], ...] = (
-        (stay, loss, 2 * logits_bytes(job), gradients * further),
-        (stay, 0.0, inside + FLOAT * local_weights(job)[2], gradients * further),
-        (left, 0.0, inside + _table_gradients(job, further), gradients),
-    )
-    activations, logits, working, summed = _highest(moments)
+def rank_memory(job: Job, place: Place, position: Num) -> dict[str, Num]:
+    """Return the parts of the peak of one rank; `position` is its place in the pipeline, from 0."""
+    rank = Rank(job=job, place=place, position=position)
+    best = _highest(list(moments(rank)))
+    shard = rank.held.sums.shard
     return {
-        "weights": FLOAT * sharded, "gradients": summed, "optimizer": job.state_bytes * sharded,
-        "gathered layers": FLOAT * gathered, "activations": activations, "logits": logits,
-        "working": working,
+        "weights": FLOAT * shard, "gradients": best["gradients"],
+        "optimizer": job.state_bytes * shard, "gathered layers": best["gathered"],
+        "activations": best["activations"] + rank.always, "logits": best["logits"],
+        "working": best["working"],
     }  # fmt: skip
 
 
-def _highest(moments: tuple[tuple[Num, ...], ...]) -> list[Num]:
-    """Return the parts of the moment whose sum is the largest, candidate by candidate."""
-    totals = np.stack(np.broadcast_arrays(*(sum(parts) for parts in moments)))
-    which = totals.argmax(axis=0)
-    columns = zip(*moments, strict=True)
-    return [np.choose(which, np.broadcast_arrays(*column, which)[:-1]) for column in columns]
+def eager_parts(job: Job) -> dict[str, Num]:
+    """Return the parts of the peak of the rank that has the highest."""
+    if job.place is not None:
+        return rank_memory(job, job.place, 0.0)
+    found = [rank_memory(job, place, position) for place, position in ends(job)]
+    if not present(np.greater(job.layout.pp, 1)):
+        return found[0]
+    totals = [sum(parts.values(), start=np.asarray(0.0)) for parts in found]
+    second = np.greater(totals[1], totals[0])
+    return {name: np.where(second, found[1][name], found[0][name]) for name in found[0]}
 
 
-def logits_bytes(job: Job) -> Num:
-    """Bytes of 32-bit logits of one micro-batch on a rank."""
-    return FLOAT * job.tokens * job.shape.vocab / job.layout.tp
+def _highest(found: list[Moment]) -> dict[str, Num]:
+    best = {name: getattr(found[0], name) for name in PARTS}
+    total = found[0].total
+    for moment in found[1:]:
+        higher = np.greater(moment.total, total)
+        total = np.where(higher, moment.total, total)
+        best = {n: np.where(higher, getattr(moment, n), best[n]) for n in PARTS}
+    return best
 
 
-def _layer_bytes(job: Job, layer: Num) -> Num:
-    """Working bytes of one layer's backward pass.
-
-    Gradients of the feed-forward's two widest tensors and of its in- and output; a recomputed layer
-    whole; under FSDP the scatter's buffer and shard, and for ZeRO-3 the next block beside the one
-    at work, gathered and copied out.
-    """
-    s = job.shape
-    element = 2.0 * job.machine.element_scale
-    width = np.maximum(s.ffn, s.moe_ffn * s.topk) / job.layout.tp
-    gradients = element * job.tokens * 2 * (width + s.hidden)
-    again = np.greater(job.redo_layer, 0) * layer
-    ranks = shard_ranks(job)
-    buffers = 1 + 1 / ranks + 2 * np.equal(job.layout.zero, 3)
-    block = FLOAT * block_weights(job) * buffers * np.greater(ranks, 1)
-    return gradients + again + block
+def moments(rank: Rank) -> Iterator[Moment]:
+    """Yield the moments of a step's first backward pass and of later ones."""
+    for held, share in flights(rank.job, rank.position):
+        later = present(share)
+        here = np.where(np.greater(share, 0), rank.several, 1.0)
+        if present(here):
+            state = State(rank=rank, later=later, share=share, held=held)
+            yield from (moment.only(here) for moment in _moments(state))
 
 
-def _table_gradients(job: Job, further: Num) -> Num:
-    """Gradients of a tied table while they are added: the head's, the embedding's, their sum.
-
-    One of the three is the gradient that stays, unless it is there from earlier micro-batches.
-    """
-    table = FLOAT * local_weights(job)[2]
-    return table * (job.shape.tied * 2 + 1.0 * further)
+def _moments(state: State) -> Iterator[Moment]:
+    rank = state.rank
+    place = rank.place
+    if present(place.last):
+        yield from (moment.only(place.last) for moment in head(state))
+    yield from layers(state)
+    yield forward(state)
+    if present(place.first):
+        yield table(state).only(place.first)
+    halved = np.equal(rank.job.layout.schedule, V) * rank.piped
+    if state.later and present(halved):
+        yield from (moment.only(halved) for moment in split(state))
