@@ -61,6 +61,8 @@ MORE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                             "precision": "bf16", **SP}),
     "context and experts": (EXPERTS, {"dp_shard": 2, "cp": 2, "ep": 4}),
     "rows that do not divide": (EXPERTS | {"experts": 24}, {"dp_shard": 4, "ep": 4}),
+    "experts cut through": (EXPERTS | {"bias": True}, {"dp_shard": 16, "ep": 2}),
+    "experts that no cut divides": (EXPERTS | {"moe_ffn": 100}, {"dp_shard": 16, "ep": 2}),
     "experts with biases": (EXPERTS | {"bias": True}, {"dp_shard": 4, "ep": 2}),
     "every second layer": (EXPERTS | {"moe_every": 2}, {"dp_shard": 4, "ep": 2}),
     "window": ({"window": 32}, {"dp_shard": 2}),

@@ -157,6 +157,8 @@ def variants() -> Iterator[Case]:
     for heads, ranks in ((2, 4), (1, 2)):
         few = shape(DENSE, kv_heads=heads)
         yield case(f"CP {ranks}", f"key-value heads: {heads}", few, LAYOUTS[f"CP {ranks}"])
+    for name in ("FSDP 2, ZeRO-3", "HSDP 2×2"):
+        yield case(name, "experts, 5 of them", shape(MOE, experts=5), LAYOUTS[name])
     for model, spec in (("dense", DENSE), ("experts", MOE)):
         more = shape(spec, mtp_layers=2)
         name = "EP 2" if spec.experts else "FSDP 2, ZeRO-3"

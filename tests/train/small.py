@@ -118,6 +118,15 @@ def experts_cut(model: Small) -> None:
         layer.experts = nn.Parameter(distribute_tensor(layer.experts, mesh, [Shard(0)]))
 
 
+def experts_cut_through(model: Small) -> None:
+    """Spread the experts, and cut each one's rows, as FSDP does with fewer experts than ranks."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("efsdp", "ep"))
+    for layer in model.layers.values():
+        assert isinstance(layer, Layer)
+        cut = distribute_tensor(layer.experts, mesh, [Shard(1), Shard(0)])
+        layer.experts = nn.Parameter(cut)
+
+
 SPREADS: dict[str, tuple[int, Callable[[Small], None]]] = {
     "fsdp2": (2, fsdp(2)),
     "fsdp4": (4, fsdp(4)),
@@ -125,6 +134,7 @@ SPREADS: dict[str, tuple[int, Callable[[Small], None]]] = {
     "tp2": (2, tp),
     "fsdp2xtp2": (4, fsdp_tp),
     "ep2": (2, experts_cut),
+    "ep2xfsdp2": (4, experts_cut_through),
 }
 """Name -> ranks, and what spreads the model over them."""
 

@@ -100,10 +100,22 @@ def sparse_parameters(job: Job) -> Iterator[Parameter]:
         yield from feed_forward_parameters(job, s.shared_ffn / job.layout.tp, shared)
 
 
-def expert_parameters(job: Job) -> Iterator[Parameter]:
-    """Yield the routed experts of a layer, stacked: the first dimension counts experts."""
+def expert_parameters(job: Job, ranks: Num) -> Iterator[Parameter]:
+    """Yield the routed experts of a layer, stacked, by the dimension that `ranks` cut.
+
+    That is the first, which counts experts, or, where experts do not divide and their widths do,
+    the second.
+    """
     s, own = job.shape, job.shape.experts / job.layout.ep
     width = s.moe_ffn / job.layout.etp
-    yield Parameter(rows=own, columns=width * s.hidden, count=s.matrices)
-    if present(s.bias):
-        yield Parameter(rows=own, columns=(s.matrices - 1) * width + s.hidden, count=s.bias)
+    even = np.equal(np.mod(width, ranks), 0) & np.equal(np.mod(s.hidden, ranks), 0)
+    through = np.not_equal(np.mod(own, ranks), 0) & even
+    for rows, columns, count in (
+        (width, s.hidden, s.matrices - 1), (s.hidden, width, 1.0),
+        (width, 1.0, s.bias * (s.matrices - 1)), (s.hidden, 1.0, s.bias),
+    ):  # fmt: skip
+        if present(count):
+            yield Parameter(
+                rows=np.where(through, rows, own), columns=np.where(through, own, rows) * columns,
+                count=count,
+            )  # fmt: skip

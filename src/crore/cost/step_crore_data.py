@@ -85,9 +85,10 @@ def units(job: Job) -> Iterator[Unit]:
             name="expert block", parameters=tuple(sparse_parameters(job)), count=job.stage_moe,
             shard=shard,
         )  # fmt: skip
+        ranks = expert_shard_ranks(job)
         yield Unit(
-            name="experts", parameters=tuple(expert_parameters(job)), count=job.stage_moe,
-            shard=expert_shard_ranks(job), expert=True,
+            name="experts", parameters=tuple(expert_parameters(job, ranks)), count=job.stage_moe,
+            shard=ranks, expert=True,
         )  # fmt: skip
     yield from _tables(job, shard)
 

@@ -7,7 +7,7 @@ of different meshes; element by element there is nothing it would add.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor
@@ -41,16 +41,17 @@ def place_like(part: Tensor, parameter: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor, kept: Collection[int] = ()) -> Tensor:
     """Return a tensor gathered from all ranks, which must all call it.
 
-    One axis of the mesh at a time, from the first: FSDP, which cuts what tensor parallelism left.
-    All at once is as many messages, and torch logs a warning about that.
+    Along the axes of its mesh numbered in `kept` it stays cut as it is. One axis at a time, from
+    the first: FSDP, which cuts what tensor parallelism left. All at once is as many messages, and
+    torch logs a warning about that.
     """
     if not isinstance(tensor, DTensor):
         return tensor
     placements = list(tensor.placements)
-    for axis in range(len(placements)):
+    for axis in sorted(set(range(len(placements))) - set(kept)):
         placements[axis] = Replicate()
         tensor = tensor.redistribute(placements=placements)
     return local_part(tensor)

@@ -99,16 +99,18 @@ def orthogonal(matrices: Tensor, steps: int) -> Tensor:
 
 
 def _orthogonal_part(wanted: Tensor, steps: int) -> Tensor:
-    """Return this rank's part of `orthogonal`; ranks that hold whole experts need no others."""
+    """Return this rank's part of `orthogonal`: matrices are made whole, stacks of them are not."""
     if not isinstance(wanted, DTensor):
         return orthogonal(wanted, steps)
-    if all(_keeps_matrices(placement, wanted.ndim) for placement in wanted.placements):
-        part = wanted.to_local()
-        return orthogonal(part, steps) if part.numel() else part
-    mesh = wanted.device_mesh
-    step = orthogonal(whole(wanted), steps)
-    same = DTensor.from_local(step, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    return same.redistribute(placements=wanted.placements).to_local()
+    cuts = dict(enumerate(wanted.placements))
+    kept = {axis: cut for axis, cut in cuts.items() if _keeps_matrices(cut, wanted.ndim)}
+    part = whole(wanted, kept)
+    step = DTensor.from_local(
+        orthogonal(part, steps) if part.numel() else part, wanted.device_mesh,
+        [kept.get(axis, Replicate()) for axis in cuts], run_check=False, shape=wanted.shape,
+        stride=wanted.stride(),
+    )  # fmt: skip
+    return step.redistribute(placements=wanted.placements).to_local()
 
 
 def _keeps_matrices(placement: object, dimensions: int) -> bool:
