@@ -21,6 +21,7 @@ from crore.cli.explain import explain
 from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
+from crore.cli.rehearse import rehearse
 from crore.cli.train import train
 from crore.cli.validate import validate
 from crore.errors import CroreError
@@ -63,7 +64,18 @@ def crore(
 
 _COMMANDS = {
     command.__name__: command
-    for command in (plan, explain, compare, fit, train, calibrate, check, validate, catalog)
+    for command in (
+        plan,
+        explain,
+        compare,
+        fit,
+        rehearse,
+        train,
+        calibrate,
+        check,
+        validate,
+        catalog,
+    )
 }
 for _command in _COMMANDS.values():
     app.command()(_command)

@@ -23,6 +23,22 @@ def watching() -> Iterator[Callable[[float, Any], None] | None]:
         bar.close()
 
 
+@contextlib.contextmanager
+def steps(title: str) -> Iterator[Callable[[float, str], None] | None]:
+    """Give long work something to report to on a terminal: share done, what is at work."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda share, text: progress.update(
+            task, completed=share, description=f"{title}: {text}"
+        )
+
+
 class _Bar:
     def __init__(self) -> None:
         self._started = time.monotonic()

@@ -28,48 +28,75 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fleet:
-    """Islands of worlds of ranks; GPUs are numbered island by island, world by world."""
+    """Islands of worlds of ranks; GPUs are numbered island by island, world by world.
+
+    Where the worlds are no multiple of the islands, the first islands have one more.
+    """
 
     islands: int
     worlds: int
-    """Of one island."""
+    """Of all islands."""
     ranks: int
     """Of one world."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for an island without a world."""
+        if not 1 <= self.islands <= self.worlds:
+            raise InputError(f"{self.islands:,} islands need a world each, not {self.worlds:,}")
 
     @property
     def gpus(self) -> int:
         """All ranks of all worlds."""
-        return self.islands * self.worlds * self.ranks
+        return self.worlds * self.ranks
+
+    def worlds_of(self, island: int) -> int:
+        """Return the worlds of an island."""
+        each, more = divmod(self.worlds, self.islands)
+        return each + (island < more)
+
+    def first_world(self, island: int) -> int:
+        """Return the number of an island's first world in the fleet."""
+        each, more = divmod(self.worlds, self.islands)
+        return island * each + min(island, more)
 
     def place(self, gpu: int) -> Place:
         """Return where a GPU stands; InputError for one that the fleet does not have."""
         if not 0 <= gpu < self.gpus:
             raise InputError(f"--rank is 0 to {self.gpus - 1:,} in this plan, not {gpu:,}")
         world, rank = divmod(gpu, self.ranks)
-        island, inside = divmod(world, self.worlds)
-        return Place(island=island, world=inside, rank=rank)
+        each, more = divmod(self.worlds, self.islands)
+        longer = more * (each + 1)
+        island = world // (each + 1) if world < longer else more + (world - longer) // each
+        return Place(island=island, world=world - self.first_world(island), rank=rank)
 
     def gpu(self, place: Place) -> int:
         """Return the number of the GPU at a place."""
-        return (place.island * self.worlds + place.world) * self.ranks + place.rank
+        return (self.first_world(place.island) + place.world) * self.ranks + place.rank
 
     def quorum(self, place: Place) -> range:
         """Return the GPUs of the same rank in every world of an island: one quorum group."""
         first = self.gpu(replace(place, world=0))
-        return range(first, first + self.worlds * self.ranks, self.ranks)
+        return range(first, first + self.worlds_of(place.island) * self.ranks, self.ranks)
 
-    def outer(self, place: Place) -> range:
-        """Return the GPUs of the same rank and world in every island: one outer group."""
-        step = self.worlds * self.ranks
-        first = self.gpu(replace(place, island=0))
-        return range(first, first + self.islands * step, step)
+    def outer(self, place: Place) -> tuple[int, ...]:
+        """Return the GPUs of the same rank in every island: one outer group.
+
+        Each island is there by its world of the same number, or by its last where it has fewer.
+        """
+        places = (
+            Place(
+                island=island, world=min(place.world, self.worlds_of(island) - 1), rank=place.rank
+            )
+            for island in range(self.islands)
+        )
+        return tuple(self.gpu(other) for other in places)
 
 
 def fleet_of(plan: Mapping[str, Any]) -> Fleet:
-    """Return the fleet of a plan's body; its `worlds` are those of all islands."""
-    islands = int(plan["islands"])
-    split = _world_split(plan)
-    return Fleet(islands=islands, worlds=int(plan["worlds"]) // islands, ranks=split.ranks)
+    """Return the fleet of a plan's body."""
+    return Fleet(
+        islands=int(plan["islands"]), worlds=int(plan["worlds"]), ranks=_world_split(plan).ranks
+    )
 
 
 def work_of(plan: Mapping[str, Any], spec: ModelSpec) -> Work:

@@ -29,6 +29,7 @@ from crore.rehearse.ledger import GRADIENTS, Ledger
 from crore.rehearse.messages import Message, Phase
 from crore.rehearse.replay import Book, Replay
 from crore.train.engine import Engine
+from crore.train.local import local_part
 from crore.train.optim import OptimSettings, build_optimizer
 from crore.train.update import shared_sums, update
 
@@ -70,6 +71,8 @@ class Trace:
     """Bytes at the peak by kind: weights, gradients, optimizer, gathered, tokens, made."""
     kept_bytes: int
     """Alive when the step had ended."""
+    shards: dict[str, tuple[int, ...]]
+    """Shape of its part of each parameter, by the name in the whole model."""
     by_round: dict[int, tuple[int, int]]
     """FLOPs and operations of each micro-batch, -1 for what is outside; empty where some were only
     booked."""
@@ -162,7 +165,8 @@ class Stage:
     def _told(self, sums: Ledger | Book) -> Trace:
         return Trace(
             rank=self.world.rank, stages=tuple(self._stages()), flops=sums.flops,
-            parameters=sum(_elements(p) for p in self.named.values()),
+            parameters=sum(_local(p).numel() for p in self.named.values()),
+            shards={name: tuple(_local(p).shape) for name, p in self.named.items()},
             messages=tuple(sums.messages), operations=sums.operations,
             groups={name: members(name) for name in {m.group for m in sums.messages}},
             peak_bytes=sums.peak_bytes, peak_kinds=dict(+Counter(sums.peak_kinds)),
@@ -268,6 +272,5 @@ def members(name: str) -> tuple[int, ...]:
     return tuple(dist.get_process_group_ranks(group_named(name)))
 
 
-def _elements(tensor: Tensor) -> int:
-    local = getattr(tensor, "to_local", None)
-    return int((local() if local is not None else tensor).numel())
+def _local(tensor: Tensor) -> Tensor:
+    return local_part(tensor.detach())
