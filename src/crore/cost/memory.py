@@ -118,8 +118,8 @@ def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
 
 def memory(job: Job, ops: list[Operation]) -> Memory:
     """Return peak bytes and their parts: the first rank holds most in flight, the last the loss."""
-    if present(job.eager):
-        return _eager_memory(job, ops)
+    if present(job.stack.eager):
+        return _eager_memory(job)
     layout = job.layout
     parts = state_parts(job)
     scale = job.machine.element_scale
@@ -140,9 +140,8 @@ def memory(job: Job, ops: list[Operation]) -> Memory:
     return _memory(job, parts, allocated)
 
 
-def _eager_memory(job: Job, ops: list[Operation]) -> Memory:
+def _eager_memory(job: Job) -> Memory:
     """Return the peak of an eager step; `parts["context"]` is the process before it has a model."""
-    del ops
     parts = eager_parts(job)
     return _memory(job, parts, sum(parts.values(), start=np.asarray(0.0)))
 

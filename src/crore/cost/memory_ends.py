@@ -15,7 +15,6 @@ from crore.cost.memory_shards import (
     gathered_bytes,
     scattered_bytes,
     sum_blocks,
-    table_gradient,
 )
 from crore.cost.memory_sizes import FLOAT
 from crore.cost.memory_state import (
@@ -118,8 +117,7 @@ def table(state: State) -> Moment:
     )  # fmt: skip
     counted, made = state.base(done)
     reduces = rank.reduces(later=state.later)
-    split = np.greater(job.layout.tp, 1)
-    elements = np.where(split, table_gradient(job, place), held.table.whole)
+    elements = held.table.whole
     alone = z.element * elements * (1 + held.together + held.together * held.wraps)
     wide = 0.0 if state.later else held.wraps * z.mixed * (1 - reduces) * FLOAT * elements
     waiting = reduces * scattered_bytes(held.dense)

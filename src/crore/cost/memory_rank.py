@@ -99,7 +99,12 @@ class Rank:
         sent = self.piped * (parts - place.last)
         out = np.where(redo, sent + place.last * own, (1 - own) * sent)
         given = np.where(redo, place.first - parts, place.first * own)
-        return layers + self.z.cut * (out + given)
+        return layers + self.z.cut * (out + given) + place.first * self._looked_up
+
+    @property
+    def _looked_up(self) -> Num:
+        """What a table cut by rows keeps of each token: its row here, and whether it is here."""
+        return np.greater(self.job.layout.tp, 1) * (INDEX + 1) * self.job.tokens
 
     def read(self, after: Num) -> Num:
         """Return what the residual stream has lost beside the tensors of the `after` layers above.

@@ -150,11 +150,3 @@ def gathered_bytes(job: Job, block: Block) -> Num:
 def scattered_bytes(block: Block) -> Num:
     """Return the bytes of the buffer that a block's gradients leave in."""
     return FLOAT * block.filled
-
-
-def table_gradient(job: Job, place: Place) -> Num:
-    """Return the elements of the embedding's gradient: of all the vocabulary on each rank.
-
-    DTensor makes it so for a table cut by rows, and cuts it when it is reduced.
-    """
-    return place.first * job.shape.vocab * job.shape.hidden

@@ -9,7 +9,7 @@ import numpy as np
 from crore.cost.arrays import Num
 from crore.cost.memory_flight import chunks
 from crore.cost.memory_rank import Rank
-from crore.cost.memory_shards import Block, either, gathered_bytes, table_gradient
+from crore.cost.memory_shards import Block, either, gathered_bytes
 from crore.cost.memory_sizes import FLOAT
 from crore.cost.memory_tape import Top
 
@@ -64,12 +64,10 @@ class State:
     def _earlier(self) -> Num:
         """Return the gradients of earlier micro-batches: shards where each one reduced them."""
         rank, held = self.rank, self.rank.held
-        alone = (1 - held.together) * np.greater(rank.job.layout.tp, 1)
-        more = alone * np.maximum(table_gradient(rank.job, rank.place) - held.table.whole, 0.0)
         every = np.equal(self.share, 1)
         share = np.maximum(self.share, held.together)
         layers = held.sums.whole - held.table.whole - held.head.whole
-        table = np.maximum(every, held.together) * held.table.whole + every * more
+        table = np.maximum(every, held.together) * held.table.whole
         whole = share * layers + held.head.whole + table
         reduced = held.wraps * (1 - rank.piped) * np.greater_equal(rank.job.layout.zero, 2)
         return FLOAT * np.where(reduced, held.sums.shard, whole)

@@ -5,15 +5,25 @@ With sequence parallelism hidden states between the regions are cut along the se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+from torch.distributed.tensor import (
+    DTensor,
+    Partial,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+)
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -62,6 +72,37 @@ class Replicated(ParallelStyle):
         return distribute_module(module, device_mesh, replicate, enter, leave)  # type: ignore[arg-type]
 
 
+class Rows(ParallelStyle):
+    """A table cut by rows: each rank looks up what it has, and the parts are summed to `layout`.
+
+    DTensor's own look-up makes its gradient for all rows of the table on every rank.
+    """
+
+    def __init__(self, layout: Placement) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, nn.Embedding)
+        whole = distribute_tensor(module.weight, device_mesh, [Shard(0)], src_data_rank=None)
+        module.register_parameter("weight", nn.Parameter(whole))
+        module.forward = partial(self._look_up, module, device_mesh)  # type: ignore[method-assign]
+        return module
+
+    def _look_up(self, module: nn.Embedding, mesh: DeviceMesh, numbers: Tensor) -> Tensor:
+        weight = module.weight
+        assert isinstance(weight, DTensor)
+        local = weight.to_local()
+        rows = local.shape[0]
+        place = numbers - mesh.get_local_rank() * math.ceil(weight.shape[0] / mesh.size())
+        elsewhere = (place < 0) | (place >= rows)
+        found = F.embedding(place.clamp(0, rows - 1), local)
+        part = found.masked_fill(elsewhere[..., None], 0.0)
+        summed = DTensor.from_local(part, mesh, [Partial()], run_check=False)
+        out: Tensor = summed.redistribute(placements=[self.layout]).to_local()
+        return out
+
+
 class _SumGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
@@ -98,10 +139,10 @@ def apply_tensor_parallel(model: Decoder, mesh: DeviceMesh, *, sequence: bool) -
     between: Placement = Shard(1) if sequence else WHOLE
     ends: dict[str, ParallelStyle] = {}
     if model.embedding is not None:
-        ends["embedding"] = RowwiseParallel(input_layouts=WHOLE, output_layouts=between)
+        ends["embedding"] = Rows(between)
     if model.positions is not None:
         rows = Shard(0) if sequence else WHOLE
-        ends["positions"] = RowwiseParallel(input_layouts=WHOLE, output_layouts=rows)
+        ends["positions"] = Rows(rows)
     if model.norm is not None and model.head is not None:
         ends["norm"] = _norm(sequence)
         ends["head"] = ColwiseParallel(input_layouts=between, output_layouts=Shard(-1))
