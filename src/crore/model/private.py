@@ -263,6 +263,15 @@ def _fsdp_parameters(part: nn.Module) -> list[Any]:
     return [kept for group in _weight_groups(part) for kept in group.fsdp_params]
 
 
+def whole_weights(part: nn.Module) -> list[Tensor]:
+    """Return the buffers in which FSDP holds weights whole, of no bytes while it does not."""
+    return [
+        buffer
+        for kept in _fsdp_parameters(part)
+        for buffer in getattr(kept, "all_gather_outputs", [])
+    ]
+
+
 def gathered(part: nn.Module) -> tuple[bool, ...]:
     """Return which of FSDP's groups of weights are whole on this rank, in order."""
     return tuple(group.is_unsharded for group in _weight_groups(part))

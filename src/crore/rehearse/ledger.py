@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -23,9 +23,11 @@ from crore.model.private import (
     group_of_collective,
     in_backward,
     propagation_apart,
+    unreduced_gradients,
+    whole_weights,
 )
 from crore.rehearse.messages import P2P, Message, Phase
-from crore.train.live import LiveBytes
+from crore.train.live import RESIZED, LiveBytes
 
 GRADIENTS: Final = "gradients"
 BACKWARD_CORE: Final = 2.5
@@ -124,6 +126,11 @@ class Ledger(LiveBytes):
             yield
         finally:
             self.stage, self.micro_batch = before
+
+    def sort_fsdp(self, part: nn.Module) -> None:
+        """Book what FSDP holds of a part as what it is: whole gradients, whole weights."""
+        self.hold(unreduced_gradients(part), GRADIENTS)
+        self.hold(whole_weights(part), RESIZED)
 
     def mark(self) -> Mark:
         """Begin a stretch: what is counted from here on, and its own peak."""

@@ -25,10 +25,9 @@ from crore.model.private import (
     pipeline_stages,
     set_gathered,
     set_gradients_there,
-    unreduced_gradients,
     wrap_loss,
 )
-from crore.rehearse.ledger import GRADIENTS, Ledger, Stretch
+from crore.rehearse.ledger import Ledger, Stretch
 from crore.rehearse.messages import Message
 
 Key: TypeAlias = tuple[object, ...]
@@ -135,7 +134,7 @@ class Replay:
         mark = self.ledger.mark()
         with self.ledger.passing(stage.stage_index, micro_batch):
             run()
-        self.ledger.hold(unreduced_gradients(stage.submod), GRADIENTS)
+        self.ledger.sort_fsdp(stage.submod)
         return self.ledger.since(mark)
 
     def _known(

@@ -21,7 +21,6 @@ from crore.model.private import (
     group_named,
     pipeline_stages,
     tell_shapes,
-    unreduced_gradients,
     wrap_loss,
 )
 from crore.model.split import Split
@@ -191,7 +190,9 @@ class Stage:
             for p in self.named.values()
         ]
         if self.engine.schedule is None:
-            undo.append(self.engine.parts[0].register_forward_pre_hook(self._counting(ledger)))
+            part = self.engine.parts[0]
+            undo.append(part.register_forward_pre_hook(self._counting(ledger)))
+            undo.append(part.register_forward_hook(lambda *_: ledger.sort_fsdp(part)))
         else:
             ledger.piped = True
             for stage in pipeline_stages(self.engine.schedule):
@@ -209,7 +210,7 @@ class Stage:
     def _counting(self, ledger: Ledger) -> Callable[..., None]:
         def begin(*_: Any) -> None:
             ledger.stage, ledger.micro_batch = 0, ledger.micro_batch + 1
-            ledger.hold(unreduced_gradients(self.engine.parts[0]), GRADIENTS)
+            ledger.sort_fsdp(self.engine.parts[0])
 
         return begin
 
@@ -228,7 +229,7 @@ def _announce_passes(stage: Any, ledger: Ledger) -> None:
         def inner(micro_batch: int, *args: Any, **kwargs: Any) -> Any:
             with ledger.passing(stage.stage_index, micro_batch):
                 done = run(micro_batch, *args, **kwargs)
-            ledger.hold(unreduced_gradients(stage.submod), GRADIENTS)
+            ledger.sort_fsdp(stage.submod)
             return done
 
         return inner
