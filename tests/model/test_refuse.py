@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[str, ModelSpec, Split, dict[str, Any]]] = {
     "zero 3 under a V": ("use zero 2", WINDOWED, Split(pp=2, dp_shard=2, schedule="zb-v"), {}),
     "16 bits under a V": ("use zero 2", WINDOWED,
                           Split(pp=2, schedule="zb-v", precision="bf16"), {}),
-    "choosing recompute under a V": ("recompute full or none", WINDOWED,
+    "choosing recompute under a V": ("recompute none", WINDOWED,
                                      Split(pp=2, schedule="zb-v", recompute="light"), {}),
     "compiling with tp": ("pytorch#161904", DENSE, Split(tp=2), {"compiled": True}),
     "compiling a V": ("leave --compile out", WINDOWED, Split(pp=2, schedule="zb-v"),

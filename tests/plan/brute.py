@@ -49,6 +49,8 @@ def settings_of(q: Question, axes: Axes, cells: Candidates) -> Iterator[Candidat
             if mode != FULL_MODE or axes.recompute_layers:
                 yield with_chain(inside, mode, float(axes.recompute_layers or -1), offload)
                 continue
+            if not size(inside):
+                continue
             spread = repeated(inside, stage.astype(np.intp))
             layers = np.concatenate([np.arange(1.0, n + 1) for n in stage])
             yield with_chain(spread, FULL_MODE, layers, offload)

@@ -116,7 +116,7 @@ def test_what_the_stack_forbids_is_what_the_trainer_refuses_and_no_more():
         broken = np.zeros(size(some), dtype=bool)
         for _, mask in broken_rules(ruled, some, SPLITS, POINTS, CELLS, SETTINGS):
             broken |= mask
-        for mode in (RECOMPUTE.index(name) for name in ("light", "selective")):
+        for mode in (RECOMPUTE.index(name) for name in ("light", "selective", "full")):
             broken |= forbids_mode(ruled, some, mode) & np.equal(some.layout.recompute, mode)
         for (layout, worlds), forbidden in zip(keys(free, some), broken, strict=True):
             refused = refusal(free, layout, worlds)

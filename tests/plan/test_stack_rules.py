@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crore.cost.stack import abilities_of, stack_rows
-from crore.errors import CroreError
+from crore.errors import CroreError, Infeasible
 from crore.plan import Limits, PlanRequest, check_mission, make_plan
 from crore.plan.axes import axes_of
 from crore.plan.candidates import size
@@ -67,8 +67,9 @@ def test_a_rule_of_a_table_is_a_mask_of_every_candidate():
         (LLAMA, {"pp": 4, "schedule": "dualpipe"}, "does not run the pipeline schedule"),
         (LLAMA, {"offload": "optimizer"}, "cannot keep in host memory"),
         (LLAMA, {"pp": 2, "schedule": "zb-v", "zero": 3}, "after fully sharded weights have gone"),
-        (LLAMA, {"pp": 2, "schedule": "zb-v", "recompute": "light"}, "zb-v goes back twice"),
-        (LLAMA, {"pp": 2, "schedule": "zb-v", "recompute": "selective"}, "zb-v goes back twice"),
+        (LLAMA, {"pp": 2, "schedule": "zb-v", "recompute": "light"}, "once for each weight"),
+        (LLAMA, {"pp": 2, "schedule": "zb-v", "recompute": "selective"}, "once for each weight"),
+        (LLAMA, {"pp": 2, "schedule": "zb-v", "recompute": "full"}, "once for each weight"),
         (replace(LLAMA, model="llama3.2-1b"), {"pp": 2, "schedule": "zb-v"}, "a tied table"),
         (FLEET, {"tp": 16}, "tp does not divide the key-value heads"),
     ],
@@ -91,7 +92,7 @@ def test_layers_and_formats_that_no_layout_helps_are_refused_before_a_search():
 @pytest.mark.parametrize(
     ("request_", "reasons"),
     [
-        (LLAMA, ("attention heads of a rank", "goes back twice", "less than gpipe")),
+        (LLAMA, ("attention heads of a rank", "once for each weight", "less than gpipe")),
         (MIXTRAL, ("need sequence parallelism", "an expert's products", "weights have gone")),
         (replace(LLAMA, model="gemma2-2b"), ("key-value heads", "a tied table")),
     ],
@@ -113,11 +114,12 @@ def test_gpipe_takes_over_where_micro_batches_leave_stages_idle_and_only_there()
     assert make_plan(pinned).plan.layout["schedule"] == "gpipe"
 
 
-def test_zb_v_keeps_nothing_or_all_of_a_block():
+def test_zb_v_recomputes_nothing():
     fix: dict[str, int | str] = {"pp": 4, "schedule": "zb-v", "tp": 1, "cp": 1, "micro_batch": 1}
     tight = replace(LLAMA, fix=fix, limits=Limits(memory_bytes=30_000_000_000))
-    layout = make_plan(tight).plan.layout
-    assert (layout["recompute"], layout["recompute_layers"]) == ("full", 3)
+    with pytest.raises(Infeasible):
+        make_plan(tight)
+    assert make_plan(replace(LLAMA, fix=fix)).plan.layout["recompute"] == "none"
     assert make_plan(replace(tight, stack="torchtitan")).plan.layout["recompute"] == "light"
 
 

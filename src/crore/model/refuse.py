@@ -93,8 +93,8 @@ def _features(
         "zb-v takes weight gradients later, when zero 3 has let the weights go; use zero 2",
     )
     yield (
-        zero_bubble and split.recompute in ("light", "selective"),
-        "zb-v goes back twice, as no selective checkpoint of torch can; recompute full or none",
+        zero_bubble and split.recompute != "none",
+        "zb-v goes back once for each weight, and would recompute as often; recompute none",
     )
     yield (
         compiled and (zero_bubble or split.tp > 1),

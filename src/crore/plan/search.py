@@ -274,5 +274,5 @@ def _every_count(q: Question, candidates: Candidates, offload: int) -> Candidate
         layers_per_stage(candidates.layout, q.shape.layers), (size(candidates),)
     ).astype(np.intp)
     spread = repeated(candidates, stage)
-    layers = np.concatenate([np.arange(1, count + 1, dtype=float) for count in stage])
+    layers = np.concatenate([np.empty(0), *(np.arange(1.0, count + 1) for count in stage)])
     return with_chain(spread, FULL_MODE, layers, offload)
