@@ -110,3 +110,15 @@ def test_products_and_cores_are_the_operations_of_their_names():
         torch.nn.functional.linear(q, drawn(3, 8))
     assert set(seen) & private.CORES
     assert set(seen) & private.PRODUCTS
+
+
+def test_a_silent_group_serves_its_operations_and_is_in_no_registry():
+    assert not dist.is_initialized()
+    group = private.silent_group(17, 1_221, "quorum")
+    assert (group.rank(), group.size(), group.group_name) == (17, 1_221, "quorum")
+    x = torch.ones(4)
+    dist.all_reduce(x, group=group)
+    assert x.tolist() == [1.0] * 4
+    assert not dist.is_initialized()
+    with pytest.raises(RuntimeError, match="quorum"):
+        private.group_named("quorum")

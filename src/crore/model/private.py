@@ -200,6 +200,16 @@ def pipeline_stages(schedule: Any) -> list[Any]:
     return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
 
 
+def receive_buffers(schedule: Any) -> list[Tensor]:
+    """Return the buffers that a pipeline's stages keep from step to step for what arrives."""
+    found: list[Tensor] = []
+    for stage in pipeline_stages(schedule):
+        for infos in (*stage.args_recv_info.values(), *stage.grad_recv_info.values()):
+            buffers = [info.buffer for info in infos if info.buffer is not None]
+            found += [*buffers, *(b.grad for b in buffers if b.grad is not None)]
+    return found
+
+
 def unreduced_gradients(part: nn.Module) -> list[Tensor]:
     """Return the whole gradients that FSDP keeps of a part until it may reduce them."""
     pairs = [pair for kept in _fsdp_parameters(part) for pair in _gradients_of(kept)]
@@ -299,4 +309,18 @@ def _weight_groups(part: nn.Module) -> list[Any]:
 def group_named(name: str) -> ProcessGroup:
     """Return the process group of a name."""
     group: ProcessGroup = torch._C._distributed_c10d._resolve_process_group(GroupName(name))
+    return group
+
+
+def silent_group(rank: int, size: int, name: str) -> ProcessGroup:
+    """Return a group that sends nothing, as one of its members sees it; in no world's registry.
+
+    Operations of `torch.distributed` take it by `group=`, with or without a world.
+    """
+    fake = torch._C._distributed_c10d.FakeProcessGroup
+    group = ProcessGroup(dist.HashStore(), rank, size)  # type: ignore[attr-defined] # as in `mesh`
+    kind = ProcessGroup.BackendType.CUSTOM
+    group._register_backend(torch.device("cpu"), kind, fake._create_internal(rank, size))
+    group._set_default_backend(kind)
+    group._set_group_name(GroupName(name))
     return group
