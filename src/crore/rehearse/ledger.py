@@ -128,8 +128,12 @@ class Ledger(LiveBytes):
             self.stage, self.micro_batch = before
 
     def sort_fsdp(self, part: nn.Module) -> None:
-        """Book what FSDP holds of a part as what it is: whole gradients, whole weights."""
+        """Book what FSDP holds of a part as what it is: whole gradients, whole weights.
+
+        And gradients that were not accumulated but set, as the second half of a backward pass does.
+        """
         self.hold(unreduced_gradients(part), GRADIENTS)
+        self.hold([p.grad for p in part.parameters() if p.grad is not None], GRADIENTS)
         self.hold(whole_weights(part), RESIZED)
 
     def mark(self) -> Mark:

@@ -20,6 +20,7 @@ from crore.model.parallelize import BuildOptions
 from crore.model.private import (
     group_named,
     pipeline_stages,
+    receive_buffers,
     tell_shapes,
     wrap_loss,
 )
@@ -28,6 +29,7 @@ from crore.rehearse.ledger import GRADIENTS, Ledger
 from crore.rehearse.messages import Message, Phase
 from crore.rehearse.replay import Book, Replay
 from crore.train.engine import Engine
+from crore.train.live import MADE
 from crore.train.local import local_part
 from crore.train.optim import OptimSettings, build_optimizer
 from crore.train.update import shared_sums, update
@@ -148,6 +150,8 @@ class Stage:
         ledger.hold(self.named.values(), "weights")
         ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
         ledger.hold([self.samples], "tokens")
+        if self.engine.schedule is not None:
+            ledger.hold(receive_buffers(self.engine.schedule), MADE)
         sums: Ledger | Book = ledger
         with ExitStack() as stack:
             booked = self.engine.schedule is not None and not whole
