@@ -43,14 +43,33 @@ def rank_memory(job: Job, place: Place, position: Num) -> dict[str, Num]:
 
 def eager_parts(job: Job) -> dict[str, Num]:
     """Return the parts of the peak of the rank that has the highest."""
-    if job.place is not None:
-        return rank_memory(job, job.place, 0.0)
-    found = [rank_memory(job, place, position) for place, position in ends(job)]
+    return _fullest(job)[0]
+
+
+def activation_parts(job: Job) -> dict[str, Num]:
+    """Return what the activations of `eager_parts` are: there all the time, or for a pass."""
+    parts, always = _fullest(job)
+    return {
+        "kept for backward passes by layers and head": parts["activations"] - always,
+        "inputs, receive buffers, tables of positions, masks": always,
+    }
+
+
+def _fullest(job: Job) -> tuple[dict[str, Num], Num]:
+    """Return the parts of the fullest rank, and of its activations those always there."""
+    places = ((job.place, 0.0),) if job.place is not None else ends(job)
     if not present(np.greater(job.layout.pp, 1)):
-        return found[0]
-    totals = [sum(parts.values(), start=np.asarray(0.0)) for parts in found]
-    second = np.greater(totals[1], totals[0])
-    return {name: np.where(second, found[1][name], found[0][name]) for name in found[0]}
+        places = places[:1]
+    found = [rank_memory(job, place, position) for place, position in places]
+    always = [Rank(job=job, place=place, position=position).always for place, position in places]
+    if len(found) == 1:
+        return found[0], always[0]
+    first, last = (sum(parts.values(), start=np.asarray(0.0)) for parts in found)
+    second = np.greater(last, first)
+    parts: dict[str, Num] = {
+        name: np.where(second, found[1][name], found[0][name]) for name in found[0]
+    }
+    return parts, np.where(second, always[1], always[0])
 
 
 def _highest(found: list[Moment]) -> dict[str, Num]:

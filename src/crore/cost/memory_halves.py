@@ -40,12 +40,15 @@ def _half(state: State, alive: Num, halves: Num, last: Num) -> Moment:
     sent = (passes - alive) * (1 - place.first / parts)
     counted, made = state.base(NOTHING)
     own = place.layers / parts
-    gradients = rank.held.wraps * z.mixed * z.element * last_block(rank).whole * own
+    # What the second halves make is added to the 32-bit sums when all stages have run theirs.
+    stages = np.where(np.greater(halves, 1), parts, 1.0)
+    gradients = rank.held.wraps * z.mixed * z.element * last_block(rank).whole * own * stages
     every = gathered_bytes(rank.job, rank.held.sums)
     return Moment(
         activations=rank.kept * alive / parts + last * head_kept(rank),
         logits=last * (z.logits + 2 * narrow_logits(rank)),
-        working=made + np.minimum(halves, alive) * _halves(rank) * own + (sent + 4) * z.cut,
+        working=made + np.minimum(halves, alive) * _halves(rank) * own + sent * z.cut
+        + 6 * norm_part(rank),
         gradients=counted + gradients, gathered=whole_weights(rank, every, 0.0),
     )  # fmt: skip
 
@@ -53,8 +56,12 @@ def _half(state: State, alive: Num, halves: Num, last: Num) -> Moment:
 def _halves(rank: Rank) -> Num:
     """Return the gradients that a layer's first half of a backward pass leaves for its second."""
     job, z = rank.job, rank.z
-    part = np.where(z.mixed * z.cpu, z.wide, z.cut)
     inner = (job.shape.matrices - 1) * z.inner
     if present(rank.place.moe):
         inner = (job.shape.matrices - 1) * (z.expert + z.shared) + 2 * z.arrived
-    return inner + z.query + z.key + z.value + 2 * z.cut + 2 * z.whole + 2 * part
+    return inner + z.query + z.key + z.value + 2 * z.cut + 2 * z.whole
+
+
+def norm_part(rank: Rank) -> Num:
+    """Return the bytes of one tensor inside a norm."""
+    return np.where(rank.z.mixed * rank.z.cpu, rank.z.wide, rank.z.cut)

@@ -35,15 +35,16 @@ class Around:
 
 
 def layers(state: State) -> Iterator[Moment]:
-    """Yield the backward passes of the last layer, the last but one, and the first."""
+    """Yield the backward passes of the last two layers and of the first two."""
     place = state.rank.place
     first = place.layers - 1
+    second, last_but_one = np.maximum(first - 1, 0.0), np.minimum(1.0, first)
     sparse = np.greater(place.moe, 0) * 1.0
     dense = np.greater(place.layers, place.moe) * 1.0
     for after, kind, here in (
-        (0.0, True, sparse), (np.minimum(1.0, first), True, sparse), (first, True, sparse),
-        (0.0, False, 1 - sparse), (np.minimum(1.0, first), False, 1 - sparse),
-        (first, False, dense),
+        (0.0, True, sparse), (last_but_one, True, sparse), (second, True, sparse),
+        (first, True, sparse), (0.0, False, 1 - sparse), (last_but_one, False, 1 - sparse),
+        (second, False, 1 - sparse), (first, False, dense),
     ):  # fmt: skip
         if present(here):
             yield from (moment.only(here) for moment in _layer(state, after, sparse=kind))

@@ -11,6 +11,7 @@ import numpy as np
 from crore.cost.arrays import Num
 from crore.cost.fabric import FabricDesign
 from crore.cost.memory import stored
+from crore.cost.memory_eager import activation_parts
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight
 from crore.cost.shape import weights
@@ -111,6 +112,9 @@ def memory_items(case: Case, part: str) -> tuple[Item, ...]:
     Activations and logits go by the operation that keeps them.
     """
     job = case.job
+    if np.any(job.stack.eager):
+        held = activation_parts(job) if part == "activations" else {}
+        return _sorted([Item(name=n, count=1.0, amount=_plain(v)) for n, v in held.items()])
     scale = _plain(job.machine.element_scale)
     if part == "logits":
         at_loss = _plain(case.held.parts["logits"]) > 0

@@ -13,6 +13,11 @@ from crore.cost.evidence import half_width, interval
 from crore.cost.job import Job
 from crore.cost.measured import MeasuredPricer
 from crore.cost.memory import memory, state_parts, stored, working_bytes
+from crore.cost.memory_eager import moments
+from crore.cost.memory_experts import sparse_kept
+from crore.cost.memory_flight import flights
+from crore.cost.memory_layers import attention_kept, dense_kept
+from crore.cost.memory_shards import holding
 from crore.cost.operations import Operation
 from crore.cost.price import gemm_s, score_slowdown
 from crore.cost.recompute_crore import redone
@@ -89,6 +94,12 @@ HELD: Final[Mapping[str, tuple[str, tuple[Function, ...], str]]] = {
     "logits": ("kept at the loss", (stored,), "fused_cross_entropy"),
     "working": ("alive inside a layer or at the loss", (working_bytes,), ""),
 }
+EAGER: Final[Mapping[str, tuple[Function, ...]]] = {
+    **dict.fromkeys(("gradients", "gathered layers", "logits", "working"), (moments,)),
+    **dict.fromkeys(("weights", "optimizer"), (holding,)),
+    "activations": (moments, flights, attention_kept, dense_kept, sparse_kept),
+}  # fmt: skip
+"""What computes parts of the memory of crore's own stack."""
 FORMULAS: Final = {
     "host": "layout.micro_batches * stages.waiting",
     "stragglers": "step_time_s.value - step_time_s.value / slowdown",
@@ -245,13 +256,15 @@ def _memory(case: Case) -> Iterator[Entry]:
         about="of one GPU that a plan may use", functions=(CAPACITY,),
         inputs=("gpu:memory_bytes", *limit),
     )  # fmt: skip
+    eager = bool(np.any(case.job.stack.eager))
     for part, (about, functions, trait) in HELD.items():
         states = functions == (state_parts,)
+        made_by = EAGER[part] if eager else functions
         own = (f"stack:{trait}",) if trait else ()
         held = ("rank_elements", "rank_expert_elements") if states else asked(case)
         yield Entry(
             key=f"memory_split_bytes.{part}", group="memory", unit="bytes", about=about,
-            functions=functions, inputs=(*held, *own, *(_used(case) if states else ())),
+            functions=made_by, inputs=(*held, *own, *(_used(case) if states else ())),
             items=partial(memory_items, part=part),
         )  # fmt: skip
     share, context = (f"crore.cost.memory.{n}" for n in ("FRAGMENTATION", "CONTEXT_BYTES"))

@@ -1,0 +1,46 @@
+"""Planner against count: what a rank holds at the peak of a step, kind by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.rehearse.plans import PLANS, ends
+
+from crore.rehearse.fake import rehearse
+from crore.rehearse.predicted_memory import MADE, predicted_memory
+
+KINDS = ("weights", "optimizer", "gradients", "gathered", "made")
+WITHIN, PEAK = 0.03, 0.05
+"""Largest misses of a kind and of the peak; most are met to a part in a thousand."""
+NOTHING = 1e-6
+"""Of the peak, what is no bytes at all."""
+LONG = ("llama", "mixtral", "deepseek", "baichuan")
+"""Plans of published models, each several seconds."""
+RANKS = [
+    pytest.param(
+        case, rank, id=f"{case.name}, rank {rank}",
+        marks=[pytest.mark.drill] if case.name in LONG else [],
+    )
+    for case in PLANS
+    for rank in ends(case.work().split)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "rank"), RANKS)
+def test_every_kind_of_byte_at_the_peak_is_as_counted(case, rank):
+    work = case.work()
+    trace, predicted = rehearse(work, rank), predicted_memory(work, rank)
+    counted = Counter(trace.peak_kinds)
+    for kind in KINDS:
+        least = NOTHING * trace.peak_bytes
+        assert predicted[kind] == pytest.approx(counted[kind], rel=WITHIN, abs=least), kind
+    total = sum(predicted[kind] for kind in KINDS) + counted["tokens"]
+    assert total == pytest.approx(trace.peak_bytes, rel=PEAK)
+
+
+@pytest.mark.parametrize("case", PLANS, ids=lambda case: case.name)
+def test_what_is_made_is_the_sum_of_its_parts(case):
+    predicted = predicted_memory(case.work(), 0)
+    assert predicted["made"] == sum(predicted[name] for name in MADE)
+    assert all(predicted[name] >= 0 for name in (*KINDS, *MADE))
