@@ -106,7 +106,7 @@ def test_reasons_are_counted(request_, reasons):
 
 
 def test_gpipe_takes_over_where_micro_batches_leave_stages_idle_and_only_there():
-    idle = replace(LLAMA, fix={"pp": 16, "micro_batch": 16})
+    idle = replace(LLAMA, seq_len=1024, fix={"pp": 16, "micro_batch": 16})
     assert make_plan(idle).plan.layout["schedule"] == "gpipe"
     filled = replace(LLAMA, fix={"pp": 2, "recompute": "light", "zero": 3})
     assert make_plan(filled).plan.layout["schedule"] in ("1f1b", "interleaved")
