@@ -27,7 +27,9 @@ SCHEMAS: dict[str, Json] = {
     for entry in FOLDER.iterdir()
 }
 HEAD = ["schema", "crore", "command", "constants_sha256"]
-VERBS = ("plan", "compare", "explain", "check", "fit", "validate", "catalog")
+VERBS = ("plan", "compare", "explain", "check", "fit", "validate", "catalog", "rehearse")
+DOCUMENTS = {verb: verb for verb in VERBS} | {"rehearse": "rehearsal"}
+"""What a verb prints."""
 REGISTRY: Registry[Json] = Registry().with_resources(
     (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
 )
@@ -66,9 +68,17 @@ OTHERS = {
     "fabrics": "catalog fabrics",
     "clusters": "catalog clusters",
     "one gpu": "catalog gpus h100-sxm",
+    "rehearse": "rehearse ranks.json --rank 3",
+    "rehearse fleet": "rehearse ranks.json --rank 43 --worlds 6 --islands 2 --agree one",
+    "rehearse refused": "rehearse tight.json --agree one",
 }
 CASES = {**{name: f"plan {words}" for name, words in PLANS.items()}, **OTHERS}
-EXIT = {"check infeasible": 1, "check bad": 2}
+EXIT = {"check infeasible": 1, "check bad": 2, "rehearse refused": 1}
+RANKS = (
+    "nano-5m --gpu h100-sxm --gpus 8 --stack crore --precision fp32 --seq-len 128 --global-batch 8 "
+    "--tokens 1B --fix pp=2,tp=2,schedule=1f1b,zero=1,recompute=none,micro_batch=1"
+)
+"""A plan to rehearse."""
 PROMISED = {
     "": "verdict model gpu gpus worlds islands stack layout global_batch_tokens step_time_s "
     "step_split_s tokens_per_s mfu hfu memory_bytes_per_gpu memory_split_bytes goodput days fabric "
@@ -107,9 +117,13 @@ def strict(text: str) -> Json:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A plan to explain, a mission that is wrong and a run without measurements."""
+    """Plans to explain and to rehearse, a mission that is wrong, a run without measurements."""
     made: Path = tmp_path_factory.mktemp("schemas")
     assert run(["plan", *PLANS["dense"].split(), "-o", str(made / "plan.json")]) == 0
+    assert run(["plan", *RANKS.split(), "-o", str(made / "ranks.json")]) == 0
+    ranks = strict((made / "ranks.json").read_text(encoding="utf-8"))
+    tight = json.dumps({**ranks, "memory_capacity_bytes": 1e6})
+    (made / "tight.json").write_text(tight, encoding="utf-8")
     (made / "bad.toml").write_text('model = "gpt2"\n[cluster]\ngpu = "h1000"\n', encoding="utf-8")
     first = json.loads(RUNS.read_text(encoding="utf-8").partition("\n")[0])
     first.pop("step_time_s", None)
@@ -141,9 +155,9 @@ def document(folder):
 def test_a_document_is_as_its_schema_says(name, document, capsys):
     found = document(name, capsys)
     assert refused(found) == ""
-    verb = CASES[name].split()[0]
+    kind = DOCUMENTS[CASES[name].split()[0]]
     assert list(found)[:4] == HEAD
-    assert found["schema"] == SCHEMAS[verb]["title"]
+    assert found["schema"] == SCHEMAS[kind]["title"]
     assert found["crore"] == __version__
     assert found["command"] == f"crore {shlex.join(CASES[name].split())} --json"
     assert found["constants_sha256"] == constants_sha256()
@@ -154,9 +168,8 @@ def test_the_cases_reach_every_key(document, capsys):
     seen: set[str] = set()
     for name in CASES:
         found = document(name, capsys)
-        verb = CASES[name].split()[0]
-        seen |= set(keys_of(found, verb))
-    expected = {key for verb in VERBS for key in described(SCHEMAS[verb], verb)}
+        seen |= set(keys_of(found, DOCUMENTS[CASES[name].split()[0]]))
+    expected = {key for kind in DOCUMENTS.values() for key in described(SCHEMAS[kind], kind)}
     # An input's effect is tried of movers alone, which are inputs too.
     assert expected - seen == {"explain.inputs[].effect"}
 
@@ -244,7 +257,7 @@ def test_a_schema_leaves_no_key_open(kind):
 
 
 def test_every_command_has_its_schema():
-    assert SCHEMAS.keys() == {*VERBS, "prediction", "run"}
+    assert SCHEMAS.keys() == {*DOCUMENTS.values(), "prediction", "run"}
     for kind, schema in SCHEMAS.items():
         assert schema["title"].startswith(f"crore.{kind}/")
         assert schema["$id"] == f"urn:{schema['title'].replace('.', ':').replace('/', ':')}"
@@ -288,6 +301,8 @@ def renamed(document: Json, *path: str) -> Json:
         ("validate", ["scores", "GPU", "bias"]),
         ("fit", ["modes", "memory_bytes_per_gpu"]),
         ("check bad", ["problems", "line"]),
+        ("rehearse", ["ranks", "peak_bytes"]),
+        ("rehearse fleet", ["above", "quorum_gpus"]),
     ],
 )
 def test_a_key_of_another_name_is_refused(name, path, document, capsys):

@@ -15,7 +15,18 @@ from crore.cli import run
 
 Json = dict[str, Any]
 PAGE = (Path(__file__).parents[2] / "docs/guide/json.md").read_text(encoding="utf-8")
-KINDS = ("plan", "compare", "explain", "check", "fit", "validate", "prediction", "run", "catalog")
+KINDS = (
+    "plan",
+    "compare",
+    "explain",
+    "check",
+    "fit",
+    "validate",
+    "prediction",
+    "run",
+    "rehearsal",
+    "catalog",
+)
 HEAD = ("schema", "crore", "command", "constants_sha256")
 UNIT = re.compile(r"(.*) \[(.+)\]", re.S)
 TOP = ["| key | type | unit | meaning |", "|---|---|---|---|"]
