@@ -16,6 +16,7 @@ DENSE = {
     "layers": 4, "hidden": 128, "heads": 8, "kv_heads": 4, "head_dim": 16, "ffn": 352, "vocab": 512,
 }  # fmt: skip
 UNTIED = DENSE | {"tied_embeddings": False}
+DEEP = UNTIED | {"layers": 8}
 EXPERTS = DENSE | {"experts": 8, "topk": 2, "moe_ffn": 96, "shared_ffn": 96}
 
 
@@ -24,7 +25,7 @@ class Case(NamedTuple):
 
     name: str
     model: str
-    """`dense`, `untied`, `experts`, or of the catalogue."""
+    """`dense`, `untied`, `deep`, `experts`, or of the catalogue."""
     split: dict[str, Any]
     seq_len: int = 128
     rounds: int = 2
@@ -32,7 +33,7 @@ class Case(NamedTuple):
 
     def work(self) -> Work:
         """Return what is rehearsed."""
-        shapes = {"dense": DENSE, "untied": UNTIED, "experts": EXPERTS}
+        shapes = {"dense": DENSE, "untied": UNTIED, "deep": DEEP, "experts": EXPERTS}
         own = self.model in shapes
         spec = load_catalog().model("nano-1m" if own else self.model)
         spec = replace(spec, **shapes[self.model]) if own else spec
@@ -54,6 +55,11 @@ PLANS = (
     Case("cp", "dense", {"cp": 4}),
     Case("pp", "dense", {"pp": 4, "zero": 1}, rounds=4),
     Case("interleaved", "dense", {"pp": 2, "vpp": 2, "schedule": "interleaved", "zero": 1}),
+    Case("interleaved shards", "deep", {"pp": 2, "vpp": 4, "dp_shard": 2, "tp": 2, "zero": 1,
+                                        "schedule": "interleaved", "recompute": "full",
+                                        "precision": "bf16", **SP}, rounds=8),
+    Case("fp8", "dense", {"dp_shard": 2, "tp": 2, "precision": "fp8", **SP}),
+    Case("fp8 recompute", "dense", {"dp_shard": 2, "precision": "fp8", "recompute": "full"}),
     Case("zero bubble", "untied", {"pp": 2, "schedule": "zb-v", "zero": 1}, rounds=4),
     Case("zero bubble bf16", "untied", {"dp_shard": 2, "pp": 2, "tp": 2, "schedule": "zb-v",
                                        "zero": 1, "precision": "bf16", **SP}, rounds=4),

@@ -12,7 +12,7 @@ from tests.rehearse.plans import PLANS, ends
 from crore.rehearse.fake import rehearse
 from crore.rehearse.place import Fleet
 
-OWN = ("dense", "untied", "experts")
+OWN = ("dense", "untied", "deep", "experts")
 LONGER = 3
 """Times the micro-batches of the table's plans."""
 SMALL = [case._replace(rounds=LONGER * case.rounds) for case in PLANS if case.model in OWN]

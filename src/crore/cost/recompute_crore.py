@@ -25,7 +25,9 @@ def redone(job: Job, op: Operation) -> Num:
     """Return the share of an operation's executions that crore's trainer runs again."""
     if op.kind not in ("gemm", "attention", "collective"):
         return job.redo_share(op)
-    share = 0.0 if op.name in LAST else job.redo_layer
+    share = job.redo_layer
+    if op.name in LAST:  # an 8-bit product keeps its inputs when it is done, so it is run again
+        share = share * np.equal(job.machine.narrow, 1)
     selective = np.equal(job.layout.recompute, SELECTIVE)
     if op.kind != "collective" and present(selective):
         share = share + selective * _odd(job, op)

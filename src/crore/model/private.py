@@ -17,6 +17,7 @@ from torch.distributed import GroupName, ProcessGroup
 from torch.distributed._tools import fake_collectives
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.pipelining import schedules
 from torch.distributed.pipelining._utils import InferenceMode
 from torch.distributed.tensor import DTensor, Shard, _redistribute, debug
 from torch.distributed.tensor._sharding_prop import ShardingPropagator
@@ -198,6 +199,20 @@ def wrap_loss(schedule: Any, wrap: Callable[[Callable[..., Any]], Callable[..., 
 def pipeline_stages(schedule: Any) -> list[Any]:
     """Return the stages that a schedule runs on this rank."""
     return list(schedule._stages) if hasattr(schedule, "_stages") else [schedule._stage]
+
+
+@contextlib.contextmanager
+def all_stages_active(count: int) -> Iterator[None]:
+    """Let schedules made inside keep `count` stages of a rank gathered at once, and not three.
+
+    With more chunks than three torch would gather and free them in turn, step after step.
+    """
+    before = schedules._add_unshard_reshard
+    schedules._add_unshard_reshard = functools.partial(before, max_active_stages=count)
+    try:
+        yield
+    finally:
+        schedules._add_unshard_reshard = before
 
 
 def receive_buffers(schedule: Any) -> list[Tensor]:

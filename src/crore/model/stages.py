@@ -18,6 +18,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, Pipeli
 
 from crore.model.decoder import Decoder
 from crore.model.mesh import World
+from crore.model.private import all_stages_active
 from crore.model.split import layers_of_stage, stage_of_chunk
 
 Schedule = PipelineScheduleSingle | PipelineScheduleMulti
@@ -68,7 +69,8 @@ def make_schedule(
     }  # fmt: skip
     if name in _SINGLE:
         return _SINGLE[name](stages[0], **settings)
-    return _MULTI[name](list(stages), **settings)
+    with all_stages_active(split.chunks):
+        return _MULTI[name](list(stages), **settings)
 
 
 def _shape_in(part: Decoder, world: World) -> Tensor:
