@@ -25,6 +25,7 @@ from crore.cost.memory_layers import (
     norm_kept,
     norms,
     product_input,
+    region_messages,
     sequence,
     spread_gradient,
 )
@@ -45,10 +46,10 @@ def sparse_kept(job: Job, z: Sizes) -> Kept:
     none = none + shared * inner
     spread = np.greater(job.layout.ep, 1)
     sent = spread * (z.arrived + z.routed)
-    gathers = shared * sequence(job) * (z.whole + z.cut)
+    gathers = shared * region_messages(job, z)
     products = (1 + gated) * (z.expert + shared * z.shared) + z.arrived
     light = products + shared * z.whole + sent + gathers
-    selective = sent + gathers + shared * z.shared
+    selective = sent + gathers + shared * (z.shared + z.whole)
     return Kept(none=none, light=light, selective=selective, late=shared * z.whole)
 
 

@@ -58,6 +58,8 @@ def _layer(state: State, after: Num, *, sparse: bool) -> Iterator[Moment]:
     around = _around(state, after, sparse=sparse)
     tape = Tape()
     if sparse:
+        again = _rows_again(state)
+        tape.make(again).free(again)
         sparse_backward(rank.job, rank.z, tape)
         experts_backward(rank.job, rank.z, tape)
         own = reduces * held.wraps_experts
@@ -72,6 +74,18 @@ def _layer(state: State, after: Num, *, sparse: bool) -> Iterator[Moment]:
         dense_backward(rank.job, rank.z, tape)
     any_attention_backward(rank.job, rank.z, tape)
     yield from _pass(state, tape, block, around, reduces)
+
+
+def _rows_again(state: State) -> Num:
+    """Return what a recomputed expert layer has beside what it keeps: rows on their way, a gather.
+
+    FSDP gathers the next experts ahead while these run once more.
+    """
+    rank, z = state.rank, state.rank.z
+    redo = np.greater(rank.job.layout.recompute, 0)
+    rows = np.maximum(3 * z.arrived - 4 * z.shared - z.whole, 0.0)
+    own = rank.fully * rank.held.wraps_experts
+    return redo * (rows + own * gathered_bytes(rank.job, rank.held.experts))
 
 
 def _around(state: State, after: Num, *, sparse: bool) -> Around:

@@ -118,10 +118,30 @@ def attention_kept(job: Job, z: Sizes) -> Kept:
     inputs = product_input(z, z.whole, np.where(s.mla, 2.0, 3.0))
     weights = z.eight * _attention_weights(job)
     none = norm + inputs + heads + core + flat + weights
-    gathers = sequence(job) * (z.whole + z.cut)
-    light = z.query + z.key + z.value + z.out + lse + gathers + z.whole
-    selective = z.key + z.out + lse + gathers + z.whole
-    return Kept(none=none, light=light, selective=selective, late=gathers * 0.0)
+    messages = region_messages(job, z) + _swapped(job, z)
+    kept = z.out + lse + messages + z.whole
+    light = z.query + z.key + z.value + kept
+    second = np.where(s.mla, _second_latent(job, z), z.key + scores(job))
+    return Kept(none=none, light=light, selective=second + kept, late=0.0)
+
+
+def region_messages(job: Job, z: Sizes) -> Num:
+    """Return what a tensor-parallel region receives, which recompute by operation keeps."""
+    several = np.greater(job.layout.tp, 1)
+    return several * np.where(job.layout.sequence_parallel, z.whole + z.cut, z.whole)
+
+
+def _swapped(job: Job, z: Sizes) -> Num:
+    """Return what context parallelism swaps of queries, keys, values and outputs."""
+    return np.greater(job.layout.cp, 1) * (z.query + z.key + z.value + z.out)
+
+
+def _second_latent(job: Job, z: Sizes) -> Num:
+    """Return every second product of latent attention, its output's apart."""
+    s = job.shape
+    up = z.query + z.element * job.tokens * s.heads / job.layout.tp * (s.qk_nope + s.v_dim)
+    latent = z.element * job.tokens * (s.kv_lora + s.qk_rope)
+    return np.where(np.greater(s.q_lora, 0), up - z.whole, latent)
 
 
 def _head_norms(job: Job, z: Sizes) -> Num:
@@ -171,7 +191,7 @@ def dense_kept(job: Job, z: Sizes) -> Kept:
     down = product_input(z, z.inner)
     weights = z.eight * job.weights.dense / job.layout.tp
     none = norm + inputs + (1 + 2 * gated) * z.inner + down + weights
-    gathers = sequence(job) * (z.whole + z.cut)
+    gathers = region_messages(job, z)
     light = (1 + gated) * z.inner + z.whole + gathers
     selective = z.inner + gathers
     return Kept(none=none, light=light, selective=selective, late=z.whole)
