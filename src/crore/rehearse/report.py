@@ -90,7 +90,8 @@ def _lines(done: Rehearsal) -> Iterator[str]:
     yield ""
     yield (
         f"GPU {done.gpu:,} of {fleet.gpus:,} is rank {place.rank:,} of {fleet.ranks:,} in world "
-        f"{place.world + 1:,} of {fleet.worlds:,} on island {place.island + 1} of {fleet.islands}"
+        f"{place.world + 1:,} of {fleet.worlds_of(place.island):,} on island {place.island + 1:,} "
+        f"of {fleet.islands:,}"
     )
     yield from _meetings(done)
     for trace in done.traces[:1]:
