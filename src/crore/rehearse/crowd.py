@@ -73,7 +73,8 @@ class Crowd:
         """
         if not 1 <= clients <= MOST:
             raise InputError(f"a server here takes 1 to {MOST:,} clients, not {clients:,}")
-        self.clients, self._spawn = clients, multiprocessing.get_context("spawn")
+        self.clients, self._context = clients, multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, "torch.distributed"])
         self._started: list[Any] = []
         self._server = self._start(_serve, serve, given)
         self.address = str(self._answer(self._server))
@@ -90,7 +91,7 @@ class Crowd:
         """
         before_s, began_s = self._asked()[0], time.monotonic()
         for part in self._parts:
-            part.send((phase, tuple(without)))
+            self._tell(part, (phase, tuple(without)))
         results = [one for part in self._parts for one in self._answer(part)]
         wall_s = time.monotonic() - began_s
         cpu_s, peak_bytes = self._asked()
@@ -102,7 +103,7 @@ class Crowd:
     def repeat(self, phase: Phase, every_s: float, *, without: Collection[int] = ()) -> None:
         """Have every client do something again and again beside its phases, until told anew."""
         for part in self._parts:
-            part.send((phase, tuple(without), every_s))
+            self._tell(part, (phase, tuple(without), every_s))
         for part in self._parts:
             self._answer(part)
 
@@ -118,18 +119,26 @@ class Crowd:
             process.join()
 
     def _start(self, target: Callable[..., None], *args: Any) -> Connection:
-        ours, theirs = self._spawn.Pipe()
-        process = self._spawn.Process(target=target, args=(theirs, *args), daemon=True)
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=target, args=(theirs, *args), daemon=True)
         self._started.append(process)
         process.start()
         theirs.close()
         return ours
+
+    @staticmethod
+    def _tell(part: Connection, what: object) -> None:
+        with suppress(ConnectionError):  # its answer is missed next
+            part.send(what)
 
     def _answer(self, part: Connection) -> Any:
         try:
             if not part.poll(GIVE_UP_S):
                 raise TimeoutError(f"no answer in {GIVE_UP_S:g} s")
             answer = part.recv()
+        except (EOFError, ConnectionError) as error:
+            self.__exit__(None, None, None)
+            raise RuntimeError("the server, or a process of its clients, has ended") from error
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -139,7 +148,7 @@ class Crowd:
         return answer
 
     def _asked(self) -> tuple[float, float]:
-        self._server.send(None)
+        self._tell(self._server, None)
         cpu_s, peak_bytes = self._answer(self._server)
         return float(cpu_s), float(peak_bytes)
 

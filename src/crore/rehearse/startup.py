@@ -57,10 +57,10 @@ class StartCost:
 
 def groups_above(fleet: Fleet, place: Place) -> Above:
     """Return the groups above a GPU's world, which nothing but it knows of."""
-    gpu, quorum, outer = fleet.gpu(place), fleet.quorum(place), fleet.outer(place)
+    island = place.island
     return Above(
-        quorum=silent_group(quorum.index(gpu), len(quorum), f"quorum of island {place.island}"),
-        outer=silent_group(place.island, len(outer), "outer"),
+        quorum=silent_group(place.world, fleet.worlds_of(island), f"quorum of island {island}"),
+        outer=silent_group(island, fleet.islands, "outer"),
     )
 
 
