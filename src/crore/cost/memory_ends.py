@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from crore.cost.arrays import Num, present
-from crore.cost.memory_layers import norm_backward, norm_kept, spread_gradient
+from crore.cost.memory_layers import narrowing, norm_backward, norm_kept, spread_gradient
 from crore.cost.memory_rank import Rank
 from crore.cost.memory_shards import (
     either,
@@ -93,7 +93,7 @@ def forward(state: State) -> Moment:
     rank, z = state.rank, state.rank.z
     job, block = rank.job, last_block(rank)
     counted, made = state.base(NOTHING)
-    down = z.whole * (1 + np.less(z.cut, z.whole)) + z.cut
+    down = np.maximum(z.whole * (1 + np.less(z.cut, z.whole)) + z.cut, narrowing(z))
     rows = np.maximum(down, 4 * z.arrived - z.routed - 4 * z.shared)
     down = np.where(np.greater(rank.place.moe, 0), rows, down)
     anew = rank.again(sparse=present(rank.place.moe))

@@ -253,10 +253,17 @@ def feed_forward_backward(
     tape.make(gated * z.whole).free(gated * 2 * z.whole)
 
 
+def narrowing(z: Sizes) -> Num:
+    """Return what the last product's input takes while it is made 8 bits wide: 32 bits twice."""
+    return z.eight * (2 * FLOAT + z.element - 1) / z.element * z.inner
+
+
 def dense_backward(job: Job, z: Sizes, tape: Tape) -> None:
     """Write the backward pass of a dense feed-forward sub-layer, its norm included."""
     s = job.shape
     weight = z.element * s.ffn / job.layout.tp * s.hidden
+    again = np.greater(job.layout.recompute, 0) * narrowing(z)
+    tape.make(again).free(again)
     gathered_gradient(job, z, tape)
     feed_forward_backward(job, z, tape, z.inner, weight, sequence(job) * z.whole)
     read = np.maximum(norms(job) - 1, sequence(job))
