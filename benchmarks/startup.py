@@ -44,7 +44,7 @@ FLEETS = (
 STORES = (64, 512, 2_000, 8_192)
 READ_ALL = 512
 """The most ranks whose addresses all read: they are ranks squared."""
-GLOOS = (16, 32, 64, 100)
+GLOOS = (16, 32, 64)
 FILES = Path("/proc/self/fd")
 PATIENCE = timedelta(seconds=120)
 LIGHTHOUSES = (62, 256, 1_221)
