@@ -9,6 +9,7 @@ later ones, when there are gradients to add to.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -84,12 +85,18 @@ def _highest(found: list[Moment]) -> dict[str, Num]:
 
 def moments(rank: Rank) -> Iterator[Moment]:
     """Yield the moments of a step's first backward pass and of later ones."""
-    for held, share in flights(rank.job, rank.position):
-        later = present(share)
-        here = np.where(np.greater(share, 0), rank.several, 1.0)
+    passes = flights(rank.job, rank.position)
+    for flight in passes:
+        later = present(flight.share)
+        here = np.where(np.greater(flight.share, 0), rank.several, 1.0)
         if present(here):
-            state = State(rank=rank, later=later, share=share, held=held)
-            yield from (moment.only(here) for moment in _moments(state))
+            state = State(
+                rank=rank, later=later, share=flight.share, held=flight.held,
+                last=flight is passes[-1],
+            )  # fmt: skip
+            for moment in _moments(state):
+                left = replace(moment, gathered=moment.gathered * flight.whole)
+                yield left.only(here)
 
 
 def _moments(state: State) -> Iterator[Moment]:
@@ -100,7 +107,7 @@ def _moments(state: State) -> Iterator[Moment]:
     yield from layers(state)
     yield forward(state)
     if present(place.first):
-        yield table(state).only(place.first)
+        yield table(state).only(place.first * state.reaches_first)
     halved = np.equal(rank.job.layout.schedule, V) * rank.piped
     if state.later and present(halved):
         yield from (moment.only(halved) for moment in split(state))

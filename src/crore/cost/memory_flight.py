@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from crore.cost.arrays import Num
@@ -17,8 +19,19 @@ def chunks(job: Job) -> Num:
     return np.where(several, chunks_per_rank(layout.schedule, layout.vpp), 1.0)
 
 
-def flights(job: Job, position: Num) -> tuple[tuple[Num, Num], ...]:
-    """Return (micro-batches held at most, share of gradients there) as a step goes on.
+class Flight(NamedTuple):
+    """A rank's passes at one time of a step; floats or `[N]`."""
+
+    held: Num
+    """Micro-batches of the whole rank whose activations are there."""
+    share: Num
+    """Of the rank's whole gradients, those that are there."""
+    whole: Num
+    """Of the rank's weights that FSDP keeps gathered, those that still are."""
+
+
+def flights(job: Job, position: Num) -> tuple[Flight, ...]:
+    """Return what a rank's passes find as a step goes on.
 
     At its first backward pass, at the next one, and at the first that adds to gradients of every
     stage of the rank; micro-batches are whole ranks' worth. 1F1B holds as many as there are ranks
@@ -41,10 +54,26 @@ def flights(job: Job, position: Num) -> tuple[tuple[Num, Num], ...]:
     def after(passes: Num) -> Num:
         return np.where(piped, np.minimum(held, count - passes), 1.0)
 
-    found: list[tuple[Num, Num]] = [(after(0.0), 0.0), (after(done), 1.0)]
+    share, whole = _left_at_the_end(job, parts)
+    found = [Flight(after(0.0), 0.0, 1.0), Flight(after(done), share, whole)]
     if np.any(np.greater(parts, 1)):
-        found.insert(1, (after(1 / parts), 1 / parts))
+        found.insert(1, Flight(after(1 / parts), 1 / parts, 1.0))
     return tuple(found)
+
+
+def _left_at_the_end(job: Job, parts: Num) -> tuple[Num, Num]:
+    """Return the shares of gradients and of whole weights there in the passes of the first stage.
+
+    Interleaving with one round of micro-batches ends a stage's passes before the next one's begin,
+    and FSDP then reduces the gradients of a stage that has ended, and lets its weights go.
+    """
+    layout = job.layout
+    shards = layout.dp_shard * layout.cp
+    once = _is(layout.schedule, "interleaved") * np.less_equal(job.micro_batches, layout.pp)
+    wrapped = np.greater(shards * layout.dp_replicate, 1) | np.less(job.machine.element_scale, 2)
+    alone = once * wrapped
+    share = np.where(alone, (1 + (parts - 1) / shards) / parts, 1.0)
+    return share, np.where(alone, 1 / parts, 1.0)
 
 
 def _is(schedule: Num, name: str) -> Num:

@@ -14,6 +14,7 @@ from crore.cost.memory_experts import (
     sparse_backward,
     tokens_backward,
 )
+from crore.cost.memory_flight import chunks
 from crore.cost.memory_layers import dense_backward
 from crore.cost.memory_shards import Block, gathered_bytes, scattered_bytes, sum_blocks
 from crore.cost.memory_sizes import FLOAT
@@ -35,9 +36,9 @@ class Around:
 
 
 def layers(state: State) -> Iterator[Moment]:
-    """Yield the backward passes of the last two layers and of the first two."""
+    """Yield the backward passes of the last two layers of a stage and of its first two."""
     place = state.rank.place
-    first = place.layers - 1
+    first = np.ceil(place.layers / chunks(state.rank.job)) - 1
     second, last_but_one = np.maximum(first - 1, 0.0), np.minimum(1.0, first)
     sparse = np.greater(place.moe, 0) * 1.0
     dense = np.greater(place.layers, place.moe) * 1.0

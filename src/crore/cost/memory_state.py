@@ -47,6 +47,13 @@ class State:
     """Of the rank's layers, those that have them; the last ones come first."""
     held: Num
     """Micro-batches whose activations are there."""
+    last: bool = True
+    """Whether it is the last time that is looked at, when passes reach the rank's first stage."""
+
+    @property
+    def reaches_first(self) -> Num:
+        """Return 1 where a backward pass goes through the rank's first stage."""
+        return 1.0 if self.last else np.equal(chunks(self.rank.job), 1) * 1.0
 
     def base(self, done: Block) -> tuple[Num, Num]:
         """Return gradients at a moment: counted as such, and made in this pass and not yet.
@@ -64,7 +71,7 @@ class State:
     def _earlier(self) -> Num:
         """Return the gradients of earlier micro-batches: shards where each one reduced them."""
         rank, held = self.rank, self.rank.held
-        every = np.equal(self.share, 1)
+        every = 1.0 if self.last else np.equal(self.share, 1) * 1.0
         share = np.maximum(self.share, held.together)
         layers = held.sums.whole - held.table.whole - held.head.whole
         table = np.maximum(every, held.together) * held.table.whole
