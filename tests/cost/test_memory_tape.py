@@ -21,5 +21,5 @@ def test_gradients_stay_or_are_added_at_once():
 
 def test_candidates_have_moments_of_their_own():
     top = Tape().make(np.array([5.0, 1.0])).free(np.array([5.0, 0.0])).make(2.0).top()
-    assert top.made.tolist() == [5.0, 3.0]
-    assert top.end.tolist() == [2.0, 3.0]
+    assert np.asarray(top.made).tolist() == [5.0, 3.0]
+    assert np.asarray(top.end).tolist() == [2.0, 3.0]

@@ -31,7 +31,8 @@ def test_the_elements_of_all_layers_are_those_of_the_model(make_job, model):
 
 def test_rows_are_filled_up_to_the_ranks():
     some = [Parameter(rows=10.0, columns=3.0, count=2.0), Parameter(rows=1.0)]
-    assert padded(some, np.array([1.0, 4.0, 16.0])).tolist() == [61.0, 2 * 12 * 3 + 4, 96 + 16]
+    filled = np.asarray(padded(some, np.array([1.0, 4.0, 16.0])))
+    assert filled.tolist() == [61.0, 2 * 12 * 3 + 4, 96 + 16]
 
 
 def test_experts_that_do_not_divide_are_cut_through_their_widths(make_job):

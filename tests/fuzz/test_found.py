@@ -30,7 +30,9 @@ def test_a_cell_that_no_schedule_fits_is_no_warning():
 
 def test_chunks_that_no_schedule_of_the_stack_takes_are_named():
     """Seed 2277: nothing was left to ask which rule took it."""
-    pins = {"vpp": 3, "dp_replicate": 8, "dp_shard": 4096, "precision": "fp32"}
+    pins: dict[str, int | str] = {
+        "vpp": 3, "dp_replicate": 8, "dp_shard": 4096, "precision": "fp32",
+    }  # fmt: skip
     asked = PlanRequest(
         model="grok1-314b-l8", cluster="one-cpu", stack="bigscience-2022", fix=pins, tokens=10**10
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.pipelining import PipelineStage, ScheduleInterleaved1F1B, schedules
+from torch.distributed.pipelining._utils import InferenceMode
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -57,7 +59,9 @@ class Seen(TorchDispatchMode):
 @pytest.mark.usefixtures("world")
 def test_a_fake_world_has_a_rank_and_a_size():
     assert (dist.get_rank(), dist.get_world_size()) == (1, RANKS)
-    assert private.group_named(dist.group.WORLD.group_name) is dist.group.WORLD
+    whole = dist.group.WORLD
+    assert whole is not None
+    assert private.group_named(whole.group_name) is whole
 
 
 @pytest.mark.usefixtures("world")
@@ -127,7 +131,7 @@ def test_a_pipeline_of_many_chunks_keeps_them_gathered():
     dist.new_group([2, 3])
 
     def schedule():
-        stages = [
+        stages: list[Any] = [
             PipelineStage(nn.Linear(8, 8), 2 * k + 1, 8, torch.device("cpu"), group=group,
                           input_args=hidden, output_args=hidden)
             for k in range(4)
@@ -148,7 +152,7 @@ def test_a_pipeline_of_many_chunks_keeps_them_gathered():
     private.tell_shapes(made)
     made._warmup_p2p(private.pipeline_stages(made), True, False)
     modes = {stage._inference_mode for stage in private.pipeline_stages(made)}
-    assert modes == {private.InferenceMode.STATIC}
+    assert modes == {InferenceMode.STATIC}
     private.wrap_loss(made, lambda run: lambda *given: ("wrapped", run(*given)))
     assert made._loss_fn(1, 2) == ("wrapped", None)
     assert private.receive_buffers(made) == []

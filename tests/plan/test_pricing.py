@@ -49,7 +49,7 @@ def check_bounds(q, data):
     some = take(cells.candidates, index)
     seconds = run_bounds_s(q, axes, cells)[index]
     known = LeastBytes(q, axes, cells).of(index)
-    assert known == pytest.approx(least_bytes(q, axes, some), rel=NOISE)
+    assert np.all(known <= least_bytes(q, axes, some) * (1 + NOISE))
     if q.is_fleet:
         worlds = least_bytes(q, axes, _one_world(q, cells.grid))[cells.point[index]]
         assert np.all(worlds <= known * (1 + NOISE))

@@ -6,13 +6,15 @@ Small shapes for the axes, published models for the shapes.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from crore.catalog import load_catalog
 from crore.model.split import Split
-from crore.rehearse.trace import Work
+from crore.rehearse.fake import rehearse
+from crore.rehearse.trace import Trace, Work
 
-DENSE = {
+DENSE: dict[str, Any] = {
     "layers": 4, "hidden": 128, "heads": 8, "kv_heads": 4, "head_dim": 16, "ffn": 352, "vocab": 512,
 }  # fmt: skip
 UNTIED = DENSE | {"tied_embeddings": False}
@@ -83,6 +85,12 @@ PLANS = (
     Case("baichuan", "baichuan-13b", {"dp_shard": 8, "tp": 4, **SP, "precision": "bf16"},
          seq_len=512),
 )  # fmt: skip
+
+
+@cache
+def traced(name: str, rank: int) -> Trace:
+    """Return the trace of a rank of a plan, made once for all tests that look at it."""
+    return rehearse(next(case for case in PLANS if case.name == name).work(), rank)
 
 
 def ends(split: Split) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.rehearse.plans import PLANS, ends
+from tests.rehearse.plans import PLANS, ends, traced
 from tests.rehearse.test_messages import MORE, small
 
 from crore.rehearse.fake import rehearse
@@ -36,7 +36,7 @@ RANKS = [
 @pytest.mark.parametrize(("case", "rank"), RANKS)
 def test_every_kind_of_byte_at_the_peak_is_as_counted(case, rank):
     work = case.work()
-    trace, predicted = rehearse(work, rank), predicted_memory(work, rank)
+    trace, predicted = traced(case.name, rank), predicted_memory(work, rank)
     counted = Counter(trace.peak_kinds)
     for kind in KINDS:
         least = NOTHING * trace.peak_bytes

@@ -59,7 +59,7 @@ def test_the_verb_writes_its_file_and_says_what_it_found(plan_file, tmp_path, ca
 
 
 def test_a_stage_that_runs_out_of_memory_only_in_the_middle_is_named():
-    """The first layer is dense, the last rank's micro-batches wait least: a middle one holds most."""
+    """The first layer is dense, the last rank has fewest micro-batches: a middle one is fullest."""
     work = next(case for case in PLANS if case.name == "ep pp")._replace(rounds=8).work()
     split = replace(work.split, pp=4, dp_shard=1, ep=1, zero=1)
     work = replace(work, spec=replace(work.spec, first_dense=1), split=split, global_batch=8)

@@ -57,11 +57,14 @@ def rehearse(
     It would not fit, differ from the plan, or hang: exit code 1.
     """
     need_torch("rehearse")
+    from crore.errors import InputError
     from crore.rehearse.classes import REACHES
 
     if agree not in REACHES:
         raise UnknownName("reach", agree, REACHES)
     planned = _planned(target, catalog)
+    if real and (as_json or output is not None):
+        raise InputError("--real prints a table of fake against real; leave out --json and -o")
     if real:
         _real(planned, real)
         return
@@ -102,8 +105,10 @@ def _fleet(planned: "Planned", worlds: int, islands: int) -> "Fleet | None":
     from crore.errors import InputError
     from crore.rehearse.place import Fleet, fleet_of
 
-    if not worlds:
+    if not worlds and islands == 1:
         return None
+    if not worlds:
+        raise InputError("--islands says how --worlds are spread: give both")
     if worlds < 0 or islands < 1:
         raise InputError(f"--worlds {worlds} on --islands {islands}: both are counts from 1")
     return Fleet(islands=islands, worlds=worlds, ranks=fleet_of(planned.body).ranks)

@@ -20,9 +20,7 @@ Stage: TypeAlias = Literal["layer", "first", "last", "rank"]
 """Where it runs: with every layer, on the first or last pipeline rank, or once on every rank."""
 Phase: TypeAlias = Literal["forward", "recompute", "backward", "step"]
 Repeat: TypeAlias = Literal["micro_batch", "step", "outer_step"]
-Axis: TypeAlias = Literal[
-    "", "pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "tied", "world"
-]
+Axis: TypeAlias = Literal["", "pp", "dp_replicate", "dp_shard", "cp", "tp", "ep", "tied", "world"]
 """Of a mesh; `tied` joins a pipeline's two ends, `world` all ranks."""
 Redo: TypeAlias = Literal["never", "light", "core", "layer"]
 """Recomputed under full recompute, and under light or selective (core) where it says so."""

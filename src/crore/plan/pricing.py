@@ -18,9 +18,10 @@ from crore.cost import (
     operations,
     step_time,
 )
+from crore.cost.arrays import present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
-from crore.cost.schedules import SCHEDULES
+from crore.cost.schedules import SCHEDULES, schedule_code
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -30,6 +31,12 @@ from crore.plan.space import Cells, with_chain
 
 BLOCK = 32_768
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
+
+
+PLAIN = schedule_code("1f1b")
+BELOW = 0.99
+"""Where memory is read off the code it has steps that the settings tried here may not be below: by
+0.2 % at most in the tests that price whole cells."""
 
 
 def machine_for(q: Question) -> Machine:
@@ -158,24 +165,47 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
     ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
-    modes = [(zero, mode) for zero in axes.zero for mode in axes.recompute]
+    modes = [
+        (zero, mode, pipeline)
+        for zero in axes.zero for mode in axes.recompute for pipeline in _leanest(q, axes)
+    ]  # fmt: skip
     least = np.empty(size(cells))
     for part in _blocks(least.size, len(modes)):
         asked = take(cells, part)
         tried = [
-            with_chain(replace(asked, layout=replace(asked.layout, zero=float(zero))), mode, -1.0,
-                       max(axes.offload))
-            for zero, mode in modes
-        ]  # fmt: skip
+            with_chain(_piped(asked, float(zero), pipeline), mode, -1.0, max(axes.offload))
+            for zero, mode, pipeline in modes
+        ]
         peak = peak_bytes(q, joined(tried, [size(asked)] * len(tried)))
         least[part] = peak.reshape(len(tried), -1).min(axis=0)
-    return least
+    return least * (BELOW if present(q.stack.eager) else 1.0)
+
+
+def _leanest(q: Question, axes: Axes) -> list[tuple[int, int] | None]:
+    """Return the pipelines of which one needs least, None for the plainest there is.
+
+    Where memory is read off the code, interleaving may: with one round it has the whole gradients
+    of one stage alone, and the more chunks the less, and a V its two passes for each rank.
+    """
+    if not present(q.stack.eager):
+        return [None]
+    most = {code: max(v for c, v in axes.pipelines if c == code) for code, _ in axes.pipelines}
+    return [None, *((code, chunks) for code, chunks in most.items() if code != PLAIN)]
+
+
+def _piped(cells: Candidates, zero: float, pipeline: tuple[int, int] | None) -> Candidates:
+    layout = replace(cells.layout, zero=zero)
+    if pipeline is not None:
+        code, chunks = pipeline
+        layout = replace(layout, schedule=float(code), vpp=float(chunks))
+    return replace(cells, layout=layout)
 
 
 class LeastBytes:
     """`least_bytes` of cells, each distinct question asked once.
 
-    Cells of one grid point, one number of shards and as many micro-batches in flight need the same.
+    Cells of one grid point, one number of shards and as many micro-batches in flight need the same,
+    but for buffers of each micro-batch: the one with the fewest speaks for them.
     """
 
     def __init__(self, q: Question, axes: Axes, cells: Cells) -> None:
@@ -183,9 +213,15 @@ class LeastBytes:
         it = cells.candidates.layout
         rounds = cells.candidates.batch / (it.dp * it.micro_batch)
         flight = np.minimum(rounds, it.pp)
-        keys = np.stack([cells.point, it.dp_shard, flight])
-        _, self._speaker, kind = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-        self._kind = np.asarray(kind, dtype=np.intp).ravel()
+        copies = np.minimum(it.dp_replicate, 2.0)
+        keys = np.stack([cells.point, it.dp_shard, flight, copies])
+        order = np.argsort(rounds, kind="stable")
+        _, first, kind = np.unique(
+            keys[:, order], axis=1, return_index=True, return_inverse=True
+        )  # fmt: skip
+        self._speaker = order[first]
+        self._kind = np.empty(order.size, dtype=np.intp)
+        self._kind[order] = np.asarray(kind, dtype=np.intp).ravel()
         self._known = np.full(self._speaker.size, np.nan)
 
     def of(self, index: NDArray[np.intp]) -> Floats:

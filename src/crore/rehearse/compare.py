@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from crore.rehearse.messages import P2P, Message
 from crore.rehearse.predicted import predicted_flops, predicted_messages
-from crore.rehearse.predicted_memory import predicted_memory
+from crore.rehearse.predicted_memory import KINDS, predicted_memory
 from crore.rehearse.trace import Trace, Work
 
 Unit: TypeAlias = Literal["messages", "bytes", "flops"]
@@ -20,7 +20,6 @@ FLOPS: Final = 0.01
 EXACT: Final = 0.0
 SMALL: Final = 0.01
 """Share of the peak below which a category's error is measured against the peak instead."""
-KINDS: Final = ("weights", "gradients", "optimizer", "gathered", "made")
 Sizes: TypeAlias = Counter[tuple[str, str, int]]
 """(axis, collective, bytes) -> how many."""
 

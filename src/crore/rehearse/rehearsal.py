@@ -14,6 +14,7 @@ from crore.rehearse.classes import Reach, representatives, untraced
 from crore.rehearse.compare import Row, compare
 from crore.rehearse.fake import rehearse
 from crore.rehearse.place import Fleet, Place, fleet_of, work_of
+from crore.rehearse.predicted_memory import fewer_on_a_card
 from crore.rehearse.trace import Trace, Work
 from crore.units import format_bytes
 
@@ -95,17 +96,21 @@ def _list(trace: Trace) -> RankList:
     return RankList(rank=trace.rank, messages=trace.messages, groups=trace.groups)
 
 
-def needed_bytes(plan: Mapping[str, Any], peak_bytes: float) -> float:
-    """Return what a card needs for a peak of tensors: context and fragmentation as planned."""
+def needed_bytes(plan: Mapping[str, Any], work: Work, trace: Trace) -> float:
+    """Return what a card needs for a traced peak.
+
+    Less what its kernels keep less than those traced, as planned; context and fragmentation added.
+    """
     parts = plan["memory_split_bytes"]
     tensors = sum(size for name, size in parts.items() if name not in ("context", "fragmentation"))
     lost = parts.get("fragmentation", 0.0) / tensors if tensors else 0.0
-    return peak_bytes * (1 + float(lost)) + float(parts.get("context", 0.0))
+    peak = trace.peak_bytes - fewer_on_a_card(work, trace.rank)
+    return float(peak * (1 + lost) + parts.get("context", 0.0))
 
 
 def does_not_fit(plan: Mapping[str, Any], work: Work, trace: Trace) -> Finding | None:
     """Return the finding of a rank whose counted peak is more than its card has."""
-    needed, have = needed_bytes(plan, trace.peak_bytes), float(plan["memory_capacity_bytes"])
+    needed, have = needed_bytes(plan, work, trace), float(plan["memory_capacity_bytes"])
     if needed <= have:
         return None
     each = work.split.ranks // work.split.pp

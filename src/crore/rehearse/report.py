@@ -62,7 +62,7 @@ def _rank(done: Rehearsal, trace: Trace) -> dict[str, Any]:
     return {
         "rank": trace.rank, "stages": list(trace.stages), "parameters": trace.parameters,
         "flops": trace.flops, "operations": trace.operations, "peak_bytes": trace.peak_bytes,
-        "needed_bytes": needed_bytes(done.plan, trace.peak_bytes),
+        "needed_bytes": needed_bytes(done.plan, done.work, trace),
         "peak_kinds_bytes": trace.peak_kinds, "kept_bytes": trace.kept_bytes,
         "messages": [
             {"axis": axis, "collective": what, "ranks": ranks, "bytes": size, "phase": phase,
@@ -80,7 +80,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 def render(done: Rehearsal) -> str:
     """Return what a terminal shows: the verdict, where the GPU stands, the table, the findings."""
-    return "\n".join(_lines(done)) + "\n"
+    return "\n".join(_lines(done))
 
 
 def _lines(done: Rehearsal) -> Iterator[str]:
@@ -145,10 +145,9 @@ def _table(done: Rehearsal, trace: Trace, *, only_wrong: bool = False) -> Iterat
             f"{_error(row):>10}{mark}"
         )
     if not only_wrong:
-        needed, have = needed_bytes(done.plan, trace.peak_bytes), done.plan["memory_capacity_bytes"]
-        yield f"  on the card, with context and fragmentation {format_bytes(needed)} of " + (
-            format_bytes(float(have))
-        )
+        needed, have = needed_bytes(done.plan, done.work, trace), done.plan["memory_capacity_bytes"]
+        room = f"{format_bytes(needed)} of {format_bytes(float(have))}"
+        yield f"  on the card, by its kernels, with context and fragmentation {room}"
 
 
 def _value(row: Row, value: float) -> str:

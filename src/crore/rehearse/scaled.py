@@ -46,8 +46,6 @@ def _split(split: Split, processes: int) -> Split:
     if processes < 1:
         raise InputError(f"--real is a number of processes from 1, not {processes}")
     sizes = {axis: min(getattr(split, axis), 2) for axis in AXES}
-    if split.zero and max(split.dp_replicate, split.dp_shard) > 1 and sizes["dp_shard"] == 1:
-        sizes["dp_shard"] = 1
     for axis in reversed(AXES):
         product = 1
         for size in sizes.values():

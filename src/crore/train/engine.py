@@ -6,6 +6,7 @@ B: sequences of this rank, S: tokens of a sequence.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -109,7 +110,7 @@ class Engine:
         run = self.schedule.eval if evaluate else self.schedule.step
         losses: list[Tensor] | None = [] if self.last else None
         # What is returned is kept until the end: the logits of every micro-batch.
-        kept = {} if evaluate else {"return_outputs": False}
+        kept: dict[str, Any] = {} if evaluate else {"return_outputs": False}
         run(*given, target=targets if self.last else None, losses=losses, **kept)
 
     def _run_alone(self, inputs: Tensor, targets: Tensor) -> None:
