@@ -60,12 +60,11 @@ def test_a_miss_of_long_names_says_what_to_do_on_its_line():
     assert "crore fit bloom-h14336-l70-a112" in text
 
 
-def test_rounds_of_years_end():
-    """A step of years holds millions of failures, whose counts are summed one by one no longer."""
+def test_a_step_of_years_is_refused_for_the_tokens_that_a_rank_holds():
+    """A rank takes up all micro-batches of its step at once: a billion of them are terabytes."""
     years = replace(FLEET, gpus=1_000_000, global_batch=10**15, tokens=10**25, seq_len=8192)
-    plan = make_plan(years).plan
-    assert plan.step_time_s.value > 1e8
-    assert 0 < plan.goodput < 1
+    with pytest.raises(Infeasible, match="TB short"):
+        make_plan(years)
 
 
 def test_a_run_shorter_than_one_step_is_refused():

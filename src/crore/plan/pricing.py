@@ -198,7 +198,10 @@ def _piped(cells: Candidates, zero: float, pipeline: tuple[int, int] | None) -> 
     if pipeline is not None:
         code, chunks = pipeline
         layout = replace(layout, schedule=float(code), vpp=float(chunks))
-    return replace(cells, layout=layout)
+    batch = cells.batch
+    if pipeline is not None:  # one round of micro-batches at most
+        batch = np.minimum(batch, layout.pp * layout.dp * layout.micro_batch)
+    return replace(cells, layout=layout, batch=np.asarray(batch))
 
 
 class LeastBytes:
