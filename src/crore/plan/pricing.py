@@ -21,7 +21,8 @@ from crore.cost import (
 from crore.cost.arrays import present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
-from crore.cost.schedules import SCHEDULES, schedule_code
+from crore.cost.schedules import SCHEDULES
+from crore.cost.step_ends import FLOAT, stage_weights
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -33,7 +34,6 @@ BLOCK = 32_768
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
 
 
-PLAIN = schedule_code("1f1b")
 BELOW = 0.9
 """Where memory is read off the code, a layer less to recompute or a chunk less may need less than
 all that is tried here: by 6.3 % at most where whole cells were priced. So the bound is lower still:
@@ -166,43 +166,32 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
     can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
     ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
     """
-    modes = [
-        (zero, mode, pipeline)
-        for zero in axes.zero for mode in axes.recompute for pipeline in _leanest(q, axes)
-    ]  # fmt: skip
+    modes = [(zero, mode) for zero in axes.zero for mode in axes.recompute]
     least = np.empty(size(cells))
     for part in _blocks(least.size, len(modes)):
         asked = take(cells, part)
         tried = [
-            with_chain(_piped(asked, float(zero), pipeline), mode, -1.0, max(axes.offload))
-            for zero, mode, pipeline in modes
-        ]
+            with_chain(replace(asked, layout=replace(asked.layout, zero=float(zero))), mode, -1.0,
+                       max(axes.offload))
+            for zero, mode in modes
+        ]  # fmt: skip
         peak = peak_bytes(q, joined(tried, [size(asked)] * len(tried)))
         least[part] = peak.reshape(len(tried), -1).min(axis=0)
-    return least * (BELOW if present(q.stack.eager) else 1.0)
+        if present(q.stack.eager):
+            least[part] = BELOW * (least[part] - _reduced_early(q, axes, asked))
+    return least
 
 
-def _leanest(q: Question, axes: Axes) -> list[tuple[int, int] | None]:
-    """Return the pipelines of which one needs least, None for the plainest there is.
+def _reduced_early(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return the whole gradients that interleaving with one round never has at once.
 
-    Where memory is read off the code, interleaving may: with one round it has the whole gradients
-    of one stage alone, and the more chunks the less, and a V its two passes for each rank.
+    All but those of one stage of a rank: a pipeline whose memory is read off the code reduces the
+    others' before (`cost.memory_flight`).
     """
-    if not present(q.stack.eager):
-        return [None]
-    most = {code: max(v for c, v in axes.pipelines if c == code) for code, _ in axes.pipelines}
-    return [None, *((code, chunks) for code, chunks in most.items() if code != PLAIN)]
-
-
-def _piped(cells: Candidates, zero: float, pipeline: tuple[int, int] | None) -> Candidates:
-    layout = replace(cells.layout, zero=zero)
-    if pipeline is not None:
-        code, chunks = pipeline
-        layout = replace(layout, schedule=float(code), vpp=float(chunks))
-    batch = cells.batch
-    if pipeline is not None:  # one round of micro-batches at most
-        batch = np.minimum(batch, layout.pp * layout.dp * layout.micro_batch)
-    return replace(cells, layout=layout, batch=np.asarray(batch))
+    chunks = max((v for _, v in axes.pipelines), default=1)
+    plain, experts = stage_weights(job_for(q, cells))
+    early = FLOAT * (plain + experts) * (1 - 1 / chunks)
+    return np.asarray(np.where(np.greater(cells.layout.pp, 1), early, 0.0))
 
 
 class LeastBytes:
