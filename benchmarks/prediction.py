@@ -8,6 +8,7 @@ else: what disturbs a step is not predicted.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import tempfile
@@ -64,6 +65,7 @@ def run_rank(rank: int, case: Case, threads: int, folder: str) -> Measured:
     from crore.train.engine import Engine
     from crore.train.live import LiveBytes
     from crore.train.optim import OptimSettings, build_optimizer
+    from crore.train.update import shared_sums, update
 
     torch.set_num_threads(threads)
     if case.processes > 1:
@@ -79,12 +81,10 @@ def run_rank(rank: int, case: Case, threads: int, folder: str) -> Measured:
     own = torch.randint(spec.vocab, (BATCH // case.processes, SEQ_LEN + 1))
 
     def step() -> None:
-        from crore.train.clip import global_norm, norm_share, scale_
-
-        engine.backward(own)
-        scale_(named, global_norm(norm_share(named, case.processes)), 1.0)
-        optimizer.step(1.0)
         optimizer.zero_grad()
+        engine.backward(own)
+        square, *_ = shared_sums(engine, named, 0.0).tolist()
+        update(engine, named, optimizer, norm=math.sqrt(square), clip=1.0, lr_factor=1.0)
 
     step()
     live = LiveBytes([*named.values(), *optimizer.state_tensors().values()])

@@ -1,8 +1,5 @@
 """`crore calibrate`: measure this machine for the catalogue."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +7,7 @@ import typer
 
 from crore.cli.arguments import file_name
 from crore.cli.needs import need_torch
+from crore.cli.progress import steps
 
 
 def calibrate(
@@ -36,7 +34,7 @@ def calibrate(
     path = output or calibration_path()
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _watching() as watch:
+    with steps() as watch:
         made = measure(processes, watch)
     write_text(path, calibration_text(made))
     typer.echo(f"{made.name}, {made.cores} cores, torch {made.torch}: {made.took_s:.0f} s")
@@ -53,17 +51,3 @@ def calibrate(
 DISAGREE = 0.1
 """Spread of the rounds from which other work shows: eleven calibrations beside other work on two
 cores had 20 % and more, the tables of three on quiet ones 3 to 4 %."""
-
-
-@contextlib.contextmanager
-def _watching() -> Iterator[Callable[[float, str], None] | None]:
-    """Show on a terminal what is measured."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("start", total=1.0)
-        yield lambda share, what: bar.update(task, completed=share, description=what)

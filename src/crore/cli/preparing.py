@@ -1,9 +1,10 @@
 """Text to tokens before a run starts, with progress on a terminal."""
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+from crore.cli.progress import steps
 
 if TYPE_CHECKING:
     from crore.train.data import Dataset
@@ -29,14 +30,5 @@ def prepared(job: "Job") -> "Dataset":
 
 @contextlib.contextmanager
 def _bar(*, quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda what, share: progress.update(
-            task, description=_WORDS.get(what, what), completed=share
-        )
+    with contextlib.nullcontext() if quiet else steps() as show:
+        yield None if show is None else lambda what, share: show(share, _WORDS.get(what, what))

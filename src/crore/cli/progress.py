@@ -24,7 +24,7 @@ def watching() -> Iterator[Callable[[float, Any], None] | None]:
 
 
 @contextlib.contextmanager
-def steps(title: str) -> Iterator[Callable[[float, str], None] | None]:
+def steps(title: str = "") -> Iterator[Callable[[float, str], None] | None]:
     """Give long work something to report to on a terminal: share done, what is at work."""
     if not sys.stderr.isatty():
         yield None
@@ -34,9 +34,8 @@ def steps(title: str) -> Iterator[Callable[[float, str], None] | None]:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=1.0)
-        yield lambda share, text: progress.update(
-            task, completed=share, description=f"{title}: {text}"
-        )
+        before = f"{title}: " if title else ""
+        yield lambda share, text: progress.update(task, completed=share, description=before + text)
 
 
 class _Bar:

@@ -9,7 +9,7 @@ from crore.cli.arguments import AsJson, CatalogFile, file_name
 from crore.cli.needs import need_torch
 from crore.cli.progress import steps
 from crore.cli.request import Target
-from crore.errors import UnknownName
+from crore.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from crore.cli.planned import Planned
@@ -57,7 +57,6 @@ def rehearse(
     It would not fit, differ from the plan, or hang: exit code 1.
     """
     need_torch("rehearse")
-    from crore.errors import InputError
     from crore.rehearse.classes import REACHES
 
     if agree not in REACHES:
@@ -102,7 +101,6 @@ def _fake(
 
 def _fleet(planned: "Planned", worlds: int, islands: int) -> "Fleet | None":
     """Return so many of the plan's world, or None for its own fleet."""
-    from crore.errors import InputError
     from crore.rehearse.place import Fleet, fleet_of
 
     if not worlds and islands == 1:

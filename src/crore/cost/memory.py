@@ -12,6 +12,7 @@ from crore.cost.job import Job
 from crore.cost.memory_eager import eager_parts
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight, weight_copies
+from crore.cost.step import forward_operations
 from crore.cost.step_ends import FLOAT, expert_shard_ranks, stage_weights
 from crore.cost.step_layers import HALF
 
@@ -116,10 +117,14 @@ def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
     return again + gradients, logits * (HALF * fused + FLOAT * (1 - fused))
 
 
-def memory(job: Job, ops: list[Operation]) -> Memory:
-    """Return peak bytes and their parts: the first rank holds most in flight, the last the loss."""
+def memory(job: Job, ops: list[Operation] | None = None) -> Memory:
+    """Return peak bytes and their parts: the first rank holds most in flight, the last the loss.
+
+    `ops` is the step's list where it is made already; a stack read off its code needs none.
+    """
     if present(job.stack.eager):
         return _eager_memory(job)
+    ops = forward_operations(job) if ops is None else ops
     layout = job.layout
     parts = state_parts(job)
     scale = job.machine.element_scale

@@ -13,7 +13,6 @@ from crore.cost import (
     Memory,
     StepTime,
     fitted_constants,
-    forward_operations,
     memory,
     operations,
     step_time,
@@ -96,7 +95,7 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
     peak = np.empty(count)
     for part in _blocks(count):
         job = job_for(q, compact(take(candidates, part)))
-        peak[part] = memory(job, forward_operations(job)).peak_bytes
+        peak[part] = memory(job).peak_bytes
     return peak
 
 

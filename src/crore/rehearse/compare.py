@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from crore.rehearse.messages import P2P, Message
+from crore.rehearse.messages import Message
 from crore.rehearse.predicted import predicted_flops, predicted_messages
 from crore.rehearse.predicted_memory import KINDS, predicted_memory
 from crore.rehearse.trace import Trace, Work
@@ -54,9 +54,7 @@ def compare(work: Work, trace: Trace) -> list[Row]:
 
 def counted_messages(messages: Iterable[Message]) -> Sizes:
     """Return how many messages of each size there are; sends and receives both as `p2p`."""
-    return Counter(
-        (m.axis, "p2p" if m.collective in P2P else m.collective, m.bytes) for m in messages
-    )
+    return Counter((m.axis, m.sort, m.bytes) for m in messages)
 
 
 def _messages(work: Work, trace: Trace) -> Iterator[Row]:

@@ -36,6 +36,11 @@ class Message:
     """Sends and receives of one number are issued together and then waited for; -1 for others."""
 
     @property
+    def sort(self) -> str:
+        """Return the collective, a send and a receive alike `p2p`, as the planner counts them."""
+        return "p2p" if self.collective in P2P else self.collective
+
+    @property
     def words(self) -> str:
         """Return the operation as one reads it."""
         to = {"send": f" to rank {self.peer}", "recv": f" from rank {self.peer}"}

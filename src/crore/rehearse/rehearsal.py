@@ -36,6 +36,8 @@ class Rehearsal:
     traces: list[Trace] = field(default_factory=list)
     rows: dict[int, list[Row]] = field(default_factory=dict)
     """By rank in its world."""
+    needed_bytes: dict[int, float] = field(default_factory=dict)
+    """What a card needs for the traced peak, by rank in its world."""
     findings: list[Finding] = field(default_factory=list)
     untraced: list[int] = field(default_factory=list)
     """Pipeline ranks of which no rank was traced."""
@@ -88,7 +90,9 @@ def rehearse_plan(
 def _add(done: Rehearsal, trace: Trace) -> None:
     done.traces.append(trace)
     done.rows[trace.rank] = compare(done.work, trace)
-    over = does_not_fit(done.plan, done.work, trace)
+    needed = needed_bytes(done.plan, done.work, trace)
+    done.needed_bytes[trace.rank] = needed
+    over = does_not_fit(done.plan, done.work, trace, needed)
     done.findings += [over] if over is not None else []
 
 
@@ -108,9 +112,11 @@ def needed_bytes(plan: Mapping[str, Any], work: Work, trace: Trace) -> float:
     return float(peak * (1 + lost) + parts.get("context", 0.0))
 
 
-def does_not_fit(plan: Mapping[str, Any], work: Work, trace: Trace) -> Finding | None:
-    """Return the finding of a rank whose counted peak is more than its card has."""
-    needed, have = needed_bytes(plan, work, trace), float(plan["memory_capacity_bytes"])
+def does_not_fit(
+    plan: Mapping[str, Any], work: Work, trace: Trace, needed: float
+) -> Finding | None:
+    """Return the finding of a rank that `needed` bytes of its card are not enough for."""
+    have = float(plan["memory_capacity_bytes"])
     if needed <= have:
         return None
     each = work.split.ranks // work.split.pp

@@ -100,12 +100,11 @@ class Replay:
     _loss: Callable[..., Tensor]
 
     def __init__(self, schedule: Any, ledger: Ledger) -> None:
-        self.ledger, self.schedule = ledger, schedule
+        self.ledger = ledger
         self.book = Book(ledger.kinds)
         self._learned: dict[Key, Learned] = {}
         self._mark = ledger.mark()
         self._latest: tuple[int, int] = (-1, -1)
-        self._held: Tensor | None = None
         self._holds = isinstance(schedule, PipelineScheduleSingle)
         self._passes = {}
         for stage in pipeline_stages(schedule):
@@ -180,22 +179,19 @@ class Replay:
             passes = self._passes[number]
 
             def learn() -> Stretch:
+                held: list[Tensor] = []  # the graph's end, as the schedule holds it
                 with passes.kept(micro_batch):
                     out = passes.again(micro_batch)
                     return self._stretch(
-                        passes.stage, micro_batch, lambda: self._hold(run(out, target))
+                        passes.stage, micro_batch, lambda: held.append(run(out, target))
                     )
 
             with self._aside():
                 self._known("loss", passes.stage, False, learn, micro_batch)
                 passes.targets[micro_batch] = target
-                self._held = None
                 return torch.zeros(())
 
         return loss
-
-    def _hold(self, loss: Tensor | None) -> None:
-        self._held = loss
 
     def _backward(self, stage: Any) -> Callable[..., Any]:
         passes = self._passes[stage.stage_index]
@@ -206,7 +202,12 @@ class Replay:
             more = {"full_backward": full_backward, "last_backward": last_backward}
 
             def learn() -> Stretch:
-                return self._learn_backward(stage, micro_batch, held, more)
+                with self._graph(stage, micro_batch) as loss:
+                    stretch = self._stretch(
+                        stage, micro_batch, lambda: passes.backward(micro_batch, loss=loss, **more)
+                    )
+                    passes.input_gradients = stage.bwd_cache[micro_batch]
+                    return stretch
 
             with self._aside():
                 kind = "backward" if full_backward else "input"
@@ -225,35 +226,28 @@ class Replay:
         latest = self._holds and self._latest == (stage.stage_index, micro_batch)
         return latest or stage.stage_index + 1 in self._passes
 
-    def _learn_backward(
-        self, stage: Any, micro_batch: int, held: bool, more: dict[str, bool]
-    ) -> Stretch:
+    @contextmanager
+    def _graph(self, stage: Any, micro_batch: int) -> Iterator[Tensor | None]:
+        """Have a real forward pass to go back through, in the state that was found; its loss."""
         passes, before = self._passes[stage.stage_index], State.of(stage.submod)
         with passes.kept(micro_batch):
             out = passes.again(micro_batch)
             loss = self._loss(out, passes.targets[micro_batch]) if stage.is_last else None
-            out = out if held else None
+            # Held as long as what reads or returns it would hold it.
+            out = out if self._outlives(stage, micro_batch) else None
             before.restore(stage.submod)
-            stretch = self._stretch(
-                stage, micro_batch, lambda: passes.backward(micro_batch, loss=loss, **more)
-            )
-            passes.input_gradients = stage.bwd_cache[micro_batch]
-        del out
-        return stretch
+            yield loss
+            del out
 
     def _weight(self, stage: Any) -> Callable[..., Any]:
         passes = self._passes[stage.stage_index]
 
         def weight(micro_batch: int, last_backward: bool = False) -> None:
             def learn() -> Stretch:
-                before = State.of(stage.submod)
-                with passes.kept(micro_batch):
-                    out = passes.again(micro_batch)
-                    target = passes.targets.get(micro_batch)
-                    loss = self._loss(out, target) if stage.is_last else None
-                    out = out if self._outlives(stage, micro_batch) else None
+                with self._graph(stage, micro_batch) as loss:
+                    found = State.of(stage.submod)
                     passes.backward(micro_batch, loss=loss, full_backward=False)
-                    before.restore(stage.submod)
+                    found.restore(stage.submod)
                     return self._stretch(stage, micro_batch, lambda: passes.weight(micro_batch))
 
             with self._aside():
@@ -301,7 +295,7 @@ class _Passes:
         """Remember what a forward pass returns, where it was run for real just now."""
         if self._output is None:
             made, _ = self.stage.fwd_cache[micro_batch]
-            self._output = [(x.shape, x.dtype, x.requires_grad) for x in made]
+            self._output = [(x.shape, x.dtype) for x in made]
 
     @contextmanager
     def stand_in(self) -> Iterator[None]:
@@ -329,7 +323,7 @@ class _Passes:
                     cache[micro_batch] = value
 
     def _empty_output(self, *_: Any, **__: Any) -> Any:
-        made = [torch.empty(shape, dtype=dtype) for shape, dtype, _ in self._output]
+        made = [torch.empty(shape, dtype=dtype) for shape, dtype in self._output]
         return made[0] if len(made) == 1 else tuple(made)
 
     def _empty_gradients(self, kind: str, given: dict[str, Any], **_: Any) -> Any:

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from crore.rehearse.above import outer_bytes, quorum_bytes
 from crore.rehearse.compare import Row
-from crore.rehearse.messages import P2P
-from crore.rehearse.rehearsal import Rehearsal, needed_bytes
+from crore.rehearse.rehearsal import Rehearsal
 from crore.rehearse.trace import Trace
 from crore.units import format_bytes, format_int, format_si, three_digits
 
@@ -55,14 +54,11 @@ def _above(done: Rehearsal) -> dict[str, Any]:
 
 
 def _rank(done: Rehearsal, trace: Trace) -> dict[str, Any]:
-    kinds = Counter(
-        (m.axis, "p2p" if m.collective in P2P else m.collective, m.ranks, m.bytes, m.phase)
-        for m in trace.messages
-    )
+    kinds = Counter((m.axis, m.sort, m.ranks, m.bytes, m.phase) for m in trace.messages)
     return {
         "rank": trace.rank, "stages": list(trace.stages), "parameters": trace.parameters,
         "flops": trace.flops, "operations": trace.operations, "peak_bytes": trace.peak_bytes,
-        "needed_bytes": needed_bytes(done.plan, done.work, trace),
+        "needed_bytes": done.needed_bytes[trace.rank],
         "peak_kinds_bytes": trace.peak_kinds, "kept_bytes": trace.kept_bytes,
         "messages": [
             {"axis": axis, "collective": what, "ranks": ranks, "bytes": size, "phase": phase,
@@ -145,7 +141,7 @@ def _table(done: Rehearsal, trace: Trace, *, only_wrong: bool = False) -> Iterat
             f"{_error(row):>10}{mark}"
         )
     if not only_wrong:
-        needed, have = needed_bytes(done.plan, done.work, trace), done.plan["memory_capacity_bytes"]
+        needed, have = done.needed_bytes[trace.rank], done.plan["memory_capacity_bytes"]
         room = f"{format_bytes(needed)} of {format_bytes(float(have))}"
         yield f"  on the card, by its kernels, with context and fragmentation {room}"
 

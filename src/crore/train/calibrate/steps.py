@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from crore.train.calibrate.remainder import (
     references,
     zero_stages,
 )
-from crore.train.clip import global_norm, norm_share, scale_
 from crore.train.engine import Engine
 from crore.train.optim import OptimSettings, build_optimizer
+from crore.train.update import shared_sums, update
 
+CLIP: Final = 1.0
 SAMPLES: Final = 3
 """Of each reference: every rank takes the same number, or one would wait for ever."""
 
@@ -37,13 +39,13 @@ def measure_steps(processes: int, zero: str, device: str) -> tuple[float, ...]:
     world, batch = make_world(split, torch.device(device)), processes * MICRO_BATCH * MICRO_BATCHES
     made = []
     for spec in references():
-        step = _step(Engine(spec, SEQ_LEN, world, BuildOptions(), global_batch=batch), processes)
+        step = _step(Engine(spec, SEQ_LEN, world, BuildOptions(), global_batch=batch))
         step()
         made.append(statistics.median(_seconds(step) for _ in range(SAMPLES)))
     return tuple(made)
 
 
-def _step(engine: Engine, processes: int) -> Callable[[], None]:
+def _step(engine: Engine) -> Callable[[], None]:
     named = dict(engine.named_parameters())
     optimizer = build_optimizer("adamw", named, OptimSettings(lr=1e-3))
     own = torch.randint(engine.spec.vocab, (MICRO_BATCH * MICRO_BATCHES, SEQ_LEN + 1))
@@ -51,8 +53,8 @@ def _step(engine: Engine, processes: int) -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad()
         engine.backward(own)
-        scale_(named, global_norm(norm_share(named, processes)), 1.0)
-        optimizer.step(1.0)
+        square, *_ = shared_sums(engine, named, 0.0).tolist()
+        update(engine, named, optimizer, norm=math.sqrt(square), clip=CLIP, lr_factor=1.0)
 
     return step
 
