@@ -20,7 +20,6 @@ from crore.model.parallelize import (
     build_parts,
     finish_gradients,
     materialise,
-    named_parameters,
     parallelize,
 )
 from crore.model.split import Split
@@ -43,7 +42,7 @@ def test_one_rank_builds_the_whole_model(spec):
     (part,) = build_parts(spec, 16, make_world(Split(), CPU), BuildOptions(seed=3))
     x, alone = tokens(spec), made(spec, seed=3)
     assert torch.equal(part(x), alone(x))
-    assert [name for name, _ in named_parameters([part])] == [
+    assert [name for name, _ in part.named_parameters()] == [
         name for name, _ in alone.named_parameters()
     ]
 
@@ -103,5 +102,5 @@ def test_gradients_that_are_whole_stay_as_they_are():
     model = made(DENSE)
     model(tokens(DENSE)).sum().backward()
     before = {name: p.grad for name, p in model.named_parameters()}
-    finish_gradients([model])
+    finish_gradients(model.parameters())
     assert all(p.grad is before[name] for name, p in model.named_parameters())

@@ -24,7 +24,7 @@ def backward(model, spec, loss):
     samples = tokens(spec, 2, 17)
     loss.reset(32)
     loss(model(samples[:, :-1].contiguous()), samples[:, 1:].contiguous()).backward()
-    finish_gradients([model])
+    finish_gradients(model.parameters())
     grads = {}
     for name, parameter in model.named_parameters():
         grad = parameter.grad

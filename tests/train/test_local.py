@@ -13,7 +13,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
-from crore.train.local import local_part, place_like, settle, shards, whole
+from crore.model.parallelize import finish_gradients
+from crore.train.local import local_part, place_like, shards, whole
 
 
 def partial_gradient():
@@ -22,7 +23,7 @@ def partial_gradient():
     weight = nn.Parameter(distribute_tensor(torch.ones(3), mesh, [Replicate()]))
     term = torch.full((3,), float(dist.get_rank() + 1))
     weight.grad = DTensor.from_local(term, mesh, [Partial()], run_check=False)
-    settle([weight])
+    finish_gradients([weight])
     return local_part(weight.grad).tolist(), shards(weight)
 
 

@@ -5,13 +5,13 @@ The order matters: each step wraps or replaces what the one before it left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from crore.catalog.types import ModelSpec
@@ -107,21 +107,16 @@ def materialise(part: Decoder, world: World, seed: int | None) -> None:
     part.reset_positions(torch.arange(first, first + length, device=world.device))
 
 
-def named_parameters(parts: list[Decoder]) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters of a rank's parts by their names in the whole model, each once."""
-    for part in parts:
-        yield from part.named_parameters()
-
-
-def finish_gradients(parts: list[Decoder]) -> None:
-    """Sum gradients that are still partial over tensor-parallel ranks.
+@torch.no_grad()
+def finish_gradients(parameters: Iterable[Tensor]) -> None:
+    """Give every gradient the placements of its parameter: sum what is partial over ranks.
 
     FSDP does so for what it wraps; without it a replicated weight under sequence parallelism is
     left with the sum over its own tokens.
     """
-    for _, parameter in named_parameters(parts):
+    for parameter in parameters:
         grad = parameter.grad
-        if isinstance(grad, DTensor):
-            assert isinstance(parameter, DTensor)
-            if grad.placements != parameter.placements:
-                parameter.grad = grad.redistribute(placements=parameter.placements)
+        if not isinstance(grad, DTensor) or not isinstance(parameter, DTensor):
+            continue
+        if grad.placements != parameter.placements:
+            parameter.grad = grad.redistribute(placements=parameter.placements)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from crore.errors import InputError
-from crore.train.local import local_part, place_like, settle
+from crore.model.parallelize import finish_gradients
+from crore.train.local import local_part, place_like
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
 
@@ -91,7 +92,7 @@ class AdamW:
     @torch.no_grad()
     def step(self, lr_factor: float) -> None:
         """Update every parameter that has a gradient, at `lr_factor` of the learning rate."""
-        settle(self._named.values())
+        finish_gradients(self._named.values())
         self.steps += 1
         for decay in (True, False):
             due = [n for n, p in self._named.items() if self._decay[n] == decay and _has_work(p)]

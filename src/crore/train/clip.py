@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from crore.train.local import local_part, settle, shards
+from crore.model.parallelize import finish_gradients
+from crore.train.local import local_part, shards
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def norm_share(
     `more_ranks` says how many do for those that further stages hold too (a tied head). So a part
     lies on `ranks` / (its parameter's shards) ranks, and each gives that fraction of its square.
     """
-    settle(named.values())
+    finish_gradients(named.values())
     by_copies: dict[float, list[Tensor]] = defaultdict(list)
     for name, parameter in named.items():
         if parameter.grad is not None and (part := local_part(parameter.grad)).numel():

@@ -127,7 +127,7 @@ class Engine:
             model.set_requires_gradient_sync(last)
 
     def _finish(self) -> None:
-        finish_gradients(self.parts)
+        finish_gradients(parameter for _, parameter in self.named_parameters())
         if self.world.tied is not None and (self.first or self.last):
             table = dict(self.named_parameters())[TIED]
             if table.grad is not None:

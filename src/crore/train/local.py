@@ -7,7 +7,7 @@ of different meshes; element by element there is nothing it would add.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -55,20 +55,6 @@ def whole(tensor: Tensor, kept: Collection[int] = ()) -> Tensor:
         placements[axis] = Replicate()
         tensor = tensor.redistribute(placements=placements)
     return local_part(tensor)
-
-
-@torch.no_grad()
-def settle(parameters: Iterable[Tensor]) -> None:
-    """Give every gradient the placements of its parameter.
-
-    A replicated weight used on shards of a sequence has a gradient still to be summed.
-    """
-    for parameter in parameters:
-        grad = parameter.grad
-        if not isinstance(grad, DTensor) or not isinstance(parameter, DTensor):
-            continue
-        if grad.placements != parameter.placements:
-            parameter.grad = grad.redistribute(placements=parameter.placements)
 
 
 def shards(tensor: Tensor) -> int:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from crore.model.parallelize import finish_gradients
 from crore.train.adamw import AdamW, OptimSettings, kind_of
-from crore.train.local import local_part, place_like, settle, whole
+from crore.train.local import local_part, place_like, whole
 
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steepest at zero (Keller Jordan, Muon, 2024; as `torch.optim.Muon`)."""
@@ -40,7 +41,7 @@ class Muon:
     @torch.no_grad()
     def step(self, lr_factor: float) -> None:
         """Update every parameter that has a gradient, at `lr_factor` of the learning rate."""
-        settle(self._named.values())
+        finish_gradients(self._named.values())
         for name, parameter in self._named.items():
             if parameter.grad is not None:
                 self._update(name, parameter, local_part(parameter.grad), lr_factor)
