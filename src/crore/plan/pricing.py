@@ -20,8 +20,9 @@ from crore.cost import (
 from crore.cost.arrays import present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.memory_sizes import FLOAT, HALF
 from crore.cost.schedules import SCHEDULES
-from crore.cost.step_ends import FLOAT, stage_weights
+from crore.cost.step_ends import stage_weights
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -177,20 +178,25 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
         peak = peak_bytes(q, joined(tried, [size(asked)] * len(tried)))
         least[part] = peak.reshape(len(tried), -1).min(axis=0)
         if present(q.stack.eager):
-            least[part] = BELOW * (least[part] - _reduced_early(q, axes, asked))
+            least[part] = BELOW * (least[part] - _let_go_early(q, axes, asked))
     return least
 
 
-def _reduced_early(q: Question, axes: Axes, cells: Candidates) -> Floats:
-    """Return the whole gradients that interleaving with one round never has at once.
+def _let_go_early(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return whole weights and gradients that interleaving never has at once.
 
-    All but those of one stage of a rank: a pipeline whose memory is read off the code reduces the
-    others' before (`cost.memory_flight`).
+    All but those of one stage of a rank: a pipeline whose memory is read off the code lets the
+    others' weights go, and reduces their gradients before where it has one round of micro-batches
+    (`cost.memory_flight`). A fleet cuts its batch to whole rounds.
     """
     chunks = max((v for _, v in axes.pipelines), default=1)
-    plain, experts = stage_weights(job_for(q, cells))
-    early = FLOAT * (plain + experts) * (1 - 1 / chunks)
-    return np.asarray(np.where(np.greater(cells.layout.pp, 1), early, 0.0))
+    job = job_for(q, cells)
+    plain, experts = stage_weights(job)
+    pp = cells.layout.pp
+    one_round = np.less(job.micro_batches, 2 * pp if q.is_fleet else pp + 1)
+    width = HALF * job.machine.element_scale + FLOAT * one_round
+    early = width * (plain + experts) * (1 - 1 / chunks)
+    return np.asarray(np.where(np.greater(pp, 1), early, 0.0))
 
 
 class LeastBytes:
