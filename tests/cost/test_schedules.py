@@ -142,7 +142,7 @@ F, B, W, P = 1.0, 1.1, 0.7, 8.0
         ("1f1b", (P - 1) * (F + B + W), P, 1),
         ("zb-h1", (P - 1) * (F + B - W), P, 1),  # arXiv 2401.10241 Table 1
         ("zb-h2", (P - 1) * (F + B - 2 * W), 2 * P - 1, 1),
-        ("zb-v", 0.0, P, 1),  # arXiv 2405.15362: F = B = W
+        ("zb-v", (P - 1) * B / 2, P, 1),  # arXiv 2405.15362: none, but for fill and drain
     ],
 )
 def test_the_table_states_the_papers_rows(name, bubble, held, copies):

@@ -1,7 +1,8 @@
 """Pipeline schedules: one table for the planner, the simulator and the trainer.
 
 Sources: 1F1B and interleaved, Narayanan et al. 2021 (arXiv 2104.04473); zero bubble, Qi et al.
-2024 (arXiv 2401.10241); DualPipe, DeepSeek-V3 report (arXiv 2412.19437); DualPipeV, sail-sg 2025.
+2024 (arXiv 2401.10241, 2405.15362); DualPipe, DeepSeek-V3 report (arXiv 2412.19437); DualPipeV,
+sail-sg 2025.
 `F`, `B` and `W` are the forward, input-gradient and weight-gradient time of one stage and one
 micro-batch, `p` stages, `v` virtual stages per rank, `m` micro-batches.
 """
@@ -28,6 +29,8 @@ class Schedule:
     """Coefficient of B."""
     bubble_weight: float
     """Coefficient of W (negative: weight gradients fill the bubble)."""
+    bubble_least: tuple[tuple[float, float, float], ...]
+    """Coefficients of (F, B, W) in sums that the bubble is at least: fill and drain."""
     busy_stages: float
     """Stages that do not wait: `p - busy_stages` do."""
     virtual_chunks: int
@@ -56,6 +59,7 @@ def _row(
     runs_on: tuple[str, ...],
     source: str,
     *,
+    least: tuple[tuple[float, float, float], ...] = (),
     busy: float = 1.0,
     copies: float = 1.0,
     transfers: float = 1.0,
@@ -63,7 +67,7 @@ def _row(
 ) -> Schedule:
     return Schedule(
         name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
-        busy_stages=busy, virtual_chunks=chunks, in_flight_all=name == "gpipe",
+        bubble_least=least, busy_stages=busy, virtual_chunks=chunks, in_flight_all=name == "gpipe",
         in_flight_stages=flight[0], in_flight_extra=flight[1], weight_copies=copies,
         transfers=transfers, fill_stages=fill,
         runs_on=runs_on, source=source,
@@ -77,11 +81,17 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     _row("1f1b", (1, 1, 1), 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473"),
     _row("interleaved", (1, 1, 1), 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473",
          transfers=0),
+    # The last rank begins p - 1 forward passes late, and all wait for the gradients' norm.
     _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB,
-         fill=1),
+         fill=1, least=((1, 0, 0), (0, 1, 0))),
+    # Its one runner checks the norm afterwards: a rank begins its next step at once.
     _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2),
-    _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB, transfers=2,
-         fill=2),
+    # None for the paper, whose steps overlap and whose passes are equal. Where all wait for the
+    # norm, fill and drain remain: half stages, as long as the longest pass, more where W is short.
+    # Read off the order played event by event: exact for B >= F and W.
+    _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"),
+         "arXiv 2405.15362", transfers=2, fill=2,
+         least=((0, 0.5, 0), (1, -0.5, 0), (0, 1, -1))),
     # Their B is the whole backward and F&B, two passes overlapped, lasts as long as both:
     # (p/2 - 1)(F&B + B - 3W) = (p - 2)(F/2 + B - W/2) in our B. DualPipeV cuts 2p half stages.
     _row("dualpipe", (0.5, 1, -0.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
@@ -102,17 +112,28 @@ def _pick(field: str, code: Num) -> NDArray[np.float64]:
     return table[np.asarray(code, dtype=np.intp)]
 
 
+def _bubbles() -> tuple[NDArray[np.float64], ...]:
+    """Return tables [3, rows] of the sums of which a bubble is the longest, padded with zeros."""
+    sums = [((s.bubble_forward, s.bubble_backward, s.bubble_weight), *s.bubble_least)
+            for s in SCHEDULES]  # fmt: skip
+    most = max(map(len, sums))
+    padded = [(*row, *[(0.0, 0.0, 0.0)] * (most - len(row))) for row in sums]
+    return tuple(np.array(padded, dtype=float).transpose(1, 2, 0))
+
+
+_BUBBLES: Final = _bubbles()
+
+
 def bubble_s(code: Num, pp: Num, vpp: Num, forward_s: Num, backward_s: Num, weight_s: Num) -> Num:
     """Return idle seconds per step of a pipeline of equal stages, never negative.
 
     The `*_s` are one rank's times per micro-batch over all its chunks.
     """
-    idle = (
-        _pick("bubble_forward", code) * forward_s
-        + _pick("bubble_backward", code) * backward_s
-        + _pick("bubble_weight", code) * weight_s
-    )
-    return np.maximum(idle, 0.0) * np.maximum(pp - _pick("busy_stages", code), 0.0) / vpp
+    idle: Num = 0.0
+    for sums in _BUBBLES:
+        forward, backward, weight = sums[:, np.asarray(code, dtype=np.intp)]
+        idle = np.maximum(idle, forward * forward_s + backward * backward_s + weight * weight_s)
+    return idle * np.maximum(pp - _pick("busy_stages", code), 0.0) / vpp
 
 
 def in_flight(code: Num, pp: Num, vpp: Num, micro_batches: Num) -> Num:
