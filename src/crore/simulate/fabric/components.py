@@ -1,0 +1,134 @@
+"""The state of every component of one island, each drawn independently of the others.
+
+What is common (the jitter of a GPU's step) is an array over GPUs; what is rare (stragglers, dead
+planes) is a list of who has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.cost.stragglers import STEP_NOISE
+from crore.errors import InputError
+from crore.simulate.fabric.network import Floats, Ints
+
+OFTEN: Final = 0.1
+"""Above this probability it is cheaper to ask every component."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frailty:
+    """How often components are slow or dead; estimates, for want of published counts."""
+
+    noise: float = STEP_NOISE
+    """Standard deviation of a GPU's compute time over its mean, fresh each step."""
+    straggler_share: float = 1e-5
+    """Probability that a GPU is throttled."""
+    straggler_slowdown: float = 1.3
+    """Compute time of a throttled GPU over another's."""
+    dead_plane_share: float = 1e-3
+    """Probability that one of a GPU's links to its planes is down."""
+    dead_uplink_share: float = 1e-3
+    """Probability that one uplink of a leaf is down."""
+    dead_pair_share: float = 1e-3
+    """Probability that one of a site's long-distance fibre pairs is down."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_share") and not 0 <= value <= 1:
+                raise InputError(f"{field.name} is a probability, 0 to 1, not {value:g}")
+        if not 0 <= self.noise < 1 or not 1 <= self.straggler_slowdown < np.inf:
+            raise InputError(
+                f"noise is 0 to 1 and a straggler 1 times as slow or more, not {self.noise:g}, "
+                f"{self.straggler_slowdown:g}"
+            )
+
+
+def some_of(random: np.random.Generator, count: int, probability: float) -> Ints:
+    """Return which of so many happen, rising, each with that probability, independently.
+
+    How many is binomial, and which ones the first that differ in a row of uniform draws.
+    """
+    if probability > OFTEN:
+        return np.flatnonzero(random.random(count) < probability).astype(np.int64)
+    wanted = int(random.binomial(count, probability))
+    found = np.zeros(0, dtype=np.int64)
+    while len(found) < wanted:
+        found = np.unique(np.r_[found, random.integers(0, count, wanted - len(found))])
+    return found
+
+
+def compute_factors(random: np.random.Generator, gpus: int, noise: float) -> NDArray[np.float32]:
+    """Return compute time over its mean of each GPU, without stragglers."""
+    factors = random.standard_normal(gpus, dtype=np.float32)
+    factors *= np.float32(noise)
+    factors += np.float32(1)
+    return factors
+
+
+def live_planes(
+    random: np.random.Generator, worlds: int, world_gpus: int, distance: int, planes: int,
+    probability: float,
+) -> tuple[Ints, int]:  # fmt: skip
+    """Return [worlds], the fewest planes two partners have in common, and how many GPUs miss one.
+
+    A GPU's partner is `distance` further on in its world, the first after the last: the next of its
+    ring. A plane dead at either end is dead for both.
+    """
+    gpus = worlds * world_gpus
+    dead = some_of(random, gpus * planes, probability)
+    gpu, plane = dead // planes, dead % planes
+    owners, place = np.unique(gpu, return_inverse=True)
+    masks = np.zeros(len(owners), dtype=np.int64)
+    np.bitwise_or.at(masks, place.ravel(), np.int64(1) << plane)
+    before = _moved(owners, -distance, world_gpus)
+    firsts = np.unique(np.r_[owners, before])
+    missing = _masks_at(firsts, owners, masks) | _masks_at(
+        _moved(firsts, distance, world_gpus), owners, masks
+    )
+    common = planes - _ones(missing)
+    fewest = np.full(worlds, planes, dtype=np.int64)
+    np.minimum.at(fewest, firsts // world_gpus, common)
+    return fewest, len(owners)
+
+
+def live_uplinks(
+    random: np.random.Generator, leaves: int, planes: int, uplinks: int, probability: float
+) -> Ints:
+    """Return [leaves], live uplinks of all planes of a leaf: one fat link under spraying."""
+    dead = random.binomial(uplinks, probability, (leaves, planes))
+    return np.asarray(uplinks * planes - dead.sum(axis=1), dtype=np.int64)
+
+
+def worst_by_world(values: Floats, block_gpus: int, worlds: int, world_gpus: int) -> Floats:
+    """Return [worlds], the least value of the blocks of consecutive GPUs a world lies in."""
+    begin = np.arange(worlds) * world_gpus // block_gpus
+    end = -(-(np.arange(worlds) + 1) * world_gpus // block_gpus)
+    edges = np.stack([begin, end], axis=1).ravel()
+    # Every second piece is a world; a piece from an edge to one no later is that edge's own value.
+    return np.minimum.reduceat(np.r_[values, np.inf], edges)[::2]
+
+
+def _moved(gpu: Ints, distance: int, world_gpus: int) -> Ints:
+    return gpu // world_gpus * world_gpus + (gpu + distance) % world_gpus
+
+
+def _masks_at(gpu: Ints, owners: Ints, masks: Ints) -> Ints:
+    """Return the dead planes of GPUs, most of which are in no list."""
+    if not len(owners):
+        return np.zeros(len(gpu), dtype=np.int64)
+    place = np.minimum(np.searchsorted(owners, gpu), len(owners) - 1)
+    return np.where(owners[place] == gpu, masks[place], 0)
+
+
+def _ones(masks: Ints) -> Ints:
+    count = np.zeros_like(masks)
+    while masks.any():
+        count += masks & 1
+        masks = masks >> 1
+    return count
