@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # What make run trains with: processes, and tokens to see.
 RANKS ?= 2
 TOKENS ?= 1M
+# Tests at a time.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 .PHONY: run plans calibration training test drills lint clean
 
@@ -39,10 +42,10 @@ training: $(VENV)/.run
 	$(BIN)/crore train this_machine --gpus $(RANKS) --tokens $(TOKENS) --global-batch 8 --out $(OUT)/this_machine
 
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 drills: $(VENV)/.test
-	$(BIN)/pytest -m drill
+	$(PYTEST) -m drill
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
