@@ -27,19 +27,28 @@ def mean_time_between_failures_s(gpus: Num, hazard: Num = 1.0) -> Num:
 def restart_goodput(gpus: Num, checkpoint_s: Num, restart_s: Num, hazard: Num = 1.0) -> Num:
     """Goodput at the best checkpoint interval, exact for exponential failures (Daly 2006).
 
-    `tau / (M·e^(R/M)·(e^((tau+C)/M) - 1))`, with `tau = M(1 + W0(-e^(-(1+C/M))))` found by Newton's
-    method on the optimality condition `(1 - x)·e^(x + C/M) = 1`, `x = tau/M`.
+    `tau / (M·e^(R/M)·(e^((tau+C)/M) - 1))` with tau of `best_interval`.
     """
     mtbf = np.asarray(mean_time_between_failures_s(gpus, hazard), dtype=float)
     cost = checkpoint_s / mtbf
+    x = best_interval(cost)
+    with np.errstate(over="ignore"):
+        goodput: Num = x / (np.exp(restart_s / mtbf) * np.expm1(x + cost))
+    return goodput
+
+
+def best_interval(cost: Num) -> Num:
+    """Return the best time of work between checkpoints over the MTBF: `1 + W0(-e^(-(1+cost)))`.
+
+    `cost` is the time of a checkpoint over the MTBF. Found by Newton's method on the optimality
+    condition `(1 - x)·e^(x + cost) = 1` of Daly's exact form.
+    """
     x = np.minimum(np.sqrt(2 * cost), 0.999)
     for _ in range(60):
         # g(x) = ln(1 - x) + x + C/M is concave and falls from C/M to minus infinity on (0, 1).
         step = (np.log1p(-x) + x + cost) / (-x / (1 - x))
         x = np.clip(x - step, 1e-12, 1 - 1e-12)
-    with np.errstate(over="ignore"):
-        goodput: Num = x / (np.exp(restart_s / mtbf) * np.expm1(x + cost))
-    return goodput
+    return x
 
 
 def availability(world_gpus: Num, absent_s: Num, hazard: Num = 1.0) -> Num:

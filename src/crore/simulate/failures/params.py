@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
-from crore.catalog.reliability import load_reliability
 from crore.errors import InputError, UnknownName, shown
 
-Record = TypeVar("Record")
 Policy = Literal[
     "restart-disk", "restart-peer", "hot-spares", "elastic", "quorum",
     "islands-barrier", "islands-quorum", "islands-free",
@@ -199,32 +196,6 @@ class Run:
         return sum(h.per_gpu_s * h.permanent for h in self.hazards) / total if total else 0.0
 
 
-def catalogue_run(
-    *, gpus: float, world_gpus: float, islands: int, step_s: float, round_s: float
-) -> Run:
-    """Return a run with the hazards and times of `catalog/data/reliability.toml`.
-
-    Change what a case is about with `dataclasses.replace`. InputError for sizes out of range.
-    """
-    rows = load_reliability()
-    value = {name: figure.value for name, figure in rows.figures.items()}
-    return Run(
-        gpus=gpus, world_gpus=world_gpus, islands=islands, step_s=step_s, round_s=round_s,
-        hazards=tuple(
-            Hazard(
-                name=cause.name, domain=cause.domain, domain_gpus=rows.domain_gpus[cause.domain],
-                per_gpu_s=cause.per_gpu_s, permanent=cause.permanent,
-            )
-            for cause in rows.causes
-        ),
-        silent=_from(Silent, value, "silent"), straggling=_from(Straggling, value, "straggling"),
-        planned=_from(Planned, value, "planned"), spares=_from(Spares, value, "spares"),
-        sites=_from(Sites, value, "sites"), disk=_from(Checkpoint, value, "disk"),
-        peer=_from(Checkpoint, value, "peer"), hot=_from(Checkpoint, value, "hot"),
-        stall_s=value["stall_s"], rebuild_s=value["rebuild_s"], absent_s=value["absent_s"],
-    )  # fmt: skip
-
-
 def failures_only(run: Run) -> Run:
     """Return a run without silent corruption, stragglers, maintenance, outages and repairs."""
     return replace(
@@ -241,11 +212,6 @@ def check_policy(policy: str) -> None:
     """Refuse a policy that is none of `POLICIES` with UnknownName."""
     if policy not in POLICIES:
         raise UnknownName("policy", policy, POLICIES)
-
-
-def _from(kind: type[Record], value: Mapping[str, float], prefix: str) -> Record:
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: value[f"{prefix}_{name}"] for name in names})
 
 
 def _check(
