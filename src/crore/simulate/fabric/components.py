@@ -86,14 +86,12 @@ def live_planes(
     owners, place = np.unique(gpu, return_inverse=True)
     masks = np.zeros(len(owners), dtype=np.int64)
     np.bitwise_or.at(masks, place.ravel(), np.int64(1) << plane)
-    before = _moved(owners, -distance, world_gpus)
-    firsts = np.unique(np.r_[owners, before])
-    missing = _masks_at(firsts, owners, masks) | _masks_at(
-        _moved(firsts, distance, world_gpus), owners, masks
-    )
+    # A GPU and the one before it share no fewer planes than that GPU and the one after: both pairs
+    # miss its dead ones, and the one before is looked at itself if it has any.
+    missing = masks | _masks_at(_moved(owners, distance, world_gpus), owners, masks)
     common = planes - _ones(missing)
     fewest = np.full(worlds, planes, dtype=np.int64)
-    np.minimum.at(fewest, firsts // world_gpus, common)
+    np.minimum.at(fewest, owners // world_gpus, common)
     return fewest, len(owners)
 
 
