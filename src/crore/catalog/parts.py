@@ -13,7 +13,7 @@ from crore.catalog.types import Provenance
 from crore.errors import InputError, UnknownName, shown
 from crore.io import read_toml
 
-PartKind = Literal["switch", "optic", "copper", "fibre", "nic", "ocs"]
+PartKind = Literal["switch", "optic", "copper", "fibre", "nic", "ocs", "coherent", "pair-km"]
 PART_KEYS = ("title", "kind", "gbit_per_s", "ports", "price_usd", "power_w")
 
 

@@ -21,11 +21,15 @@ from crore.cost.fabric_counts import (
     dragonfly,
     hyperx_3d,
     polarfly,
+    rail_optimised,
     slim_fly,
 )
 from crore.errors import InputError, UnknownName, shown
 
-Topology: TypeAlias = Literal["clos", "rail-only", "dragonfly", "slim-fly", "polarfly", "hyperx-3d"]
+Topology: TypeAlias = Literal[
+    "clos", "rail-optimised", "rail-only", "dragonfly", "slim-fly", "polarfly", "hyperx-3d"
+]
+RAILED: Final = ("rail-optimised", "rail-only")
 DIRECT: Final[Mapping[str, Callable[[int, int], Counts]]] = {
     "dragonfly": dragonfly,
     "slim-fly": slim_fly,
@@ -47,12 +51,15 @@ class FabricDesign:
     """Levels of switches; 1 where there are no levels."""
     planes: int
     rails: int
-    """Networks no switch joins: traffic between them goes through the scale-up domain."""
+    """Of a rail-only form, networks no switch joins: traffic between them goes through the scale-up
+    domain. Of a rail-optimised one, leaves over which the GPUs of a server are spread."""
     taper: float
     """Uplink over downlink bandwidth of a leaf."""
     radix: int
     """Ports of a switch, each as fast as one plane's share of an endpoint; 6 links of a torus."""
     endpoints: int
+    endpoint_bytes_per_s: float
+    """Of one endpoint, all planes together, one direction."""
     max_endpoints: int
     switches: int
     links: int
@@ -87,19 +94,23 @@ def design(
 ) -> FabricDesign:
     """Return the network of this form for so many endpoints.
 
-    `tiers` (of a Clos or rail-only network) defaults to the fewest that reach; `rails` counts the
-    independent networks of a rail-only one (arXiv 2307.12169). InputError when the endpoints exceed
-    its reach or a figure makes no sense, UnknownName for a part the catalogue does not hold.
+    `tiers` (of a Clos or a network of rails) defaults to the fewest that reach; `rails` counts the
+    independent networks of a rail-only one (arXiv 2307.12169), the leaves a server is on in a
+    rail-optimised one. InputError when the endpoints exceed its reach or a figure makes no sense,
+    UnknownName for a part the catalogue does not hold.
     """
     _check(topology, endpoints, nic_bytes_per_s, tiers, planes, taper, rails)
     box = part(switch, "switch")
     radix = radix_of(box, nic_bytes_per_s, planes)
-    tiers = tiers or fewest_tiers(topology, math.ceil(endpoints / rails), radix)
-    if tiers == 1 and taper < 1:
-        raise InputError(f"one tier has no uplinks to taper to {taper:g}: ask for two, or taper 1")
-    counts = _plane(topology, math.ceil(endpoints / rails), radix, tiers, taper)
-    _check_reach(topology, endpoints, counts, rails, f"{tiers} tier(s) of {radix}-port {switch}")
-    switches, links = counts.switches * planes * rails, counts.links * planes * rails
+    apart = rails if topology == "rail-only" else 1
+    tiers = tiers or fewest_tiers(topology, math.ceil(endpoints / apart), radix)
+    if tiers == 1 and (taper < 1 or topology == "rail-optimised"):
+        raise InputError(
+            f"one tier has no uplinks to taper to {taper:g} or join rails: ask for two, or a clos"
+        )
+    counts = _plane(topology, math.ceil(endpoints / apart), radix, tiers, taper, rails)
+    _check_reach(topology, endpoints, counts, apart, f"{tiers} tier(s) of {radix}-port {switch}")
+    switches, links = counts.switches * planes * apart, counts.links * planes * apart
     link_bytes_per_s = links * nic_bytes_per_s / planes
     optic_ends = units(2 * link_bytes_per_s, part(optics, "optic"))
     bill = _bill(endpoints, nic_bytes_per_s, box, switches, link_bytes_per_s, optics)
@@ -112,7 +123,8 @@ def design(
         taper=taper,
         radix=radix,
         endpoints=endpoints,
-        max_endpoints=counts.max_endpoints * rails,
+        endpoint_bytes_per_s=nic_bytes_per_s,
+        max_endpoints=counts.max_endpoints * apart,
         switches=switches,
         links=links,
         optic_ends=optic_ends,
@@ -143,13 +155,18 @@ def fewest_tiers(topology: str, endpoints: int, radix: int) -> int:
     """Return the tiers of the lowest Clos that reaches (at most four); 1 without levels."""
     if topology in DIRECT:
         return 1
-    reach = (k for k in range(1, MAX_TIERS) if 2 * (radix // 2) ** k >= endpoints)
+    least = 2 if topology == "rail-optimised" else 1
+    reach = (k for k in range(least, MAX_TIERS) if 2 * (radix // 2) ** k >= endpoints)
     return next(reach, MAX_TIERS)
 
 
-def _plane(topology: str, endpoints: int, radix: int, tiers: int, taper: float) -> Counts:
+def _plane(
+    topology: str, endpoints: int, radix: int, tiers: int, taper: float, rails: int
+) -> Counts:
     if topology in DIRECT:
         return DIRECT[topology](endpoints, radix)
+    if topology == "rail-optimised":
+        return rail_optimised(endpoints, radix, tiers, taper, rails)
     return clos(endpoints, radix, tiers, taper)
 
 
@@ -197,15 +214,17 @@ def _check(
         raise InputError(f"taper is over 0 and at most 1 (1 = non-blocking), not {taper:g}")
     if tiers is not None and not 1 <= tiers <= MAX_TIERS:
         raise InputError(f"tiers is 1 to {MAX_TIERS}, not {tiers}")
-    if (rails > 1) != (topology == "rail-only") or rails < 1:
-        raise InputError(f"{topology} with {shown(rails)} rails: only rail-only has several")
+    if (rails > 1) != (topology in RAILED) or rails < 1:
+        raise InputError(
+            f"{topology} with {shown(rails)} rails: only networks of rails have several"
+        )
     if topology in DIRECT and (tiers not in (None, 1) or taper < 1):
         raise InputError(f"a {topology} has no tiers and no taper: leave both out")
 
 
-def _check_reach(topology: str, endpoints: int, counts: Counts, rails: int, built: str) -> None:
+def _check_reach(topology: str, endpoints: int, counts: Counts, apart: int, built: str) -> None:
     """Refuse endpoints outside what the form holds."""
-    reach = counts.max_endpoints * rails
+    reach = counts.max_endpoints * apart
     if endpoints > reach:
         raise InputError(
             f"{endpoints:,} endpoints exceed {topology}, {built}: at most {reach:,}; use more "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, TypeAlias
 
@@ -60,6 +60,25 @@ def clos(endpoints: int, radix: int, tiers: int, taper: float) -> Counts:
         diameter=2 * tiers - 1,
         bisection=taper,
         pod_endpoints=endpoints if taper == 1 else under_leaf,
+    )
+
+
+def rail_optimised(endpoints: int, radix: int, tiers: int, taper: float, rails: int) -> Counts:
+    """One folded Clos whose leaves come in groups of `rails`, one for each GPU of a server.
+
+    A message that stays on its rail, or changes it inside a server, meets one leaf within a group
+    (NVIDIA DGX SuperPOD reference architecture). Reaches whole groups of `R/2` servers; a tapered
+    leaf has more ports down and would reach further: left out, as in `clos`.
+    """
+    whole = clos(endpoints, radix, tiers, taper)
+    servers = math.ceil(endpoints / rails)
+    leaves = rails * math.ceil(servers * (1 + taper) / radix)
+    groups = 2 * (radix // 2) ** (tiers - 1) // rails
+    return replace(
+        whole,
+        max_endpoints=groups * rails * (radix // 2),
+        switches=whole.switches + leaves - math.ceil(endpoints * (1 + taper) / radix),
+        pod_endpoints=min(endpoints, whole.pod_endpoints * rails),
     )
 
 

@@ -41,6 +41,7 @@ def torus(endpoints: int, bytes_per_s: float, *, optics: str = "dsp") -> FabricD
         taper=1.0,
         radix=PORTS,
         endpoints=endpoints,
+        endpoint_bytes_per_s=bytes_per_s,
         max_endpoints=edge**3,
         switches=0,
         links=links,
