@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from crore.cost import fabric_counts
+from crore.cost.fabric import design
+from crore.cost.fabric_sites import over_sites as sites_design
 from crore.cost.fabric_torus import torus as torus_design
 from crore.errors import InputError
 from crore.simulate.fabric.graphs import dragonfly, over_sites, slim_fly, torus
@@ -102,6 +104,23 @@ def test_sites_are_reached_through_their_routers_and_share_the_long_link():
     assert rates == pytest.approx(np.full(8, 10e9 / 8))
     inside = Flows(source=np.arange(8), target=(np.arange(8) + 2) % 8)
     assert max_min(spray(network, inside), network.bytes_per_s).min() == 50e9
+
+
+@pytest.mark.parametrize("shape", ["ring", "mesh"])
+@pytest.mark.parametrize("sites", [2, 3, 4, 5])
+def test_sites_have_the_diameter_and_the_cut_of_their_closed_form(sites, shape):
+    site = design("clos", 512, 50e9, switch="25.6t", tiers=2)
+    form = sites_design(site, sites, 10e9, 100.0, shape)
+    small = folded_clos(full_tree(4, 2))
+    network = over_sites(small, sites, 10e9, ring=shape == "ring")
+    assert diameter(network) == form.diameter
+    routers = np.arange(network.nodes - sites, network.nodes)
+    far = (network.source >= routers[0]) & (network.target >= routers[0])
+    assert far.sum() == 2 * form.wan_links
+    first = routers[: sites // 2]
+    across = far & np.isin(network.source, first) & ~np.isin(network.target, first)
+    half = sites // 2 * site.endpoints * 50e9
+    assert across.sum() * 10e9 / half == pytest.approx(form.bisection)
 
 
 @pytest.mark.parametrize(("sites", "cables"), [(2, 1), (3, 3), (5, 5)])

@@ -62,6 +62,19 @@ def test_hashes_spread_flows_evenly_and_change_with_the_seed():
     assert (hashed_paths(HALL, flows, 2).link[:, 1] != taken).mean() > 0.6
 
 
+def test_connections_of_a_flow_hash_each_for_itself():
+    flows = ring_of(np.arange(32), 4)
+    paths = hashed_paths(HALL, flows, 1, connections=64)
+    assert (np.bincount(paths.flow) == 64).all()
+    share = dense(routes_of(HALL, flows, paths))
+    even = dense(spray(HALL, flows))
+    assert ((share > 0) == (even > 0)).all()  # 64 connections reach all four spines
+    assert np.abs(share - even).max() < 0.25
+    assert (dense(routes_of(HALL, flows, hashed_paths(HALL, flows, 1))).max(axis=0) == 1).all()
+    with pytest.raises(InputError, match="a flow has a connection, not 0"):
+        hashed_paths(HALL, flows, 1, connections=0)
+
+
 def test_a_plane_with_fewer_uplinks_gets_less():
     """Two planes of two spines: with one uplink dead, one path of three is in that plane."""
     network = folded_clos(full_tree(4, 2, planes=2))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crore.cost.fabric_counts import clos
+from crore.cost.fabric_counts import rail_optimised as clos_of_rails
 from crore.errors import InputError
 from crore.simulate.fabric.network import without
 from crore.simulate.fabric.patterns import ring_of
@@ -74,6 +75,16 @@ def test_rails_join_the_gpus_of_one_number_under_one_leaf():
     assert far[0 * 4 + 2, 4 * 4 + 2] == 4
     assert far[0, 1] == 2  # by the server's own switch
     assert network.switches == tree.nodes_of(1) + tree.nodes_of(2) + 16
+
+
+def test_a_full_network_of_rails_has_the_counts_of_the_closed_form():
+    tree = full_tree(8, 2)
+    network = rail_optimised(tree, 4, 200e9)
+    form = clos_of_rails(tree.endpoints, 8, 2, 1.0, 4)
+    servers = tree.endpoints // 4
+    assert tree.endpoints == form.max_endpoints
+    assert network.switches - servers == form.switches
+    assert network.cables == form.links
 
 
 def test_rails_that_no_switch_joins_are_joined_inside_servers():

@@ -135,11 +135,18 @@ def every_path(network: Network, flows: Flows) -> Paths:
     return Paths(link=links[order], flow=flow[order])
 
 
-def hashed_paths(network: Network, flows: Flows, seed: int) -> Paths:
-    """Return one path for each flow that has any: every switch picks its next link by a hash."""
+def hashed_paths(network: Network, flows: Flows, seed: int, connections: int = 1) -> Paths:
+    """Return a path for each connection of a flow: every switch picks its next link by a hash.
+
+    A flow's connections (queue pairs) share its bytes, and may fall on the same path.
+    """
+    if connections < 1:
+        raise InputError(f"a flow has a connection, not {connections}")
     reach = reach_of(network, flows.target)
     aim = reach.row[flows.target]
-    flow = np.flatnonzero(reach.ways[aim, flows.source] > 0).astype(np.int64)
+    alive = np.flatnonzero(reach.ways[aim, flows.source] > 0)
+    flow = np.repeat(alive, connections).astype(np.int64)
+    own = flow * connections + np.arange(len(flow)) % connections
     most = int(reach.hops[aim, flows.source].max(initial=0))
     links = np.full((len(flow), most), NO_PATH, dtype=np.int64)
     node = flows.source[flow]
@@ -148,7 +155,7 @@ def hashed_paths(network: Network, flows: Flows, seed: int) -> Paths:
         entry, link = _onward(network, reach, aim[flow[going]], node[going])
         first = np.searchsorted(entry, np.arange(len(going)))
         several = np.bincount(entry, minlength=len(going)).astype(np.uint64)
-        drawn = mixed(flow[going], mixed(node[going], np.uint64(seed)))
+        drawn = mixed(own[going], mixed(node[going], np.uint64(seed)))
         chosen = link[first + (drawn % several).astype(np.int64)]
         links[going, hop] = chosen
         node[going] = network.target[chosen]
