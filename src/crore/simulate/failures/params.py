@@ -203,7 +203,7 @@ def failures_only(run: Run) -> Run:
         hazards=tuple(replace(hazard, permanent=0.0) for hazard in run.hazards),
         silent=replace(run.silent, per_gpu_s=0.0),
         straggling=replace(run.straggling, per_gpu_s=0.0),
-        planned=replace(run.planned, away_s=0.0),
+        planned=replace(run.planned, every_s=math.inf),
         sites=replace(run.sites, every_s=math.inf),
     )
 

@@ -135,7 +135,7 @@ def _by_the_hour(run: Run, kind: _Kind, span_s: float, rng: Generator) -> Iterat
 
 
 def _maintenance(run: Run, span_s: float) -> Iterator[Event]:
-    if not run.planned.away_s:
+    if not run.planned.away_s or run.planned.every_s > span_s:
         return
     for k in range(1, min(int(span_s / run.planned.every_s), SINGLE) + 1):
         yield Event(
