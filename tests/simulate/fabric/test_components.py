@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,9 @@ from crore.simulate.fabric import components
 from crore.simulate.fabric.components import (
     Frailty,
     compute_factors,
+    leaves_of,
+    links_under,
     live_planes,
-    live_uplinks,
     some_of,
     worst_by_world,
 )
@@ -61,19 +64,51 @@ def test_planes_that_partners_share_are_found(worlds, domains, domain_gpus, plan
     world_gpus = domains * domain_gpus
     gpus = worlds * world_gpus
     alive = np.ones((gpus, planes), dtype=bool)
-    alive.reshape(-1)[some_of(rng(seed), gpus * planes, share)] = False
-    fewest, degraded = live_planes(rng(seed), worlds, world_gpus, domain_gpus, planes, share)
+    dead = some_of(rng(seed), gpus * planes, share)
+    alive.reshape(-1)[dead] = False
+    twice = np.r_[dead, dead[: len(dead) // 2]]  # by its own link and by its leaf's switch
+    fewest, degraded = live_planes(twice, worlds, world_gpus, domain_gpus, planes)
     partner = [g // world_gpus * world_gpus + (g + domain_gpus) % world_gpus for g in range(gpus)]
     common = (alive & alive[partner]).sum(axis=1).reshape(worlds, world_gpus).min(axis=1)
     assert (fewest == common).all()
     assert degraded == (~alive.all(axis=1)).sum()
 
 
+SOUND = Frailty(dead_switch_share=0.0, dead_uplink_share=0.0)
+
+
 def test_uplinks_of_all_planes_count_together():
-    alive = live_uplinks(rng(), 20_000, 8, 64, 0.01)
-    assert alive.mean() == pytest.approx(8 * 64 * 0.99, abs=4 * (5.07 / 20_000) ** 0.5)
-    assert alive.var() == pytest.approx(8 * 64 * 0.01 * 0.99, rel=0.05)
-    assert live_uplinks(rng(), 3, 2, 5, 0.0).tolist() == [10, 10, 10]
+    drawn = leaves_of(rng(), 20_000, 8, 64, replace(SOUND, dead_uplink_share=0.01))
+    assert drawn.uplinks.mean() == pytest.approx(8 * 64 * 0.99, abs=4 * (5.07 / 20_000) ** 0.5)
+    assert drawn.uplinks.var() == pytest.approx(8 * 64 * 0.01 * 0.99, rel=0.05)
+    assert (drawn.reachable == 8 * 64).all()
+    assert len(drawn.dead) == 0
+    assert leaves_of(rng(), 3, 2, 5, SOUND).uplinks.tolist() == [10, 10, 10]
+
+
+def test_a_dead_leaf_switch_takes_its_plane_and_one_above_an_uplink_of_every_leaf():
+    drawn = leaves_of(rng(4), 2_000, 4, 32, replace(SOUND, dead_switch_share=0.02))
+    assert len(drawn.dead) == pytest.approx(160, abs=50)
+    planes = 4 - np.bincount(drawn.dead // 4, minlength=2_000)
+    whole = np.unique(drawn.reachable[planes == 4])
+    assert len(whole) == 1  # what is dead above is dead for all
+    assert 4 * 32 - 12 <= whole[0] < 4 * 32
+    assert (drawn.reachable[planes < 4] < whole[0]).all()
+    assert (drawn.uplinks == drawn.reachable).all()
+
+
+@pytest.mark.parametrize("rails", [1, 4])
+def test_the_links_under_a_dead_switch_are_those_of_its_gpus(rails):
+    """Six GPUs a leaf, three planes; the island ends within the last group of leaves."""
+    gpus = 6 * rails * 2 + 5
+    found = links_under(np.array([1 * 3 + 2, 2 * rails * 3 + 0]), 3, 6, rails, gpus)
+    pairs = {(int(link) // 3, int(link) % 3) for link in found}
+    server = np.arange(gpus) // rails
+    leaf = server // 6 * rails + np.arange(gpus) % rails
+    expected = {(int(g), 2) for g in np.flatnonzero(leaf == 1)}
+    expected |= {(int(g), 0) for g in np.flatnonzero(leaf == 2 * rails)}
+    assert pairs == expected
+    assert len(found) == len(pairs)
 
 
 @given(

@@ -21,8 +21,9 @@ from crore.simulate.fabric.routes import spray
 from crore.simulate.fabric.trees import Tree, folded_clos
 
 SOUND = Frailty(
-    noise=0.0, straggler_share=0.0, dead_plane_share=0.0, dead_uplink_share=0.0, dead_pair_share=0.0
-)
+    noise=0.0, straggler_share=0.0, dead_plane_share=0.0, dead_switch_share=0.0,
+    dead_uplink_share=0.0, dead_pair_share=0.0,
+)  # fmt: skip
 FLEET = FleetStep(
     islands=10, worlds=100, world_gpus=1152, domain_gpus=72, compute_s=8.0, world_bytes=40e9,
     island_bytes=10e9, nic_bytes_per_s=100e9, planes=8, leaf_gpus=512, uplinks=512, frailty=SOUND,
@@ -101,6 +102,19 @@ def test_without_planes_to_spare_a_dead_link_stops_its_world_and_the_island_goes
     assert all((ruined.delay_s[cause] == 0).all() for cause in CAUSES)
 
 
+def test_a_dead_leaf_switch_costs_all_under_it_a_plane():
+    """Four worlds and 18 GPUs under the 512 of a leaf: leaves are 23 of eight planes an island."""
+    spec = with_(dead_switch_share=1e-3, uplinks=0)
+    results = [fleet_step(spec, seed) for seed in range(40)]
+    waits = np.concatenate([result.delay_s["dead switch"] for result in results])
+    hit = waits > 0
+    likely = 1 - (1 - 1e-3) ** (23 * 8)
+    assert abs(hit.mean() - likely) < 4 * (likely * (1 - likely) / 400) ** 0.5
+    assert np.median(waits[hit]) == pytest.approx(0.5 * (8 / 7 - 1))
+    one = next(result for result in results if result.dead_leaf_switches == 1)
+    assert one.degraded_gpus in (512, 11_520 - 22 * 512)  # the last leaf is not full
+
+
 def test_dead_uplinks_cost_most_where_there_are_few():
     spec = with_(dead_uplink_share=0.01, uplinks=128)
     result = fleet_step(spec)
@@ -109,6 +123,24 @@ def test_dead_uplinks_cost_most_where_there_are_few():
     assert (whole.delay_s["dead uplink"] == 0).all()
     # 23 leaves of 1,024 uplinks on each of ten islands.
     assert result.dead_uplinks == pytest.approx(230 * 1024 * 0.01, rel=0.1)
+
+
+def test_a_dead_switch_above_costs_an_uplink_of_every_leaf_and_is_told_from_dead_links():
+    spec = with_(dead_switch_share=0.01, uplinks=128)
+    result = fleet_step(spec)
+    assert (result.delay_s["dead switch"] > 0).all()
+    assert (result.delay_s["dead uplink"] == 0).all()
+    assert result.dead_uplinks == 0
+
+
+def test_an_island_waits_for_the_worst_of_all_its_leaves_whatever_the_rails():
+    """184 leaves of 64 GPUs in groups of eight, or 180 on their own: nearly as many to be worst."""
+    means = []
+    for rails in (1, 8):
+        spec = with_(dead_uplink_share=0.02, leaf_gpus=64, uplinks=16, rails=rails)
+        waits = [fleet_step(spec, seed).delay_s["dead uplink"] for seed in range(20)]
+        means.append(np.mean(waits))
+    assert means[1] == pytest.approx(means[0], rel=0.05)
 
 
 def test_an_outer_step_takes_the_fibre_pairs_that_are_left():
@@ -161,6 +193,14 @@ def test_collapsed_rates_are_those_of_every_link_when_one_leaf_has_lost_uplinks(
         hurt = without(HALL, cables=[(first_leaf, first_spine + i) for i in range(dead)])
         rate = float(network_rate(small(4), 2, 8 - dead))
         assert slowest(hurt) == pytest.approx(rate, rel=1e-12)
+
+
+def test_collapsed_rates_are_those_of_every_link_when_switches_are_dead():
+    """A leaf's switch of one plane; one above, which takes an uplink of every leaf."""
+    leaf_dead = without(HALL, nodes=[48])
+    assert slowest(leaf_dead) == pytest.approx(float(network_rate(small(4), 1, 4)), rel=1e-12)
+    above_dead = without(HALL, nodes=[54])
+    assert slowest(above_dead) == pytest.approx(float(network_rate(small(4), 2, 7)), rel=1e-12)
 
 
 def test_collapsed_rates_are_those_of_every_link_when_a_gpu_has_lost_a_plane():

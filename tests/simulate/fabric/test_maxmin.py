@@ -64,6 +64,16 @@ def test_every_flow_has_its_wish_or_a_full_link_on_which_none_is_faster(case, li
     assert (bound.any(axis=1) | (rate >= demand * (1 - 1e-12)))[routed].all()
 
 
+@given(case=loaded())
+def test_the_slowest_flow_is_held_by_the_link_with_the_least_capacity_for_its_load(case):
+    network, _, found = case
+    load = dense(found).sum(axis=1)
+    if len(found.flow):
+        slowest = max_min(found, network.bytes_per_s)[found.flow].min()
+        bound = (network.bytes_per_s[load > 0] / load[load > 0]).min()
+        assert slowest == pytest.approx(bound, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("capacity", "demand", "message"),
     [

@@ -34,6 +34,8 @@ class Frailty:
     """Probability that one of a GPU's links to its planes is down."""
     dead_uplink_share: float = 1e-3
     """Probability that one uplink of a leaf is down."""
+    dead_switch_share: float = 1e-4
+    """Probability that a switch is down: of a leaf in one plane, or one above."""
     dead_pair_share: float = 1e-3
     """Probability that one of a site's long-distance fibre pairs is down."""
 
@@ -72,16 +74,14 @@ def compute_factors(random: np.random.Generator, gpus: int, noise: float) -> NDA
 
 
 def live_planes(
-    random: np.random.Generator, worlds: int, world_gpus: int, distance: int, planes: int,
-    probability: float,
-) -> tuple[Ints, int]:  # fmt: skip
+    dead: Ints, worlds: int, world_gpus: int, distance: int, planes: int
+) -> tuple[Ints, int]:
     """Return [worlds], the fewest planes two partners have in common, and how many GPUs miss one.
 
-    A GPU's partner is `distance` further on in its world, the first after the last: the next of its
-    ring. A plane dead at either end is dead for both.
+    `dead` numbers dead links, `gpu·planes + plane`. A GPU's partner is `distance` further on in its
+    world, the first after the last: the next of its ring. A plane dead at either end is dead for
+    both.
     """
-    gpus = worlds * world_gpus
-    dead = some_of(random, gpus * planes, probability)
     gpu, plane = dead // planes, dead % planes
     owners, place = np.unique(gpu, return_inverse=True)
     masks = np.zeros(len(owners), dtype=np.int64)
@@ -95,12 +95,40 @@ def live_planes(
     return fewest, len(owners)
 
 
-def live_uplinks(
-    random: np.random.Generator, leaves: int, planes: int, uplinks: int, probability: float
-) -> Ints:
-    """Return [leaves], live uplinks of all planes of a leaf: one fat link under spraying."""
-    dead = random.binomial(uplinks, probability, (leaves, planes))
-    return np.asarray(uplinks * planes - dead.sum(axis=1), dtype=np.int64)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaves:
+    """The state of an island's leaf switches; a leaf has one in each plane."""
+
+    dead: Ints
+    """Dead switches, `leaf·planes + plane`, rising."""
+    reachable: Ints
+    """[leaves], uplinks of all planes that lead from a live switch to a live one."""
+    uplinks: Ints
+    """[leaves], those of them that are alive: one fat link under spraying."""
+
+
+def leaves_of(
+    random: np.random.Generator, leaves: int, planes: int, uplinks: int, frailty: Frailty
+) -> Leaves:
+    """Draw the switches of so many leaves, those above them (one for each uplink) and the links."""
+    above = uplinks - random.binomial(uplinks, frailty.dead_switch_share, planes)
+    dead = some_of(random, leaves * planes, frailty.dead_switch_share)
+    reachable = np.tile(above, (leaves, 1)).astype(np.int64)
+    alive = reachable - random.binomial(reachable, frailty.dead_uplink_share)
+    for ports in (reachable, alive):
+        ports.reshape(-1)[dead] = 0
+    return Leaves(dead=dead, reachable=reachable.sum(axis=1), uplinks=alive.sum(axis=1))
+
+
+def links_under(dead: Ints, planes: int, leaf_gpus: int, rails: int, gpus: int) -> Ints:
+    """Return the links `gpu·planes + plane` of all GPUs under dead leaf switches.
+
+    Leaf l holds, of the servers of `rails` GPUs of group `l // rails`, GPU number `l mod rails`.
+    """
+    leaf, plane = dead // planes, dead % planes
+    server = (leaf // rails * leaf_gpus)[:, None] + np.arange(leaf_gpus)
+    gpu = server * rails + (leaf % rails)[:, None]
+    return (gpu * planes + plane[:, None])[gpu < gpus]
 
 
 def worst_by_world(values: Floats, block_gpus: int, worlds: int, world_gpus: int) -> Floats:

@@ -20,14 +20,15 @@ from crore.errors import InputError
 from crore.simulate.fabric.components import (
     Frailty,
     compute_factors,
+    leaves_of,
+    links_under,
     live_planes,
-    live_uplinks,
     some_of,
     worst_by_world,
 )
 from crore.simulate.fabric.network import Floats, Ints
 
-CAUSES: Final = ("noise", "straggler", "dead plane", "dead uplink")
+CAUSES: Final = ("noise", "straggler", "dead plane", "dead switch", "dead uplink")
 """What an island waits for beyond an undisturbed step, in the order it is told apart."""
 MAX_PLANES: Final = 62
 
@@ -105,8 +106,10 @@ class FleetStepResult:
     """Local steps and outer step of the slowest island that is not cut off."""
     stragglers: int
     degraded_gpus: int
-    """With a plane dead."""
+    """With a plane dead, by their own link or by their leaf's switch."""
+    dead_leaf_switches: int
     dead_uplinks: int
+    """Between live switches."""
 
     @property
     def step_s(self) -> float:
@@ -132,30 +135,34 @@ class _Island:
     """Slowest compute over the mean, stragglers left out."""
     slowest: Floats
     """The same with stragglers."""
+    links: Ints
+    """Fewest planes two partners share by their own links."""
     planes: Ints
-    """Fewest planes two partners share."""
+    """The same with leaf switches dead."""
+    reachable: Floats
+    """Fewest uplinks between live switches of a leaf the world is on, all planes together."""
     uplinks: Floats
-    """Fewest uplinks alive of a leaf the world is on, all planes together."""
-    stragglers: int
-    degraded: int
-    dead_uplinks: int
+    """Fewest uplinks alive."""
+    counts: tuple[int, int, int, int]
+    """Stragglers, GPUs with a plane dead, leaf switches and uplinks dead."""
 
 
 def fleet_step(spec: FleetStep, seed: int = 0) -> FleetStepResult:
     """Return one step of the fleet with every component's state drawn from `seed`.
 
-    Island i's draws depend on `seed` and i alone. Left out: a leaf's traffic is counted at its own
-    uplinks, not also at those of the leaf it goes to, and what a dead plane moves to other planes
-    does not slow the leaf's other GPUs.
+    A step waits for its slowest flow, and the slowest of max-min rates is the first level of their
+    filling: the least capacity over load of any link. Island i's draws depend on `seed` and i
+    alone. Left out: a flow also needs a switch above that is reached from the leaf it goes to, some
+    thousandth fewer with the default frailty.
     """
     seeds = np.random.SeedSequence(seed).spawn(spec.islands)
     times, counts, outer_s, lost = [], [], [], []
     for own, worlds in zip(seeds, spec.island_worlds, strict=True):
         random = np.random.default_rng(own)
         island = _drawn(spec, random, int(worlds))
-        stopped = (island.planes == 0) | (island.uplinks == 0)
+        stopped = network_rate(spec, island.planes, island.uplinks) == 0
         times.append(_waterfall(spec, island, ~stopped))
-        counts.append((island.stragglers, island.degraded, island.dead_uplinks))
+        counts.append(island.counts)
         lost.append(int(stopped.sum()))
         outer_s.append(_outer_s(spec, random))
     by_level = np.array(times).T
@@ -170,7 +177,8 @@ def fleet_step(spec: FleetStep, seed: int = 0) -> FleetStepResult:
         round_s=_round_s(spec, by_level[-1], np.array(outer_s)),
         stragglers=int(total[0]),
         degraded_gpus=int(total[1]),
-        dead_uplinks=int(total[2]),
+        dead_leaf_switches=int(total[2]),
+        dead_uplinks=int(total[3]),
     )
 
 
@@ -194,44 +202,51 @@ def _drawn(spec: FleetStep, random: np.random.Generator, worlds: int) -> _Island
     slowest = jitter.copy()
     late = factors[slow].astype(float) * frailty.straggler_slowdown
     np.maximum.at(slowest, slow // spec.world_gpus, late)
-    planes, degraded = live_planes(
-        random, worlds, spec.world_gpus, spec.domain_gpus, spec.planes, frailty.dead_plane_share
-    )
+    dead = some_of(random, gpus * spec.planes, frailty.dead_plane_share)
+    place = (worlds, spec.world_gpus, spec.domain_gpus, spec.planes)
+    links, _ = live_planes(dead, *place)
     block = spec.leaf_gpus * spec.rails
     blocks = -(-gpus // block)
-    alive = live_uplinks(
-        random, blocks * spec.rails, spec.planes, spec.uplinks, frailty.dead_uplink_share
-    )
-    weakest = alive.reshape(blocks, spec.rails).min(axis=1).astype(float)
-    if not spec.uplinks:
-        weakest = np.full(blocks, np.inf)
+    leaves = leaves_of(random, blocks * spec.rails, spec.planes, spec.uplinks, frailty)
+    cut = links_under(leaves.dead, spec.planes, spec.leaf_gpus, spec.rails, gpus)
+    planes, degraded = live_planes(np.r_[dead, cut], *place)
+
+    def fewest(ports: Ints) -> Floats:
+        weakest = ports.reshape(blocks, spec.rails).min(axis=1).astype(float)
+        return worst_by_world(weakest, block, worlds, spec.world_gpus)
+
     return _Island(
         jitter=jitter,
         slowest=slowest,
+        links=links,
         planes=planes,
-        uplinks=worst_by_world(weakest, block, worlds, spec.world_gpus),
-        stragglers=len(slow),
-        degraded=degraded,
-        dead_uplinks=int(len(alive) * spec.uplinks * spec.planes - alive.sum()),
+        reachable=fewest(leaves.reachable),
+        uplinks=fewest(leaves.uplinks),
+        counts=(
+            len(slow),
+            degraded,
+            len(leaves.dead),
+            int(leaves.reachable.sum() - leaves.uplinks.sum()),
+        ),
     )
 
 
-def _waterfall(
-    spec: FleetStep, island: _Island, going: NDArray[np.bool_]
-) -> tuple[float, float, float, float]:
-    """Return the island's step with jitter; stragglers too; dead planes too; dead uplinks too."""
+def _waterfall(spec: FleetStep, island: _Island, going: NDArray[np.bool_]) -> tuple[float, ...]:
+    """Return the island's step with the causes up to each, in the order of CAUSES."""
     if not going.any():
-        return math.inf, math.inf, math.inf, math.inf
+        return (math.inf,) * len(CAUSES)
     every = float(spec.uplinks * spec.planes)
-    whole = network_rate(spec, np.full(len(island.planes), spec.planes), every)[going]
-    planes = network_rate(spec, island.planes, every)[going]
-    both = network_rate(spec, island.planes, island.uplinks)[going]
+    whole = network_rate(spec, np.full(len(going), spec.planes), every)[going]
+    links = network_rate(spec, island.links, every)[going]
+    switches = network_rate(spec, island.planes, island.reachable)[going]
+    uplinks = network_rate(spec, island.planes, island.uplinks)[going]
     jitter, slowest = island.jitter[going], island.slowest[going]
     return (
         _island_s(spec, jitter, whole),
         _island_s(spec, slowest, whole),
-        _island_s(spec, slowest, planes),
-        _island_s(spec, slowest, both),
+        _island_s(spec, slowest, links),
+        _island_s(spec, slowest, switches),
+        _island_s(spec, slowest, uplinks),
     )
 
 
