@@ -24,6 +24,9 @@ class Restarts:
     replace_s: float
     outage_s: float
     detect_s: float
+    storage_every_s: float = 0.0
+    """Checkpoints in memory are lost with a site."""
+    reload_s: float = 0.0
 
 
 def restarted(case: Restarts, cycles: int, seed: int) -> float:
@@ -34,7 +37,8 @@ def restarted(case: Restarts, cycles: int, seed: int) -> float:
 
     def wait() -> float:
         if rng.random() < case.outages / hard:
-            return float(rng.exponential(case.outage_s))
+            reload_s = case.reload_s + rng.uniform(0, case.storage_every_s)
+            return float(rng.exponential(case.outage_s) + reload_s)
         return case.replace_s
 
     for _ in range(cycles):

@@ -15,7 +15,7 @@ from tests.simulate.failures.fleets import fleet, only_failures, runs
 from crore.cost.goodput import quorum_goodput, restart_goodput
 from crore.cost.islands import OUTAGE_EVERY_S, Policy, islands_goodput
 from crore.errors import UnknownName
-from crore.simulate.failures import CAUSES, POLICIES, goodput
+from crore.simulate.failures import CAUSES, POLICIES, goodput, run_distribution
 from crore.simulate.failures.closed import interval_s
 from crore.simulate.failures.rates import rates
 
@@ -89,10 +89,9 @@ def test_one_world_is_that_of_the_planner():
     assert share(run, "quorum") == pytest.approx(float(same), rel=1e-9)
 
 
-def test_restarts_are_those_of_events_one_by_one():
-    """Failures, outages, silent corruption, cold machines; a restart that fails starts again."""
-    run = replace(fleet(100_000), hazard=2.0)
-    run = replace(
+def everything_but_stragglers():
+    run = fleet(100_000, 2.0)
+    return replace(
         run,
         straggling=replace(run.straggling, per_gpu_s=0.0),
         planned=replace(run.planned, every_s=math.inf),
@@ -100,16 +99,37 @@ def test_restarts_are_those_of_events_one_by_one():
         spares=replace(run.spares, repair_s=0.0),
         silent=replace(run.silent, per_gpu_s=1e-9, detect_s=600.0),
     )
-    r = rates(run, run.gpus)
-    outages = run.islands / run.sites.every_s
+
+
+@pytest.mark.parametrize("policy", ["restart-disk", "restart-peer", "hot-spares"])
+def test_restarts_are_those_of_events_one_by_one(policy):
+    """Failures, outages, silent corruption, cold machines; a restart that fails starts again.
+
+    Draws have the mean and the spread of runs that are followed event by event.
+    """
+    run = everything_but_stragglers()
+    how = {"restart-disk": run.disk, "restart-peer": run.peer, "hot-spares": run.hot}[policy]
+    r, outages = rates(run, run.gpus), run.islands / run.sites.every_s
+    memory = policy != "restart-disk"
     case = Restarts(
-        failures=r.failures, outages=outages, silent=r.silent, write_s=30.0, restart_s=600.0,
-        work_s=interval_s(run, run.disk, r.failures + outages + r.silent),
-        replace_s=run.permanent * run.spares.replace_s, outage_s=5_000.0, detect_s=600.0,
+        failures=r.failures, outages=outages, silent=r.silent, write_s=how.write_s,
+        restart_s=how.restart_s, work_s=interval_s(run, how, r.failures + outages + r.silent),
+        replace_s=0.0 if policy == "hot-spares" else run.permanent * run.spares.replace_s,
+        outage_s=5_000.0, detect_s=600.0, storage_every_s=10_800.0 * memory,
+        reload_s=run.disk.restart_s * memory,
     )  # fmt: skip
-    found = [restarted(case, 8_000, seed) for seed in range(12)]
-    error = np.std(found, ddof=1) / np.sqrt(len(found))
-    assert abs(share(run, "restart-disk") - np.mean(found)) < 3 * error < 0.01
+    found = np.array([restarted(case, 1_000, seed) for seed in range(96)])
+    error = found.std(ddof=1) / np.sqrt(found.size)
+    assert abs(share(run, policy) - found.mean()) < 3 * error < 0.01
+    work_s = 1_000 / (r.failures + outages + r.silent) * interval_share(case)
+    drawn = run_distribution(run, policy, work_s, draws=1000, seed=5)
+    assert drawn.goodput.std() == pytest.approx(found.std(ddof=1), rel=0.25)
+
+
+def interval_share(case):
+    """Return the work done per second of running."""
+    every = case.failures + case.outages + case.silent
+    return case.work_s * every / math.expm1(every * (case.work_s + case.write_s))
 
 
 def test_elastic_is_that_of_drops_and_returns_one_by_one():

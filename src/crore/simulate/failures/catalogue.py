@@ -49,7 +49,7 @@ def catalogue_run(
         planned=_from(Planned, value, "planned"), spares=_from(Spares, value, "spares"),
         sites=_from(Sites, value, "sites"), disk=_from(Checkpoint, value, "disk"),
         peer=_from(Checkpoint, value, "peer"), hot=_from(Checkpoint, value, "hot"),
-        stall_s=value["stall_s"], rebuild_s=value["rebuild_s"], absent_s=value["absent_s"],
+        **{k: value[k] for k in ("storage_every_s", "stall_s", "rebuild_s", "absent_s")},
     )  # fmt: skip
     share = spares_share(run, *SPARES_COVER)
     return replace(run, spares=replace(run.spares, share=share))

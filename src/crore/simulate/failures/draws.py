@@ -28,7 +28,7 @@ from crore.simulate.failures.rates import (
     site_outages,
 )
 from crore.simulate.failures.rounds import finishing, outage_chance, stretches
-from crore.simulate.failures.sums import poisson_counts, uninterrupted
+from crore.simulate.failures.sums import cut_exponentials, poisson_counts, uninterrupted
 
 CELLS: Final = 4_000
 """Rounds times islands of one draw at most; longer runs are drawn from fewer rounds."""
@@ -84,6 +84,9 @@ def _restarted(
     hits = ended - silents + again
     away = _part(rng, hits, outages / max(hard, TINY))
     replaced = _part(rng, hits - away, run.permanent) if policy != "hot-spares" else 0 * away
+    dark_s = _exponentials(rng, away, run.sites.away_s)
+    if policy != "restart-disk":
+        dark_s += cut_exponentials(rng, away, run.storage_every_s, 0.0) + away * run.disk.restart_s
     slow = _slow_share(run, r, running_s, rng)
     speed = 1 / (1 + slow * (run.straggling.slowdown - 1))
     evicted = poisson_counts(rng, running_s * r.evictions)
@@ -93,7 +96,7 @@ def _restarted(
         "checkpoint": intervals * how.write_s,
         "lost work": running_s - intervals * (work + how.write_s),
         "restart": restart_s + replaced * run.spares.replace_s,
-        "site outage": _exponentials(rng, away, run.sites.away_s),
+        "site outage": dark_s,
         "silent corruption": silents * run.silent.detect_s,
         "stragglers": busy_s * (1 - speed) + evicted * how.restart_s,
         "maintenance": stops * (run.planned.away_s + how.restart_s),

@@ -154,9 +154,11 @@ class Run:
     disk: Checkpoint
     """Of "restart-disk": storage, and a machine replaced cold."""
     peer: Checkpoint
-    """Of "restart-peer": another machine's memory, and a machine replaced cold."""
+    """Of "restart-peer": memory of a machine of another power row, and a machine replaced cold."""
     hot: Checkpoint
-    """Of "hot-spares": another machine's memory every few steps, and a spare that is up."""
+    """Of "hot-spares": the same memory at the end of a step, and a spare that is up."""
+    storage_every_s: float
+    """Seconds between copies of that memory in storage: a site outage loses what is younger."""
     stall_s: float
     """Seconds that a group with a quorum loses per failure: waiting, and the step done again."""
     rebuild_s: float

@@ -59,6 +59,15 @@ def wait_for_machine_s(run: Run, policy: Policy) -> float:
     return 0.0 if policy == "hot-spares" else run.permanent * run.spares.replace_s
 
 
+def outage_s(run: Run, policy: Policy) -> float:
+    """Return mean seconds that a site outage takes from all GPUs of a policy that restarts them.
+
+    Checkpoints in memory go with the site: those in storage are half of `storage_every_s` old.
+    """
+    reload_s = run.storage_every_s / 2 + run.disk.restart_s
+    return run.sites.away_s + (0.0 if policy == "restart-disk" else reload_s)
+
+
 def absence(run: Run) -> float:
     """Return seconds that a world is away for failures, per second it is there.
 
