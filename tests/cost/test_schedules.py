@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from crore.cost.schedules import (
     SCHEDULE_NAMES,
     SCHEDULES,
+    absorbed_s,
     bubble_s,
     chunks_per_rank,
+    ends_apart,
     in_flight,
     least_micro_batches,
     schedule_code,
@@ -152,6 +154,19 @@ def test_the_table_states_the_papers_rows(name, bubble, held, copies):
     assert weight_copies(code, P) == copies
 
 
+def test_a_longer_rank_fills_a_part_of_a_bubble_that_weight_gradients_fill():
+    """On the ranks that wait; 1F1B's and interleaving's bubbles are fill and drain alone."""
+    codes = np.array([schedule_code(name) for name in ("1f1b", "interleaved", "zb-h2", "zb-v")])
+    assert np.array_equal(absorbed_s(codes, P, 0.2), [0, 0, 0.5 * 7 * 0.2, 0.5 * 7 * 0.2])
+    assert absorbed_s(float(schedule_code("dualpipe")), 2.0, 0.2) == 0
+    assert absorbed_s(float(schedule_code("zb-v")), 1.0, 0.2) == 0
+
+
+def test_a_v_has_both_ends_on_one_rank_and_dualpipe_both_on_two():
+    codes = np.array([schedule_code(name) for name in ("1f1b", "zb-v", "dualpipe-v", "dualpipe")])
+    assert np.array_equal(ends_apart(codes), [1, 0, 0, 0.5])
+
+
 def test_dualpipe_is_the_row_its_makers_print():
     """arXiv 2412.19437 Table 2: (p/2 - 1)(F&B + B - 3W), p + 1 in flight, parameters twice.
 
@@ -190,9 +205,11 @@ def test_no_row_gains_time_or_holds_more_than_there_is(code, p, m, v, times):
     assert p > 1 or bubble == 0
 
 
-def test_a_rank_sends_once_per_chunk():
-    codes = np.array([schedule_code(name) for name in ("1f1b", "interleaved", "zb-v")])
-    assert np.array_equal(transfers(codes, np.array([1.0, 4.0, 1.0])), [1, 4, 2])
+def test_a_rank_sends_once_per_chunk_that_a_micro_batch_goes_through():
+    """Of DualPipe's two copies a micro-batch goes through one."""
+    names = ("1f1b", "interleaved", "zb-v", "dualpipe")
+    codes = np.array([schedule_code(name) for name in names])
+    assert np.array_equal(transfers(codes, np.array([1.0, 4.0, 1.0, 1.0])), [1, 4, 2, 1])
 
 
 def test_every_row_says_who_runs_it_and_where_it_is_from():

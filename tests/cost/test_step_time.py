@@ -18,8 +18,17 @@ from crore.cost import (
 )
 from crore.cost.arrays import stack_columns
 from crore.cost.constants import fitted_constants
+from crore.cost.schedules import schedule_code
 from crore.cost.stack import without_overlap
-from crore.cost.step_time import hide, host_and_device
+from crore.cost.step_time import (
+    exposed_messages,
+    hide,
+    host_and_device,
+    layers_with_head,
+    pricer_of,
+    stages,
+    tally,
+)
 
 C = fitted_constants()
 candidates = st.fixed_dictionaries(
@@ -166,6 +175,43 @@ def test_offloaded_activations_are_paid_for_each_micro_batch(make_job):
     )
     assert float(few.parts["offload"]) > 0
     assert float(many.parts["offload"]) == pytest.approx(8 * float(few.parts["offload"]))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "layers"), [("1f1b", 6), ("zb-v", 7), ("dualpipe-v", 7), ("interleaved", 6)]
+)
+def test_the_rank_with_the_head_has_what_layers_are_left(make_job, schedule, layers):
+    """126 on 16 ranks: 8 each and 6 at the end; a V's first rank has 4 and, at the end, 3."""
+    job = make_job("llama-3.1-405b", pp=16, tp=8, schedule=schedule_code(schedule))
+    assert layers_with_head(job) == layers
+
+
+def test_a_v_has_embedding_and_head_on_one_rank(make_job):
+    def slowest(schedule):
+        job = make_job(pp=4, schedule=schedule_code(schedule))
+        total = tally(operations(job), pricer_of(job, C))
+        device = total.compute
+        return total, device, stages(job, total, 0.0, C)
+
+    total, device, folded = slowest("zb-v")
+    _, _, line = slowest("1f1b")
+    _, _, both = slowest("dualpipe")
+    ends = float(total.first + total.last)
+    assert float(folded.slowest - folded.layers) == pytest.approx(ends, rel=0.05)
+    assert float(line.slowest - line.layers) == pytest.approx(float(total.last), rel=0.05)
+    assert float(both.slowest - both.layers) == pytest.approx(ends / 2, rel=0.05)
+    assert float(device) <= float(folded.layers)
+    for at in (folded, line, both):
+        assert float(at.whole) == pytest.approx(4 * float(folded.layers) + ends, rel=0.01)
+
+
+@given(drawn=candidates)
+def test_a_rank_is_no_slower_than_the_slowest(make_job, drawn):
+    job = built(make_job, drawn)
+    total = tally(operations(job), pricer_of(job, C))
+    at = stages(job, total, sum(exposed_messages(job, total, C).values()), C)
+    assert float(at.layers) <= float(at.slowest) * (1 + 1e-9)
+    assert float(at.whole) <= float(at.slowest * job.layout.pp) * (1 + 1e-9)
 
 
 def test_a_hidden_message_costs_its_interference_and_what_is_left():

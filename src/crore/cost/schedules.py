@@ -31,6 +31,11 @@ class Schedule:
     """Coefficient of W (negative: weight gradients fill the bubble)."""
     bubble_least: tuple[tuple[float, float, float], ...]
     """Coefficients of (F, B, W) in sums that the bubble is at least: fill and drain."""
+    absorbs: float
+    """Micro-batches per waiting stage whose longer time on the slowest rank fills the bubble."""
+    ends_apart: float
+    """1 where first and last stage are on two ranks, 0 where a V has them on one; 0.5 where each of
+    two ranks has both, for half of the micro-batches."""
     busy_stages: float
     """Stages that do not wait: `p - busy_stages` do."""
     virtual_chunks: int
@@ -60,6 +65,8 @@ def _row(
     source: str,
     *,
     least: tuple[tuple[float, float, float], ...] = (),
+    absorbs: float = 0.0,
+    ends_apart: float = 1.0,
     busy: float = 1.0,
     copies: float = 1.0,
     transfers: float = 1.0,
@@ -67,7 +74,8 @@ def _row(
 ) -> Schedule:
     return Schedule(
         name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
-        bubble_least=least, busy_stages=busy, virtual_chunks=chunks, in_flight_all=name == "gpipe",
+        bubble_least=least, absorbs=absorbs, ends_apart=ends_apart, busy_stages=busy,
+        virtual_chunks=chunks, in_flight_all=name == "gpipe",
         in_flight_stages=flight[0], in_flight_extra=flight[1], weight_copies=copies,
         transfers=transfers, fill_stages=fill,
         runs_on=runs_on, source=source,
@@ -76,6 +84,8 @@ def _row(
 
 _TORCH = "torch.distributed.pipelining"
 _ZB = "arXiv 2401.10241"
+# Where weight gradients fill the bubble, those of a longer stage fill more of it; how much is read
+# off uneven pipelines played event by event (benchmarks/schedules.py).
 SCHEDULES: Final[tuple[Schedule, ...]] = (
     _row("gpipe", (1, 1, 1), 1, (1, 0), (_TORCH,), "arXiv 1811.06965"),
     _row("1f1b", (1, 1, 1), 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473"),
@@ -83,21 +93,22 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
          transfers=0),
     # The last rank begins p - 1 forward passes late, and all wait for the gradients' norm.
     _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB,
-         fill=1, least=((1, 0, 0), (0, 1, 0))),
+         fill=1, least=((1, 0, 0), (0, 1, 0)), absorbs=0.25),
     # Its one runner checks the norm afterwards: a rank begins its next step at once.
-    _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2),
+    _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2,
+         absorbs=0.5),
     # None for the paper, whose steps overlap and whose passes are equal. Where all wait for the
     # norm, fill and drain remain: half stages, as long as the longest pass, more where W is short.
     # Read off the order played event by event: exact for B >= F and W.
     _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"),
-         "arXiv 2405.15362", transfers=2, fill=2,
+         "arXiv 2405.15362", transfers=2, fill=2, absorbs=0.5, ends_apart=0,
          least=((0, 0.5, 0), (1, -0.5, 0), (0, 1, -1))),
     # Their B is the whole backward and F&B, two passes overlapped, lasts as long as both:
     # (p/2 - 1)(F&B + B - 3W) = (p - 2)(F/2 + B - W/2) in our B. DualPipeV cuts 2p half stages.
     _row("dualpipe", (0.5, 1, -0.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
-         busy=2.0, copies=2.0, transfers=2, fill=2),
+         busy=2.0, copies=2.0, fill=2, absorbs=2.25, ends_apart=0.5),
     _row("dualpipe-v", (0.5, 1, -0.5), 2, (1, 0.5), (_TORCH, "deepseek-ai/DualPipe"),
-         "github deepseek-ai/DualPipe README", transfers=2, fill=2),
+         "github deepseek-ai/DualPipe README", transfers=2, fill=2, absorbs=1.6, ends_apart=0),
 )  # fmt: skip
 SCHEDULE_NAMES: Final = tuple(schedule.name for schedule in SCHEDULES)
 
@@ -134,6 +145,20 @@ def bubble_s(code: Num, pp: Num, vpp: Num, forward_s: Num, backward_s: Num, weig
         forward, backward, weight = sums[:, np.asarray(code, dtype=np.intp)]
         idle = np.maximum(idle, forward * forward_s + backward * backward_s + weight * weight_s)
     return idle * np.maximum(pp - _pick("busy_stages", code), 0.0) / vpp
+
+
+def absorbed_s(code: Num, pp: Num, longer_s: Num) -> Num:
+    """Return seconds of `bubble_s` that the slowest rank fills with what it does longer.
+
+    `longer_s` is its time per micro-batch over the others' mean.
+    """
+    waiting = np.maximum(pp - _pick("busy_stages", code), 0.0)
+    return _pick("absorbs", code) * waiting * longer_s
+
+
+def ends_apart(code: Num) -> Num:
+    """Return 1 where a pipeline's two ends are on two ranks, 0 on one, 0.5 on both in turn."""
+    return _pick("ends_apart", code)
 
 
 def in_flight(code: Num, pp: Num, vpp: Num, micro_batches: Num) -> Num:

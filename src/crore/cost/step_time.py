@@ -13,7 +13,7 @@ from crore.cost.layout import SELECTIVE
 from crore.cost.measured import MeasuredPricer
 from crore.cost.operations import Operation
 from crore.cost.price import Pricer
-from crore.cost.schedules import bubble_s
+from crore.cost.schedules import absorbed_s, bubble_s, ends_apart
 from crore.cost.shape import core_width, forward_flops_per_token, mean_context
 from crore.cost.step import operations
 from crore.cost.stragglers import barrier_slowdown
@@ -34,6 +34,8 @@ class Tally:
     launches: Num = 0.0
     end_launches: Num = 0.0
     messages: Num = 0.0
+    ahead: Num = 0.0
+    """Of `axis`, all axes together: sent in the forward pass."""
     axis: dict[str, Num] = field(default_factory=dict)
     step: dict[str, Num] = field(default_factory=dict)
     optimizer: Num = 0.0
@@ -72,6 +74,7 @@ def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
             into[op.axis] = into.get(op.axis, 0.0) + seconds
             if op.repeat == "micro_batch":
                 total.messages = total.messages + op.count * op.launches
+                total.ahead = total.ahead + seconds * (op.phase == "forward")
         elif op.stage == "first":
             total.first = total.first + seconds
         elif op.stage == "last":
@@ -87,6 +90,7 @@ def _add_transfer(total: Tally, op: Operation, seconds: Num) -> None:
         total.optimizer = total.optimizer + seconds
     else:
         total.axis["host"] = total.axis.get("host", 0.0) + seconds
+        total.ahead = total.ahead + seconds / 2
 
 
 def _add_layer(total: Tally, op: Operation, seconds: Num, c: Constants) -> None:
@@ -176,25 +180,59 @@ class Stages:
     """Of that stage's time, what is the device's; the rest is the host's."""
 
 
-def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
-    """Return the times of a pipeline's ranks: `ceil` of the layers each, the rest on the last."""
-    layout, layer_count, block = job.layout, job.shape.layers, job.stack.launch_blocking
+def host_s(job: Job, total: Tally, c: Constants) -> tuple[Num, Num]:
+    """Return the host's seconds per micro-batch for the fullest stage's layers, and for the head.
+
+    One launch per kernel and message, and what a message takes beyond.
+    """
+    block = job.stack.launch_blocking
     launch_s = c.by_stack("host_launch_s", job.stack.code) + block * c.blocking_launch_s
+    layers = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
+    return layers, total.end_launches * launch_s
+
+
+def layers_with_head(job: Job) -> Num:
+    """Return layers on the rank with the head, all others being as full as can be.
+
+    In a V it has the first stage and the last, the fullest and the least full of an even cut.
+    """
+    layout, count, full = job.layout, job.shape.layers, job.stage_layers
+    line = np.clip(count - full * (layout.pp - 1), 0.0, full)
+    each, more = np.divmod(count, 2 * layout.pp)
+    return np.where(np.equal(ends_apart(layout.schedule), 0), 2 * each + np.minimum(more, 1), line)
+
+
+def stages(job: Job, total: Tally, exposed_s: Num, c: Constants) -> Stages:
+    """Return the times of a pipeline's ranks: `ceil` of the layers each, the rest on the last.
+
+    The last has the head; in a V it is the first, and has the embedding too.
+    """
+    layout, layer_count, block = job.layout, job.shape.layers, job.stack.launch_blocking
     device = total.compute + exposed_s
-    host = total.launches * launch_s + total.messages * (c.host_message_s + launch_s)
-    ends, end_host = total.first + total.last, total.end_launches * launch_s
+    host, end_host = host_s(job, total, c)
+    ends = total.first + total.last
     full = job.stage_layers
-    left = np.clip(layer_count - full * (layout.pp - 1), 0.0, full) / full
+    left = layers_with_head(job) / full
+    apart = ends_apart(layout.schedule)
+    shared = 2 * np.minimum(apart, 1 - apart)
     one = np.equal(layout.pp, 1)
     layers = host_and_device(device, host, block)
     alone = host_and_device(device + ends, host + end_host, block)
-    first = host_and_device(device + total.first, host, block)
-    last = host_and_device(device * left + total.last, host * left + end_host, block)
+    fore, aft = 1 - shared * (1 - left) / 2, left + shared * (1 - left) / 2
+    head = 1 - shared / 2
+    first = host_and_device(
+        device * fore + apart * total.first + (1 - head) * total.last,
+        host * fore + (1 - head) * end_host, block,
+    )  # fmt: skip
+    last = host_and_device(
+        device * aft + (1 - apart) * total.first + head * total.last,
+        host * aft + head * end_host, block,
+    )  # fmt: skip
     middle = layers * np.maximum(layer_count / full - 1 - left, 0)
     waiting = np.where(one, alone - device - ends, layers - device)
     return Stages(
         layers=layers,
-        slowest=np.where(one, alone, np.maximum(first, last)),
+        slowest=np.where(one, alone, np.maximum(np.maximum(first, last), layers * (middle > 0))),
         whole=np.where(one, alone, middle + first + last),
         waiting=np.maximum(waiting, 0.0),
         device=device,
@@ -212,7 +250,8 @@ def idle_s(job: Job, total: Tally, at: Stages) -> Num:
     """Return the pipeline's bubble: the schedule's share of the other stages' mean times.
 
     Their mean is `(whole - slowest)/(pp - 1)`. Forward and weight gradients have their device time
-    in it and a third of the host's; recompute and exposed messages delay the input gradients.
+    in it and a third of the host's; recompute delays the input gradients, exposed messages the pass
+    that sends them. What the slowest stage does longer fills a part of it.
     """
     layout = job.layout
     mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
@@ -220,9 +259,14 @@ def idle_s(job: Job, total: Tally, at: Stages) -> Num:
     def part(device_s: Num) -> Num:
         return mean_other * (at.device_share * device_s / at.device + (1 - at.device_share) / 3)
 
-    forward, weight = part(total.forward), part(total.weight)
+    sent = sum(total.axis.values(), start=np.asarray(0.0))
+    early = np.where(np.greater(sent, 0), total.ahead / np.where(sent > 0, sent, 1.0), 0.0)
+    forward = part(total.forward + early * (at.device - total.compute))
+    weight = part(total.weight)
     inputs = mean_other - forward - weight
-    return bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
+    bubble = bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
+    filled = absorbed_s(layout.schedule, layout.pp, at.slowest - mean_other)
+    return np.maximum(bubble - filled, 0.0)
 
 
 def combine(job: Job, total: Tally, c: Constants) -> StepTime:
