@@ -28,15 +28,24 @@ from crore.simulate.fabric.trees import Tree, folded_clos
 
 FLEETS: Final = ((1, 2_171), (20, 2_171), (100, 2_171), (1_000, 2_171), (20, 21_710))
 """Islands and worlds of 4,608 GPUs: ten million, and at last a hundred."""
-STEP: Final = """
-from crore.simulate.fabric import FleetStep, fleet_step
+FLEET: Final = """
+from crore.simulate.fabric import FleetStep, fleet_rates, fleet_step
 fleet = FleetStep(islands={islands}, worlds={worlds}, world_gpus=4608, domain_gpus=72,
     compute_s=8.0, world_bytes=40e9, nic_bytes_per_s=100e9, planes=8, leaf_gpus=512,
     uplinks={uplinks})
+print(f"| {{fleet.gpus:,}} | {{fleet.islands:,}} | {{fleet.uplinks}} ", end="")
+"""
+STEP: Final = """
 found = fleet_step(fleet)
-causes = ", ".join(f"{{cause}} {{share:.0%}}" for cause, share in found.slowed_by().items())
-times = " | ".join(f"{{s:.2f}} s" for s in (found.ideal_s, found.quantile_s(0.5), found.step_s))
-print(f"| {{fleet.gpus:,}} | {{fleet.islands:,}} | {{times}} | {{causes}} |", end="")
+causes = ", ".join(f"{cause} {share:.0%}" for cause, share in found.slowed_by().items() if share)
+times = " | ".join(f"{s:.2f} s" for s in (found.ideal_s, found.quantile_s(0.5), found.step_s))
+print(f"| {times} | {causes} ", end="")
+"""
+RATES: Final = """
+found = fleet_rates(fleet)
+shares = (0.0, 0.001, 0.01, 0.1, 0.5)
+rates = " | ".join(f"{found.quantile(share) / 1e9:.2f}" for share in shares)
+print(f"| {rates} | {len(found.flows):,} ", end="")
 """
 MB: Final = 2**20
 SIZES: Final = (MB // 4, 4 * MB, 64 * MB)
@@ -56,21 +65,29 @@ MODES: Final = ("in turn", "random", "hash", "16 hashes")
 
 
 def fleets() -> None:
-    """Print what a step of each fleet takes."""
-    print(
-        "| GPUs | islands | undisturbed | median island | slowest | most delayed by | CPU s | MB |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    """Print what a step of each fleet takes, and the rates of all its flows."""
+    head = "GPUs | islands | uplinks of a leaf's 512 GPUs |"
+    print(f"| {head} undisturbed | median island | slowest | most delayed by | CPU s | MB |")
+    print("|---" * 9 + "|")
+    _rows(STEP)
+    print(f"\n| {head} slowest GB/s | 0.1 % | 1 % | 10 % | median | classes | CPU s | MB |")
+    print("|---" * 11 + "|")
+    _rows(RATES)
+
+
+def _rows(then: str) -> None:
+    """Run each fleet in a process of its own."""
     for uplinks in (512, 128):
         for islands, worlds in FLEETS:
-            script = STEP.format(islands=islands, worlds=worlds, uplinks=uplinks)
+            script = FLEET.format(islands=islands, worlds=worlds, uplinks=uplinks) + then
             process = subprocess.Popen(
                 [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
             )
             assert process.stdout is not None
             said = process.stdout.read()
             _, _, used = os.wait4(process.pid, 0)
-            print(f"{said} {used.ru_utime + used.ru_stime:.2f} | {used.ru_maxrss / 1024:.0f} |")
+            spent = used.ru_utime + used.ru_stime
+            print(f"{said}| {spent:.2f} | {used.ru_maxrss / 1024:.0f} |", flush=True)
 
 
 def packets() -> None:

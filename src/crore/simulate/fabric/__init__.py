@@ -17,10 +17,12 @@ from crore.simulate.fabric.patterns import (
     ring_of,
 )
 from crore.simulate.fabric.quotient import max_min_by_classes, quotient_of
+from crore.simulate.fabric.rates import FleetRates, fleet_rates
 from crore.simulate.fabric.routes import every_path, hashed_paths, routes_of, spray
 from crore.simulate.fabric.trees import Tree, folded_clos, full_tree, rail_only, rail_optimised
 
 __all__ = [
+    "FleetRates",
     "FleetStep",
     "FleetStepResult",
     "Flows",
@@ -34,6 +36,7 @@ __all__ = [
     "every_path",
     "exchange_of",
     "finish_s",
+    "fleet_rates",
     "fleet_step",
     "folded_clos",
     "full_tree",

@@ -19,6 +19,7 @@ from crore.cost.arrays import Num
 from crore.errors import InputError
 from crore.simulate.fabric.components import (
     Frailty,
+    Leaves,
     compute_factors,
     leaves_of,
     links_under,
@@ -128,8 +129,23 @@ class FleetStepResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class States:
+    """What was drawn for one island."""
+
+    factors: NDArray[np.float32]
+    """[GPUs], compute time over the mean, stragglers left out."""
+    slow: Ints
+    """Stragglers, rising."""
+    links: Ints
+    """Dead links of GPUs, `gpu·planes + plane`, rising."""
+    leaves: Leaves
+    under_dead: Ints
+    """Links of GPUs to dead leaf switches, numbered as the dead ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Island:
-    """States of one island, the worst of each world. Arrays have one entry per world."""
+    """The worst of each world of an island. Arrays have one entry per world."""
 
     jitter: Floats
     """Slowest compute over the mean, stragglers left out."""
@@ -159,7 +175,7 @@ def fleet_step(spec: FleetStep, seed: int = 0) -> FleetStepResult:
     times, counts, outer_s, lost = [], [], [], []
     for own, worlds in zip(seeds, spec.island_worlds, strict=True):
         random = np.random.default_rng(own)
-        island = _drawn(spec, random, int(worlds))
+        island = _worst(spec, island_states(spec, random, int(worlds)), int(worlds))
         stopped = network_rate(spec, island.planes, island.uplinks) == 0
         times.append(_waterfall(spec, island, ~stopped))
         counts.append(island.counts)
@@ -194,27 +210,33 @@ def network_rate(spec: FleetStep, planes: Num, uplinks: Num) -> Floats:
     return own
 
 
-def _drawn(spec: FleetStep, random: np.random.Generator, worlds: int) -> _Island:
+def island_states(spec: FleetStep, random: np.random.Generator, worlds: int) -> States:
+    """Draw the state of every component of an island of so many worlds."""
     gpus, frailty = worlds * spec.world_gpus, spec.frailty
     factors = compute_factors(random, gpus, frailty.noise)
-    jitter = factors.reshape(worlds, -1).max(axis=1).astype(float)
     slow = some_of(random, gpus, frailty.straggler_share)
+    links = some_of(random, gpus * spec.planes, frailty.dead_plane_share)
+    count = -(-gpus // (spec.leaf_gpus * spec.rails)) * spec.rails
+    leaves = leaves_of(random, count, spec.planes, spec.uplinks, frailty)
+    under_dead = links_under(leaves.dead, spec.planes, spec.leaf_gpus, spec.rails, gpus)
+    return States(factors=factors, slow=slow, links=links, leaves=leaves, under_dead=under_dead)
+
+
+def _worst(spec: FleetStep, states: States, worlds: int) -> _Island:
+    jitter = states.factors.reshape(worlds, -1).max(axis=1).astype(float)
     slowest = jitter.copy()
-    late = factors[slow].astype(float) * frailty.straggler_slowdown
-    np.maximum.at(slowest, slow // spec.world_gpus, late)
-    dead = some_of(random, gpus * spec.planes, frailty.dead_plane_share)
+    late = states.factors[states.slow].astype(float) * spec.frailty.straggler_slowdown
+    np.maximum.at(slowest, states.slow // spec.world_gpus, late)
     place = (worlds, spec.world_gpus, spec.domain_gpus, spec.planes)
-    links, _ = live_planes(dead, *place)
-    block = spec.leaf_gpus * spec.rails
-    blocks = -(-gpus // block)
-    leaves = leaves_of(random, blocks * spec.rails, spec.planes, spec.uplinks, frailty)
-    cut = links_under(leaves.dead, spec.planes, spec.leaf_gpus, spec.rails, gpus)
-    planes, degraded = live_planes(np.r_[dead, cut], *place)
+    links, _ = live_planes(states.links, *place)
+    planes, degraded = live_planes(np.r_[states.links, states.under_dead], *place)
+    leaves = states.leaves
 
     def fewest(ports: Ints) -> Floats:
-        weakest = ports.reshape(blocks, spec.rails).min(axis=1).astype(float)
-        return worst_by_world(weakest, block, worlds, spec.world_gpus)
+        weakest = ports.reshape(-1, spec.rails).min(axis=1).astype(float)
+        return worst_by_world(weakest, spec.leaf_gpus * spec.rails, worlds, spec.world_gpus)
 
+    dead_uplinks = int(leaves.reachable.sum() - leaves.uplinks.sum())
     return _Island(
         jitter=jitter,
         slowest=slowest,
@@ -222,12 +244,7 @@ def _drawn(spec: FleetStep, random: np.random.Generator, worlds: int) -> _Island
         planes=planes,
         reachable=fewest(leaves.reachable),
         uplinks=fewest(leaves.uplinks),
-        counts=(
-            len(slow),
-            degraded,
-            len(leaves.dead),
-            int(leaves.reachable.sum() - leaves.uplinks.sum()),
-        ),
+        counts=(len(states.slow), degraded, len(leaves.dead), dead_uplinks),
     )
 
 
