@@ -1,0 +1,179 @@
+"""The planner's closed form of a pipeline against the same pipeline played event by event.
+
+    python benchmarks/schedules.py [pipelines] [jobs]
+
+`pipelines`: 640 random ones (schedule, ranks, chunks, micro-batches, passes), even, with uneven
+stages, a head or jitter. `jobs`: plans' steps drawn from their operation lists. Without words,
+both, in a minute. Prints a table of each; the same numbers every time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crore.catalog import load_catalog
+from crore.cost import Job, Layout, machine_of, shape_of, stack_of
+from crore.cost.schedules import (
+    SCHEDULE_NAMES,
+    absorbed_s,
+    bubble_s,
+    least_micro_batches,
+    schedule_code,
+)
+from crore.cost.stragglers import barrier_slowdown
+from crore.simulate.schedules import Jitter, StageTimes, job_timeline, simulate_schedule
+from crore.simulate.schedules.passes import chunk_share, ways
+
+PER_CELL = 16
+"""Pipelines of each schedule and kind."""
+SPREAD, HEAD, RANK_CV, PASS_CV = 0.2, 0.4, 0.02, 0.05
+"""At most: a stage's time over the mean, a head's over a rank's, coefficients of variation."""
+DRAWS = 40
+KINDS = ("even", "uneven", "head", "rank jitter", "pass jitter")
+LIMIT = 0.03
+FOLDED_CHUNKS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pipeline:
+    """One random pipeline."""
+
+    name: str
+    ranks: int
+    chunks: int
+    micro_batches: int
+    times: StageTimes
+    jitter: Jitter | None
+
+
+def drawn(rng: np.random.Generator, name: str, kind: str) -> Pipeline:
+    """Return a pipeline whose input gradient is its longest pass, as in a transformer."""
+    ranks = 2 * int(rng.integers(1, 9))
+    chunks = {"interleaved": int(rng.integers(2, 5))}.get(name, 1)
+    if name in ("zb-v", "dualpipe", "dualpipe-v"):
+        chunks = FOLDED_CHUNKS
+    least = int(np.asarray(least_micro_batches(float(schedule_code(name)), 1.0)))
+    micro_batches = ranks * int(rng.integers(max(1, least), 9))
+    stages = ways(name, ranks, chunks)
+    weight = np.ones(len(stages[0]))
+    if kind == "uneven":
+        weight += rng.uniform(0, SPREAD) * rng.uniform(-1, 1, weight.size)
+    if kind == "head":
+        weight[-1] += rng.uniform(0, HEAD) * weight.size / ranks
+    each = np.zeros((ranks, chunks))
+    for way in stages:
+        for number, place in enumerate(way):
+            each[place] = weight[number] * chunk_share(name, chunks)
+    forward, inputs, weights = 1.0, rng.uniform(1, 1.6), rng.uniform(0.6, 1)
+    times = StageTimes(
+        forward_s=forward * each, input_s=inputs * each, weight_s=weights * each,
+        transfer_s=0 * each,
+    )  # fmt: skip
+    cv = {"rank jitter": {"rank_cv": rng.uniform(0, RANK_CV)},
+          "pass jitter": {"pass_cv": rng.uniform(0, PASS_CV)}}.get(kind)  # fmt: skip
+    jitter = Jitter(draws=DRAWS, seed=int(rng.integers(1 << 30)), **cv) if cv else None
+    return Pipeline(name=name, ranks=ranks, chunks=chunks, micro_batches=micro_batches,
+                    times=times, jitter=jitter)  # fmt: skip
+
+
+def played_s(it: Pipeline) -> float:
+    """Return the mean step: of zb-h2, whose steps overlap, the longest rank's own."""
+    played = simulate_schedule(it.name, it.micro_batches, it.times, it.jitter)
+    steps = played.span_s.max(axis=0) if it.name == "zb-h2" else played.makespan_s
+    return float(steps.mean())
+
+
+def planned_s(it: Pipeline) -> float:
+    """Return the planner's step: slowest rank, bubble of the others' mean, wait for the slowest.
+
+    A step's noise on one rank is the rank's own, or that of its passes averaged over the step.
+    """
+    code, ranks = float(schedule_code(it.name)), float(it.ranks)
+    vpp = float(it.chunks) if it.name == "interleaved" else 1.0
+    copies = 2.0 if it.name == "dualpipe" else 1.0
+    parts = (it.times.forward_s, it.times.input_s, it.times.weight_s)
+    by_rank = [part.sum(axis=1) / copies for part in parts]
+    whole = sum(by_rank, start=np.zeros(it.ranks))
+    slow = int(whole.argmax())
+    others = [float((x.sum() - x[slow]) / (ranks - 1)) for x in by_rank]
+    longer = float(whole[slow]) - sum(others)
+    bubble = bubble_s(code, ranks, vpp, *others) - absorbed_s(code, ranks, longer)
+    even = it.micro_batches * float(whole[slow]) + max(float(bubble), 0.0)
+    return even * float(barrier_slowdown(ranks, _noise(it)))
+
+
+def _noise(it: Pipeline) -> float:
+    if it.jitter is None:
+        return 0.0
+    passes = np.stack([it.times.forward_s, it.times.input_s, it.times.weight_s])
+    averaged = float(np.sqrt((passes**2).sum() / it.micro_batches / it.ranks) / passes.sum())
+    return it.jitter.rank_cv + it.jitter.pass_cv * averaged * it.ranks
+
+
+def table(rows: dict[tuple[str, str], list[float]]) -> None:
+    """Print planned over played, less one, by two words."""
+    print("| schedule | | n | mean | from | to | beyond 3 % |")
+    print("|---|---|---|---|---|---|---|")
+    for (name, kind), errors in rows.items():
+        x = 100 * np.array(errors)
+        beyond = int((np.abs(x) > 100 * LIMIT).sum())
+        print(
+            f"| {name} | {kind} | {x.size} | {x.mean():+.1f} % | {x.min():+.1f} % | "
+            f"{x.max():+.1f} % | {beyond} |"
+        )
+
+
+def pipelines() -> None:
+    """Print how far the form is from random pipelines."""
+    rng = np.random.default_rng(0)
+    rows: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for name in SCHEDULE_NAMES:
+        for kind in KINDS:
+            for _ in range(PER_CELL):
+                it = drawn(rng, name, kind)
+                rows[name, kind].append(planned_s(it) / played_s(it) - 1)
+    table(rows)
+
+
+MODELS = (
+    ("llama3-8b", "crore", {"pp": 4, "tp": 2, "zero": 1}),
+    ("llama3-8b", "torchtitan", {"pp": 4, "tp": 2}),
+    ("llama3-70b", "torchtitan", {"pp": 8, "tp": 4, "sequence_parallel": 1}),
+    ("llama-3.1-405b", "megatron-2025", {"pp": 16, "tp": 8, "sequence_parallel": 1}),
+    ("mixtral-8x7b", "megatron-2025", {"pp": 4, "tp": 2, "ep": 8}),
+)
+
+
+def _jobs(schedule: str) -> Iterator[tuple[str, Job]]:
+    catalog, code = load_catalog(), schedule_code(schedule)
+    for model, stack, split in MODELS:
+        for rounds in (2, 4, 16):
+            columns = {"dp_shard": 8, "vpp": 2 if schedule == "interleaved" else 1} | split
+            layout = Layout(schedule=float(code), **{k: float(v) for k, v in columns.items()})
+            yield model, Job(
+                shape=shape_of(catalog.model(model)), stack=stack_of(stack), layout=layout,
+                machine=machine_of(catalog.accelerator("h100-sxm"), "bf16"), seq_len=4096.0,
+                global_batch=8.0 * rounds * split["pp"],
+            )  # fmt: skip
+
+
+def jobs() -> None:
+    """Print how far the planned step is from the drawn one, messages and data parallelism in it."""
+    rows: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for schedule in SCHEDULE_NAMES:
+        for model, job in _jobs(schedule):
+            rows[schedule, model].append(1 / (1 + job_timeline(job).gap) - 1)
+    table(rows)
+
+
+PARTS = {"pipelines": pipelines, "jobs": jobs}
+
+if __name__ == "__main__":
+    for word in sys.argv[1:] or PARTS:
+        PARTS[word]()
+        print()
