@@ -172,6 +172,14 @@ def test_waiting_for_fewer_keeps_more_of_everything_that_happens():
     assert barrier < most < free
 
 
+def test_a_quorum_does_no_more_than_islands_alone():
+    """400 islands, stalls of 60 s: 95 in 100 have none in a round, so that nobody waits."""
+    run = only_failures(1e7, 1.0, 400, stall_s=60.0, absent_s=0.0)
+    assert share(run, "islands-quorum") == pytest.approx(share(run, "islands-free"), rel=1e-12)
+    drawn = run_distribution(run, "islands-quorum", 1e6, draws=200)
+    assert drawn.goodput.mean() == pytest.approx(share(run, "islands-free"), abs=5e-4)
+
+
 def test_a_run_that_nothing_befalls_loses_nothing():
     run = only_failures(1e6, 1024.0, 4, hazards=())
     for policy in POLICIES:
@@ -192,3 +200,6 @@ def test_shares_are_shares_and_more_failures_never_help(run, more, policy):
     assert all(0 <= part <= 1 for part in parts), parts
     assert sum(parts) == pytest.approx(1.0, abs=1e-9)
     assert float(harder.goodput) <= float(found.goodput) * (1 + 1e-9)
+    barrier, most, free = (share(run, p) for p in POLICIES[-3:])
+    assert barrier <= free * (1 + 1e-9)
+    assert most <= free * (1 + 1e-9)

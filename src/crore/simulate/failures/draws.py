@@ -27,7 +27,7 @@ from crore.simulate.failures.rates import (
     rates,
     site_outages,
 )
-from crore.simulate.failures.rounds import finishing, outage_chance, stretches
+from crore.simulate.failures.rounds import finishing, forgiven, outage_chance, stretches
 from crore.simulate.failures.sums import cut_exponentials, poisson_counts, uninterrupted
 
 CELLS: Final = 4_000
@@ -229,7 +229,7 @@ def _mean_rounds(
         "silent corruption": rng.poisson(r.silent * running_s)
         * (run.silent.detect_s + run.silent.rollback_s),
     }
-    own_s = run.round_s + sum(stalls.values())
+    own_s: Floats = run.round_s + np.sum(list(stalls.values()), axis=0)
     needed = run.islands if policy == "islands-barrier" else finishing(run)
     end_s = np.partition(own_s, needed - 1, axis=2)[:, :, needed - 1 : needed]
     done = np.minimum(1.0, end_s / own_s)
@@ -238,4 +238,7 @@ def _mean_rounds(
         name: (part * (done if name != "barrier" else 1.0)).mean(axis=(1, 2))
         for name, part in parts.items()
     }
-    return {**found, "work": run.round_s * done.mean(axis=(1, 2))}
+    done_s = run.round_s * done.mean(axis=(1, 2))
+    alone = run.round_s / own_s.mean(axis=(1, 2))
+    found["stall"] = found["stall"] + (more_s := forgiven(done_s, end_s.mean(axis=(1, 2)), alone))
+    return {**found, "work": done_s - more_s}

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from crore.cost.arrays import Num
 from crore.simulate.failures.params import Policy, Run
 from crore.simulate.failures.rates import TINY, Floats, Rates, poisson, rates
 
@@ -102,10 +103,11 @@ def _binomial(count: int, share: float) -> list[tuple[int, float]]:
 
 
 def joined(run: Run, policy: Policy) -> tuple[float, dict[str, float]]:
-    """Return (useful seconds, seconds lost by cause) of an average island per round, exact.
+    """Return (useful seconds, seconds lost by cause) of an average island per round.
 
     A round ends with the last island, or with the `finishing(run)`-th: the others are merged with
-    the part of the round they have done. Useful over all time is E[work]/E[time] (renewal-reward).
+    the part of the round they have done. Useful over all time is E[work]/E[time] (renewal-reward),
+    and no more than an island's alone.
     """
     law, work_s = law_of_round(run), run.round_s
     own_s = work_s + law.late_s
@@ -115,13 +117,24 @@ def joined(run: Run, policy: Policy) -> tuple[float, dict[str, float]]:
     weight = law.chance * (_done(law, own_s, needed, run.islands - 1) if late else 1.0)
     waited_s = max(end_s - float(weight @ own_s), 0.0)
     timeout_s = run.sites.timeout * work_s * outage_chance(run)
-    return work_s * float(weight.sum()), {
-        "stall": float(weight @ law.stall_s),
+    done_s = work_s * float(weight.sum())
+    forgiven_s = float(forgiven(done_s, end_s, work_s / float(law.chance @ own_s)))
+    return done_s - forgiven_s, {
+        "stall": float(weight @ law.stall_s) + forgiven_s,
         "stragglers": float(weight @ law.straggler_s),
         "silent corruption": float(weight @ law.silent_s),
         "barrier": waited_s,
         "site outage": timeout_s if policy == "islands-barrier" else 0.0,
     }
+
+
+def forgiven(done_s: Num, end_s: Num, alone: Num) -> Num:
+    """Return seconds of work beyond what an island does that waits for nobody, a share `alone`.
+
+    A late island's round is cut where it stands, maybe in a stall whose rest the next round then
+    should begin with. It does not, so that the work is bounded by that of an island alone.
+    """
+    return np.maximum(done_s - end_s * alone, 0.0)
 
 
 def _chances(law: Law, needed: int, islands: int) -> Floats:
