@@ -239,35 +239,44 @@ def tapered(make_job, taper, pod_size, **layout):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "stride", "all_to_all", "share"),
+    ("ranks", "stride", "inner", "all_to_all", "share"),
     [
-        (32, 1, False, 1.0),  # inside a leaf
-        (32, 1, True, 1.0),
-        (64, 1, False, 1.0),  # one link of 32 leaves: 8 of 32 are enough for it
-        (64, 8, False, 1.0),  # one of 4, and a quarter of the bandwidth
-        (64, 16, False, 0.5),  # one of 2
-        (64, 32, False, 0.25),  # each alone on its leaf
-        (64, 64, False, 0.25),
-        (64, 1, True, 0.5),  # half of the bytes leave, through a quarter
-        (64, 32, True, 0.25 * 64 / 63),  # all but a rank's own
+        (32, 1, 1, False, 1.0),  # inside a leaf
+        (32, 1, 1, True, 1.0),
+        (64, 1, 1, False, 1.0),  # one link of 32 leaves: 8 of 32 are enough for it
+        (64, 1, 8, False, 1.0),  # eight rings of domains: 8 links of 32
+        (64, 1, 16, False, 0.5),  # sixteen, through 8
+        (64, 8, 1, False, 1.0),  # one of 4, and a quarter of the bandwidth
+        (64, 16, 1, False, 0.5),  # one of 2
+        (64, 32, 1, False, 0.25),  # each alone on its leaf
+        (64, 64, 1, False, 0.25),
+        (64, 1, 1, True, 0.25 * 63 / 32),  # 32 of 63 peers are beyond the leaf
+        (64, 1, 8, True, 0.25 * 56 / 32),  # 32 of 56 beyond the domain
+        (64, 1, 32, True, 0.25),  # all beyond the domain are beyond the leaf
+        (64, 32, 1, True, 0.25),
     ],
 )
-def test_a_taper_of_a_quarter_leaves_a_group_its_share(make_job, ranks, stride, all_to_all, share):
+def test_a_taper_of_a_quarter_leaves_a_group_its_share(
+    make_job, ranks, stride, inner, all_to_all, share
+):
     machine = tapered(make_job, 0.25, 32.0).machine
-    found = uplink_share(machine, float(ranks), float(stride), all_to_all)
+    found = uplink_share(machine, float(ranks), float(stride), float(inner), all_to_all)
     assert float(found) == pytest.approx(share)
 
 
 @given(
     taper=st.floats(0.05, 1.0), pod=st.integers(1, 512), ranks=st.integers(1, 4096),
-    stride=st.integers(1, 512), all_to_all=st.booleans(),
+    stride=st.integers(1, 512), inner=st.integers(1, 72), all_to_all=st.booleans(),
 )  # fmt: skip
-def test_a_share_is_between_the_taper_and_one(make_job, taper, pod, ranks, stride, all_to_all):
+def test_a_share_is_between_the_taper_and_one(
+    make_job, taper, pod, ranks, stride, inner, all_to_all
+):
     machine = tapered(make_job, taper, float(pod)).machine
-    share = float(uplink_share(machine, float(ranks), float(stride), all_to_all))
+    group = (float(ranks), float(stride), float(min(inner, ranks)))
+    share = float(uplink_share(machine, *group, all_to_all))
     assert min(taper, 1) * (1 - 1e-12) <= share <= 1
     wider = tapered(make_job, min(2 * taper, 1.0), float(pod)).machine
-    assert float(uplink_share(wider, float(ranks), float(stride), all_to_all)) >= share
+    assert float(uplink_share(wider, *group, all_to_all)) >= share
 
 
 def test_a_taper_narrows_the_groups_that_leave_their_leaf_alone(make_job):
@@ -282,4 +291,4 @@ def test_a_taper_narrows_the_groups_that_leave_their_leaf_alone(make_job):
 
 def test_shares_are_picked_per_candidate(make_job):
     machine = tapered(make_job, np.array([1.0, 0.5, 0.25]), 1.0).machine
-    assert np.allclose(uplink_share(machine, 8.0, 8.0, all_to_all=False), [1, 0.5, 0.25])
+    assert np.allclose(uplink_share(machine, 8.0, 8.0, 1.0, all_to_all=False), [1, 0.5, 0.25])

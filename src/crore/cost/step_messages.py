@@ -116,7 +116,7 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert: bool = False) -
         ranks=ranks,
         inner=inner,
         inner_bytes_per_s=machine.domain_bytes_per_s * constants.domain_share,
-        outer_bytes_per_s=network * uplink_share(machine, ranks, stride, axis == "ep"),
+        outer_bytes_per_s=network * uplink_share(machine, ranks, stride, inner, axis == "ep"),
         inner_latency_s=constants.domain_latency_s,
         outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
         multicast=np.greater(machine.asynchronous, 0),
@@ -128,17 +128,19 @@ def _members(block: Num, stride: Num, ranks: Num) -> Num:
     return np.minimum(np.maximum(np.floor(block / stride), 1.0), ranks)
 
 
-def uplink_share(machine: Machine, ranks: Num, stride: Num, all_to_all: bool) -> Num:
+def uplink_share(machine: Machine, ranks: Num, stride: Num, inner: Num, all_to_all: bool) -> Num:
     """Return the share of a rank's network bandwidth that a tapered fabric leaves a group.
 
-    Of a ring's q members in one full-bandwidth block one link leaves it, so that `taper·q` of the
-    bandwidth suffices; of an all-to-all `(n - q)/n` of the bytes leave it.
+    `inner` of its n ranks stand in one scale-up domain. Of q members in one full-bandwidth block a
+    ring of domains sends `inner` links' worth out, so that `taper·q/inner` of the bandwidth
+    suffices; of what an all-to-all sends over the network `(n - q)/(n - inner)` leaves the block.
     """
     if not present(np.less(machine.taper, 1)):
         return 1.0
-    inside = _members(machine.pod_size, stride, ranks)
-    leaving = np.where(np.greater(ranks, inside), (ranks - inside) / ranks, 0.0)
-    one_link = machine.taper * inside
-    spread = machine.taper / np.where(leaving > 0, leaving, 1.0)
-    share = spread if all_to_all else one_link
-    return np.where(leaving > 0, np.minimum(share, 1.0), 1.0)
+    inside = np.maximum(_members(machine.pod_size, stride, ranks), inner)
+    beyond = np.greater(ranks, inside)
+    if all_to_all:
+        leaving = (ranks - inside) / np.where(beyond, ranks - inner, 1.0)
+    else:
+        leaving = inner / inside
+    return np.where(beyond, np.minimum(machine.taper / np.where(beyond, leaving, 1.0), 1.0), 1.0)

@@ -21,7 +21,6 @@ from crore.simulate.fabric.rates import fleet_rates
 from crore.simulate.fabric.routes import Routes, spray
 from crore.simulate.fabric.trees import Tree, folded_clos
 
-
 SMALL = FleetStep(
     islands=1, worlds=3, world_gpus=16, compute_s=1.0, world_bytes=1.0, nic_bytes_per_s=100e9,
     planes=3, leaf_gpus=4, uplinks=2,
