@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crore.errors import InputError
+from crore.simulate.schedules import timeline
 from crore.simulate.schedules.draw import STREAMS, drawn_ranks
 from crore.simulate.schedules.timeline import job_timeline, step_timeline
 
@@ -116,7 +117,8 @@ def test_messages_are_on_their_own_streams_with_what_compute_waits_for(timelines
     sends = [it for it in drawn.slices if it.stream.startswith("pp")]
     stages = int(drawn.work.stage.max()) + 1
     assert len(sends) == 2 * drawn.micro_batches * (stages - 1)
-    assert {it.name for it in drawn.slices if it.stream == "dp"}
+    once = {it.name for it in drawn.slices if it.stream == "dp, once a step"}
+    assert once == {"gradient reduce-scatter", "weight all-gather"}
 
 
 def test_a_pipeline_of_many_ranks_is_drawn_by_its_roles(timelines):
@@ -132,12 +134,28 @@ def test_a_long_step_leaves_out_its_middle_and_says_so(make_job):
     whole, part = job_timeline(job), job_timeline(job, max_slices=2_000)
     assert not whole.left_out
     assert len(part.slices) < 2_500 < len(whole.slices)
-    assert "of 200 micro-batches in the middle" in part.left_out
+    assert "micro-batches in the middle" in part.left_out
     assert part.trace()["otherData"]["left_out"] == part.left_out
     assert part.step_s == whole.step_s
     seen = {it.about["micro_batch"] for it in part.slices if "micro_batch" in it.about}
     assert {0, 199} <= seen
     assert 100 not in seen
+
+
+@pytest.mark.parametrize(
+    ("schedule", "vpp"), [("1f1b", 1), ("interleaved", 2), ("zb-v", 1), ("dualpipe", 1)]
+)
+def test_a_very_long_step_is_played_in_part_and_says_so(make_job, monkeypatch, schedule, vpp):
+    """What the pipe does when it is full repeats."""
+    job = make_job(schedule=schedule, vpp=vpp, rounds=320.0)
+    whole = job_timeline(job)
+    monkeypatch.setattr(timeline, "MAX_PASSES", 1_000)
+    part = job_timeline(job)
+    assert not whole.left_out
+    played = int(part.played.graph.micro_batch.max() + 1) * (2 if schedule == "dualpipe" else 1)
+    assert f"{320 - played} micro-batches that were not played" in part.left_out
+    assert part.step_s == pytest.approx(whole.step_s, rel=2e-3)
+    assert part.played.graph.slot.size < whole.played.graph.slot.size / 5
 
 
 def test_a_record_that_is_no_plan_is_told():

@@ -13,7 +13,9 @@ from crore.simulate.schedules.events import Floats, Played
 from crore.simulate.schedules.passes import KINDS
 from crore.simulate.schedules.work import Work
 
-STREAMS: Final = ("compute", "tp", "cp", "ep", "dp", "offload", "pp forward", "pp backward")
+STREAMS: Final = (
+    "compute", "tp", "cp", "ep", "dp", "offload", "pp forward", "pp backward", "dp, once a step",
+)  # fmt: skip
 """Tracks of a rank, from the top."""
 ALL_RANKS: Final = 32
 """Pipelines of so many ranks are drawn whole; of longer ones, one rank of each role."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crore.errors import InputError
 from crore.simulate.schedules.graph import NONE, Graph, graph_of, peak_in_flight
-from crore.simulate.schedules.order import order_of
+from crore.simulate.schedules.passes import chunk_share
 
 Floats = NDArray[np.float64]
 
@@ -124,11 +124,11 @@ def simulate_schedule(
     np.add.at(busy, graph.rank, length)
     firsts = np.flatnonzero(graph.before == NONE)
     lasts = np.append(firsts[1:], graph.rank.size) - 1
-    order = order_of(schedule, ranks, chunks, micro_batches)
+    share = chunk_share(schedule, chunks) if ranks > 1 else 1 / chunks
     return Played(
         graph=graph, start_s=start, end_s=end, makespan_s=end[lasts].max(axis=0),
         span_s=end[lasts] - start[firsts], busy_s=busy,
-        in_flight=tuple(peak_in_flight(order, schedule, chunks)),
+        in_flight=peak_in_flight(graph, share),
     )  # fmt: skip
 
 

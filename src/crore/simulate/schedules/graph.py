@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -10,12 +11,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from crore.simulate.schedules.order import Order, order_of
-from crore.simulate.schedules.passes import KINDS, Pass, Place, chunk_share, ways
+from crore.simulate.schedules.order import order_of
+from crore.simulate.schedules.passes import KINDS, Kind, Pass, Place, ways
 
 Ints: TypeAlias = NDArray[np.intp]
 NONE = -1
 """Stands for no slot."""
+HELD: Mapping[Kind, int] = {"F": 1, "B": -1, "I": 0, "W": -1}
+"""Activations more that a rank holds after a pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +46,7 @@ class Graph:
     """[X]."""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def graph_of(schedule: str, ranks: int, chunks: int, micro_batches: int) -> Graph:
     """Return the graph of a schedule; errors as `order_of`."""
     order = order_of(schedule, ranks, chunks, micro_batches)
@@ -116,18 +119,12 @@ def _levels(before: Ints, waits: Ints) -> tuple[Ints, ...]:
     return tuple(levels)
 
 
-def peak_in_flight(order: Order, schedule: str, chunks: int) -> list[float]:
-    """Return the most activations each rank holds, in its whole stages.
+def peak_in_flight(graph: Graph, share: float) -> tuple[float, ...]:
+    """Return the most activations each rank holds, a chunk's being `share` of a whole stage's.
 
     One is held from its forward pass until its weight gradient, which a whole backward includes.
     """
-    share = chunk_share(schedule, chunks if len(order) > 1 else 1)
-    peaks = []
-    for slots in order:
-        held = peak = 0
-        for slot in slots:
-            for it in slot:
-                held += {"F": 1, "B": -1, "W": -1}.get(it.kind, 0)
-                peak = max(peak, held)
-        peaks.append(peak * share)
-    return peaks
+    change = np.array([HELD[kind] for kind in KINDS])[graph.kind]
+    held = np.cumsum(change)  # every rank ends with none
+    firsts = np.searchsorted(graph.rank[graph.slot], np.arange(graph.ranks))
+    return tuple((np.maximum.reduceat(held, firsts) * share).tolist())

@@ -7,7 +7,6 @@ never changes its order: what differs between two runs is when a pass begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from itertools import chain
 from typing import Final, TypeAlias
 
@@ -20,7 +19,6 @@ Order: TypeAlias = tuple[tuple[Slot, ...], ...]
 """Slots by rank."""
 
 
-@lru_cache(maxsize=16)
 def order_of(schedule: str, ranks: int, chunks: int, micro_batches: int) -> Order:
     """Return the slots of every rank of a pipeline, in the order they are run.
 

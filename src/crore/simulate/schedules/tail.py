@@ -14,6 +14,8 @@ from crore.cost.step_time import hide
 from crore.simulate.schedules.draw import Slice
 from crore.simulate.schedules.events import Floats, Played
 
+STREAM = "dp, once a step"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tail:
@@ -28,7 +30,9 @@ class Tail:
     shown: float
     """Share of the messages that compute does not hide."""
     ends_s: Floats
-    """[ranks] when each rank's last pass ends."""
+    """[ranks] when each rank's last pass ends, micro-batches that were not played included."""
+    more_s: float
+    """What these take."""
 
     @property
     def update_s(self) -> float:
@@ -48,9 +52,12 @@ class Tail:
         is hidden runs beside the next step's first, and is not drawn.
         """
         for rank in ranks:
+            if self.more_s:
+                at = float(self.ends_s[rank]) - self.more_s
+                yield Slice(rank, "compute", "micro-batches not played", at, self.more_s, {})
             at = float(self.ends_s[rank]) - (1 - self.shown) * sum(s for _, s in self.before)
             for name, seconds in self.before:
-                yield Slice(rank, "dp", name, max(at, 0.0), seconds, {"message_s": seconds})
+                yield Slice(rank, STREAM, name, max(at, 0.0), seconds, {"message_s": seconds})
                 at += seconds
             at = self.update_s
             for name, seconds in self.update:
@@ -58,16 +65,17 @@ class Tail:
                 at += seconds
             for name, seconds in self.after:
                 about = {"message_s": seconds, "next_step_hides_s": (1 - self.shown) * seconds}
-                yield Slice(rank, "dp", name, at, self.shown * seconds, about)
+                yield Slice(rank, STREAM, name, at, self.shown * seconds, about)
                 at += self.shown * seconds
 
 
 def tail_of(
-    job: Job, ops: list[Operation], pricer: Pricer | MeasuredPricer, beside_s: float, played: Played
-) -> Tail:
-    """Return what a job does once per step after a played pipeline.
+    job: Job, ops: list[Operation], pricer: Pricer | MeasuredPricer, played: Played, *,
+    slowest_s: float, more_s: float,
+) -> Tail:  # fmt: skip
+    """Return what a job does once per step, `more_s` after the pipeline as it was played.
 
-    One micro-batch of the slowest rank, `beside_s`, can hide the messages, as in the planner.
+    One micro-batch of the slowest rank, `slowest_s`, can hide the messages, as in the planner.
     """
     once = [op for op in ops if op.repeat == "step"]
     sent = [op for op in once if op.kind == "collective"]
@@ -75,7 +83,7 @@ def tail_of(
     messages = [(op, float(pricer.seconds(op) * op.count)) for op in sent]
     whole_s = sum(s for _, s in messages)
     c = pricer.constants
-    shown_s = float(hide(whole_s, beside_s, job.stack.dp_overlap, c))
+    shown_s = float(hide(whole_s, slowest_s, job.stack.dp_overlap, c))
     ends = np.zeros(played.graph.ranks)
     np.maximum.at(ends, played.graph.rank, played.end_s[:, 0])
     gathers = [op.collective == "all_gather" for op, _ in messages]
@@ -88,5 +96,6 @@ def tail_of(
             ("the host's work per step", float(c.host_step_s)),
         ),
         shown=shown_s / whole_s if whole_s else 1.0,
-        ends_s=ends,
+        ends_s=ends + more_s,
+        more_s=more_s,
     )

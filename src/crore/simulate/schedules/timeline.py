@@ -19,12 +19,17 @@ from crore.plan.explain.again import case_of
 from crore.plan.pricing import job_for
 from crore.simulate.schedules.draw import Drawing, Slice, draw_passes, drawn_ranks
 from crore.simulate.schedules.events import Played, simulate_schedule
+from crore.simulate.schedules.order import rounds
 from crore.simulate.schedules.tail import Tail, tail_of
 from crore.simulate.schedules.trace import trace_of
 from crore.simulate.schedules.work import Work, work_of
 
 MAX_SLICES: Final = 80_000
 """Of one trace: below 20 MB of JSON."""
+MAX_PASSES: Final = 500_000
+"""Played, forward and backward: some 5 s."""
+FILLED: Final = 4
+"""Rounds of a micro-batch per rank that are always played: the pipe is full for half of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +44,7 @@ class Timeline:
     work: Work
     """What each chunk does for a micro-batch."""
     played: Played
-    """When: all passes of all ranks."""
+    """When: the passes of all ranks."""
     ranks: tuple[int, ...]
     """Pipeline ranks drawn."""
     slices: tuple[Slice, ...]
@@ -90,8 +95,11 @@ def job_timeline(job: Job, max_slices: int = MAX_SLICES) -> Timeline:
     pricer = pricer_of(job, fitted_constants())
     work = work_of(job, ops, pricer)
     micro_batches = round(float(job.micro_batches))
-    played = simulate_schedule(work.schedule, micro_batches, work.times)
-    tail = tail_of(job, ops, pricer, float(work.rank_s.max()), played)
+    count = played_micro_batches(work, micro_batches, MAX_PASSES)
+    played = simulate_schedule(work.schedule, count, work.times)
+    slowest_s = float(work.rank_s.max())
+    more_s = (micro_batches - count) * slowest_s
+    tail = tail_of(job, ops, pricer, played, slowest_s=slowest_s, more_s=more_s)
     slow = float(barrier_slowdown(job.layout.gpus))
     ranks = drawn_ranks(len(work.layers))
     passes = draw_passes(work, played, ranks, max_slices)
@@ -100,8 +108,24 @@ def job_timeline(job: Job, max_slices: int = MAX_SLICES) -> Timeline:
         planned_s=float(step_time(job, fitted_constants(), ops).step_s),
         micro_batches=micro_batches, work=work, played=played, ranks=ranks,
         slices=(*passes.slices, *tail.slices(ranks), *_waiting(ranks, tail, slow)),
-        left_out=_left_out(passes, micro_batches, len(work.layers), len(ranks)),
+        left_out=_left_out(passes, micro_batches - count, len(work.layers), len(ranks)),
     )  # fmt: skip
+
+
+def played_micro_batches(work: Work, micro_batches: int, most: int) -> int:
+    """Return how many micro-batches to play for at most some `most` passes: all, or whole rounds.
+
+    Those left out come when the pipe is full, and each takes what it takes on the slowest rank.
+    """
+    ranks, chunks = (int(n) for n in work.layers.shape)
+    if 2 * ranks * chunks * micro_batches <= most:
+        return micro_batches
+    count = rounds(ranks, micro_batches) if work.schedule == "interleaved" else micro_batches
+    each = micro_batches // count
+    even = 2 if work.schedule == "dualpipe" else 1
+    fewest = FILLED * ranks
+    wanted = max(fewest, most // (2 * ranks * chunks))
+    return min(micro_batches, -(-wanted // (each * even)) * each * even)
 
 
 def _waiting(ranks: tuple[int, ...], tail: Tail, slow: float) -> list[Slice]:
@@ -110,13 +134,18 @@ def _waiting(ranks: tuple[int, ...], tail: Tail, slow: float) -> list[Slice]:
     return [Slice(rank, "compute", name, tail.end_s, lost_s, {}) for rank in ranks]
 
 
-def _left_out(passes: Drawing, micro_batches: int, ranks: int, drawn: int) -> str:
+def _left_out(passes: Drawing, unplayed: int, ranks: int, drawn: int) -> str:
     lines = []
     if drawn < ranks:
         lines.append(f"{ranks - drawn} of {ranks} pipeline ranks, alike but for their place")
     if passes.left_out:
         lines.append(
-            f"{passes.left_out} of {micro_batches} micro-batches in the middle, when the pipe is "
-            "full: they were played, and their time is in the step"
+            f"{passes.left_out} micro-batches in the middle, when the pipe is full: they were "
+            "played, and their time is in the step"
+        )
+    if unplayed:
+        lines.append(
+            f"{unplayed} micro-batches that were not played, for there are too many: each takes "
+            "what it takes on the slowest rank"
         )
     return "; ".join(lines)

@@ -63,9 +63,12 @@ class Work:
 
     @property
     def rank_s(self) -> Floats:
-        """[ranks] seconds of one micro-batch on each, messages between stages apart."""
+        """[ranks] seconds of one micro-batch on each, messages between stages apart.
+
+        Of DualPipe, the mean of its two directions.
+        """
         each = self.times.forward_s + self.times.input_s + self.times.weight_s
-        total: Floats = each.sum(axis=1)
+        total: Floats = each.sum(axis=1) / (2 if self.schedule == "dualpipe" else 1)
         return total
 
 
