@@ -84,6 +84,19 @@ def test_the_fluid_is_within_a_percent_of_packets_sprayed_in_turn(network, size,
     assert ratio(network, flows, every_path(network, flows), size) == pytest.approx(1, abs=0.01)
 
 
+def test_a_taper_keeps_within_a_percent_where_all_leaves_send_as_much():
+    """Where they do not, a queue shares a full link by what arrives, and 1.6 % remain."""
+    tapered = folded_clos(Tree(down=(8, 8), up=(1, 2), nic_bytes_per_s=12.5e9))
+    far = np.random.default_rng(1).permutation(8)
+    place = np.arange(64)
+    shift = 1 + far[place % 8] % 7  # GPU k of every leaf to the same number of leaves on
+    even = Flows(source=place, target=(place + 8 * shift) % 64)
+    assert ratio(tapered, even, every_path(tapered, even), 4 * MB) == pytest.approx(1, abs=0.01)
+    uneven = permutation_of(place, 3)
+    gap = ratio(tapered, uneven, every_path(tapered, uneven), 16 * MB)
+    assert 1.01 < gap < 1.02
+
+
 def test_short_messages_take_longer_than_the_fluid():
     flows = permutation_of(np.arange(64), 3)
     assert 1.03 < ratio(TWO, flows, every_path(TWO, flows), MB // 4) < 1.15
