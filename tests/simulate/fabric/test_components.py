@@ -54,14 +54,13 @@ def test_jitter_has_the_asked_mean_and_spread():
 
 @given(
     worlds=st.integers(1, 4),
-    domains=st.integers(1, 5),
-    domain_gpus=st.integers(1, 3),
+    world_gpus=st.integers(1, 13),
+    domain_gpus=st.integers(1, 4),
     planes=st.integers(1, 9),
     seed=st.integers(0, 999),
     share=st.sampled_from([0.0, 0.05, 0.4]),
 )
-def test_planes_that_partners_share_are_found(worlds, domains, domain_gpus, planes, seed, share):
-    world_gpus = domains * domain_gpus
+def test_planes_that_partners_share_are_found(worlds, world_gpus, domain_gpus, planes, seed, share):
     gpus = worlds * world_gpus
     alive = np.ones((gpus, planes), dtype=bool)
     dead = some_of(rng(seed), gpus * planes, share)

@@ -257,7 +257,6 @@ def test_ten_million_gpus_take_under_five_cpu_seconds_and_two_gigabytes():
         ({"compute_s": -1.0}, "compute_s is 0 or more"),
         ({"compute_s": math.nan}, "compute_s is 0 or more"),
         ({"worlds": 5}, "10 islands want a world each, not 5"),
-        ({"domain_gpus": 70}, "no whole domains of 70"),
         ({"nic_bytes_per_s": 0.0}, "over 0 bytes/s"),
         ({"planes": 63}, "1 to 62 planes"),
         ({"leaving": 1.5}, "are shares"),

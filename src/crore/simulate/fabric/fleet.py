@@ -43,7 +43,8 @@ class FleetStep:
     """In all; islands differ by one world at most."""
     world_gpus: int
     domain_gpus: int = 1
-    """GPUs of a scale-up domain; a ring over the network goes from domain to domain."""
+    """GPUs of a scale-up domain; a ring over the network goes from domain to domain. A world may
+    end within one."""
     compute_s: float
     """Compute and what happens inside a domain, of an average GPU."""
     world_bytes: float
@@ -317,8 +318,6 @@ def _check(spec: FleetStep) -> None:
             raise InputError(f"{name} is 0 or more, not {getattr(spec, name):g}")
     if spec.worlds < spec.islands:
         raise InputError(f"{spec.islands} islands want a world each, not {spec.worlds} in all")
-    if spec.world_gpus % spec.domain_gpus:
-        raise InputError(f"a world of {spec.world_gpus} is no whole domains of {spec.domain_gpus}")
     if not 0 < spec.nic_bytes_per_s < math.inf or spec.planes > MAX_PLANES:
         raise InputError(
             f"a GPU has over 0 bytes/s on 1 to {MAX_PLANES} planes, not {spec.nic_bytes_per_s:g} "
