@@ -27,8 +27,12 @@ SCHEMAS: dict[str, Json] = {
     for entry in FOLDER.iterdir()
 }
 HEAD = ["schema", "crore", "command", "constants_sha256"]
-VERBS = ("plan", "compare", "explain", "check", "fit", "validate", "catalog", "rehearse")
-DOCUMENTS = {verb: verb for verb in VERBS} | {"rehearse": "rehearsal"}
+VERBS = (
+    "plan", "compare", "explain", "check", "fit", "validate", "catalog", "simulate", "rehearse",
+)  # fmt: skip
+DOCUMENTS = {verb: verb for verb in VERBS} | {
+    "simulate": "simulation", "rehearse": "rehearsal",
+}  # fmt: skip
 """What a verb prints."""
 REGISTRY: Registry[Json] = Registry().with_resources(
     (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
@@ -68,12 +72,17 @@ OTHERS = {
     "fabrics": "catalog fabrics",
     "clusters": "catalog clusters",
     "one gpu": "catalog gpus h100-sxm",
+    "simulate": "simulate fleet.json --draws 20",
+    "simulate known": "simulate llama3_405b --draws 20 --hazard 1 --seed 7",
+    "simulate stands still": "simulate fleet.json --draws 20 --policy restart-disk",
     "rehearse": "rehearse ranks.json --rank 3",
     "rehearse fleet": "rehearse ranks.json --rank 43 --worlds 6 --islands 2 --agree one",
     "rehearse refused": "rehearse tight.json --agree one",
 }
 CASES = {**{name: f"plan {words}" for name, words in PLANS.items()}, **OTHERS}
-EXIT = {"check infeasible": 1, "check bad": 2, "rehearse refused": 1}
+EXIT = {
+    "check infeasible": 1, "check bad": 2, "rehearse refused": 1, "simulate stands still": 1,
+}  # fmt: skip
 RANKS = (
     "nano-5m --gpu h100-sxm --gpus 8 --stack crore --precision fp32 --seq-len 128 --global-batch 8 "
     "--tokens 1B --fix pp=2,tp=2,schedule=1f1b,zero=1,recompute=none,micro_batch=1"
@@ -121,6 +130,7 @@ def folder(tmp_path_factory):
     made: Path = tmp_path_factory.mktemp("schemas")
     assert run(["plan", *PLANS["dense"].split(), "-o", str(made / "plan.json")]) == 0
     assert run(["plan", *RANKS.split(), "-o", str(made / "ranks.json")]) == 0
+    assert run(["plan", *PLANS["fleet"].split(), "-o", str(made / "fleet.json")]) == 0
     ranks = strict((made / "ranks.json").read_text(encoding="utf-8"))
     tight = json.dumps({**ranks, "memory_capacity_bytes": 1e6})
     (made / "tight.json").write_text(tight, encoding="utf-8")

@@ -24,6 +24,7 @@ KINDS = (
     "validate",
     "prediction",
     "run",
+    "simulation",
     "rehearsal",
     "catalog",
 )

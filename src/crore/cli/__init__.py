@@ -22,6 +22,7 @@ from crore.cli.fit import fit
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
+from crore.cli.simulate import simulate
 from crore.cli.train import train
 from crore.cli.validate import validate
 from crore.errors import CroreError
@@ -69,6 +70,7 @@ _COMMANDS = {
         explain,
         compare,
         fit,
+        simulate,
         rehearse,
         train,
         calibrate,

@@ -44,6 +44,19 @@ def plan_of(target: str, given: dict[str, Any], folder: Path, *, small: bool) ->
     return _made(target, given, folder, small=small)
 
 
+def body_of(target: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a plan file as it is, or of the plan made for a mission or a model."""
+    if target.endswith(".json"):
+        body = _read(Path(target))
+        if body is not None:
+            return _from_file(target, body, given, small=False).body
+    from crore.cli.plan import made
+    from crore.cli.request import request_of
+    from crore.plan import plan_record
+
+    return plan_record(made(request_of(target, given)))
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     from crore.io import read_json
     from crore.plan import SCHEMA_VERSION, read_saved
