@@ -1,5 +1,6 @@
 """`crore simulate`: what happens to a plan's run: failures, what survives them, when it ends."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from crore.cli.request import Target
 from crore.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
-    from crore.simulate.failures import Policy
+    from crore.simulate.failures import Policy, Run
     from crore.simulate.run import Subject
 
 PolicyName = Annotated[
@@ -72,10 +73,12 @@ def simulate(
 
     _check(draws, seed, hazard, days)
     body = body_of(target, {"catalog": catalog})
+    _keep(target, body, [it for it in (output, trace, timeline) if it is not None])
     subject = subject_of(body)
     chosen = _policy(policy, subject)
+    run = replace(subject.run, hazard=1.0 if hazard is None else hazard)
     with steps("simulation") as watch:
-        step = step_of(body, subject.run, seed)
+        step = step_of(body, run, seed)
         done = simulate_plan(
             subject, step, policy=chosen, draws=draws, seed=seed, hazard=hazard, watch=watch
         )
@@ -84,7 +87,7 @@ def simulate(
     if trace is not None:
         _write(trace, step.timeline.trace())
     if timeline is not None:
-        _write(timeline, _days(subject, chosen, seed, days))
+        _write(timeline, _days(run, chosen, seed, days))
     typer.echo(dumped("simulation", SCHEMA_VERSION, record(done)) if as_json else render(done))
     if done.stands_still:
         raise typer.Exit(1)
@@ -117,10 +120,23 @@ def _policy(name: str | None, subject: "Subject") -> "Policy":
     return name
 
 
-def _days(subject: "Subject", policy: "Policy", seed: int, days: float) -> dict[str, Any]:
+def _keep(target: str, body: dict[str, Any], outputs: list[Path]) -> None:
+    """Refuse outputs that would replace what is read here, or each other."""
+    from crore.io import keep_inputs
+
+    request = body["request"]
+    model, catalog = Path(request["model"]), request.get("catalog_file")
+    inputs = [Path(target), model, model / "config.json", *map(Path, filter(None, [catalog]))]
+    for output in outputs:
+        keep_inputs(output, inputs)
+    if len({output.resolve() for output in outputs}) < len(outputs):
+        raise InputError("--output, --trace and --timeline: each needs a file of its own")
+
+
+def _days(run: "Run", policy: "Policy", seed: int, days: float) -> dict[str, Any]:
     from crore.simulate.failures import chrome_trace, timeline
 
-    return chrome_trace(timeline(subject.run, policy, days=days, seed=seed), subject.run)
+    return chrome_trace(timeline(run, policy, days=days, seed=seed), run)
 
 
 def _write(path: Path, trace: dict[str, Any]) -> None:
@@ -128,4 +144,5 @@ def _write(path: Path, trace: dict[str, Any]) -> None:
 
     from crore.io import write_text
 
-    write_text(path, json.dumps(trace))
+    # Without spaces a hundred days of ten million GPUs stay under 20 MB.
+    write_text(path, json.dumps(trace, separators=(",", ":")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from statistics import NormalDist
@@ -20,7 +21,7 @@ CHUNK: Final = 1000
 """Draws made together."""
 STRATA: Final = 40
 """Hazards tried where it is not known: the middles of as many equal parts of its law."""
-NEVER: Final = 1e-300
+NEVER: Final = 1e-280
 """Goodput of a run that does not end."""
 
 
@@ -52,7 +53,7 @@ class Distribution:
 
     goodput: Floats
     finish_s: Floats
-    """Seconds until the work is done; up to 1e300 times as long where nothing gets done."""
+    """Seconds until the work is done; up to 1e280 times as long where nothing gets done."""
     hazard: Floats
     """Of each draw."""
     losses: Mapping[str, float]
@@ -121,7 +122,7 @@ def _together(parts: list[Draws], hazards: list[Floats], work_s: float) -> Distr
         finish_s=work_s / np.maximum(useful, NEVER),
         hazard=np.concatenate(hazards),
         losses={cause: float(shares @ np.array(mean)) for cause, mean in means.items()},
-        inverse_error=float(np.sqrt(np.sum((errors * shares) ** 2))),
+        inverse_error=math.hypot(*(errors * shares)),
     )
 
 

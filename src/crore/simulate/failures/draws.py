@@ -32,6 +32,8 @@ from crore.simulate.failures.sums import cut_exponentials, poisson_counts, unint
 
 CELLS: Final = 4_000
 """Rounds times islands of one draw at most; longer runs are drawn from fewer rounds."""
+LEAST: Final = 1e-300
+"""A share that is told from none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +65,9 @@ def draw(run: Run, policy: Policy, work_s: float, draws: int, rng: Generator) ->
 
 
 def _independent(found: Outcome) -> Draws:
-    inverse = 1 / np.maximum(np.asarray(found.goodput), 1e-300)
-    error = inverse.std() / np.sqrt(inverse.size)
+    inverse = 1 / np.maximum(np.asarray(found.goodput), LEAST)
+    most = inverse.max()  # its square may be more than a float holds
+    error = most * (inverse / most).std() / np.sqrt(inverse.size)
     return Draws(outcome=found, inverse_error=float(error))
 
 
@@ -198,7 +201,8 @@ def _joined(
     drawn = max(1, min(rounds, CELLS // run.islands))
     means = _mean_rounds(run, policy, (draws, drawn), rng)
     inverse = sum(means.values()) / means["work"]
-    error = float(inverse.std() / np.sqrt(draws) / np.prod([s.mean() for s in there.values()]))
+    share = max(float(np.prod([s.mean() for s in there.values()])), LEAST)
+    error = float(inverse.std() / np.sqrt(draws)) / share
     centre = {name: mean.mean() for name, mean in means.items()}
     narrow = np.sqrt(drawn / rounds)
     means = {name: centre[name] + (mean - centre[name]) * narrow for name, mean in means.items()}

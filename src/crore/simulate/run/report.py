@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+import numpy as np
+
+from crore.simulate.fabric import FleetStepResult
 from crore.simulate.run.step import Step
 from crore.simulate.run.whole import HAZARDS, Percentiles, PolicyResult, Simulation
 from crore.units import format_duration, format_int, three_digits
@@ -49,13 +52,18 @@ def _step_record(step: Step) -> dict[str, Any]:
     return {
         "planned_s": step.timeline.planned_s, "played_s": step.timeline.step_s,
         "fleet": None if fleet is None else {
-            "undisturbed_s": fleet.ideal_s, "median_island_s": fleet.quantile_s(0.5),
-            "slowest_island_s": fleet.step_s, "held_up_by": fleet.slowed_by(),
+            "undisturbed_s": fleet.ideal_s, "median_island_s": _finite(fleet.quantile_s(0.5)),
+            "slowest_island_s": _finite(fleet.step_s), "held_up_by": fleet.slowed_by(),
             "stragglers": fleet.stragglers, "degraded_gpus": fleet.degraded_gpus,
             "dead_leaf_switches": fleet.dead_leaf_switches, "dead_uplinks": fleet.dead_uplinks,
             "lost_worlds": int(fleet.lost_worlds.sum()),
         },
     }  # fmt: skip
+
+
+def _finite(seconds: float) -> float | None:
+    """Return seconds, or None of an island that lost all its worlds."""
+    return seconds if math.isfinite(seconds) else None
 
 
 def render(done: Simulation) -> str:
@@ -160,16 +168,25 @@ def _step(step: Step) -> Iterator[str]:
     fleet = step.fleet
     if fleet is None:
         return
+    yield (
+        f"            on its network, {format_int(fleet.stragglers)} GPUs slow and "
+        f"{format_int(fleet.degraded_gpus)} with a dead link: {_slowest(fleet)}"
+    )
     most = ", ".join(
         f"{cause} {100 * share:.0f} %" for cause, share in
         sorted(fleet.slowed_by().items(), key=lambda it: -it[1]) if share
     )  # fmt: skip
-    slower = 100 * (fleet.step_s / fleet.ideal_s - 1)
-    yield (
-        f"            on its network, {format_int(fleet.stragglers)} GPUs slow and "
-        f"{format_int(fleet.degraded_gpus)} with a dead link: the slowest island {slower:+.0f} %"
+    if most:
+        yield f"            islands are held up most by {most}"
+
+
+def _slowest(fleet: FleetStepResult) -> str:
+    if math.isfinite(fleet.step_s):
+        return f"the slowest island {100 * (fleet.step_s / fleet.ideal_s - 1):+.0f} %"
+    stopped = int(np.isinf(fleet.island_s).sum())
+    return (
+        f"{format_int(stopped)} of {format_int(fleet.island_s.size)} islands cut off until repaired"
     )
-    yield f"            islands are held up most by {most or 'nothing'}"
 
 
 def _drawn(done: Simulation) -> str:

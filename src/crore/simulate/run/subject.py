@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from crore.errors import InputError, shown
+from crore.errors import InputError, UnknownName, shown
 from crore.simulate.failures import Policy, Run, catalogue_run
 
 BY_RECOVERY: Final[Mapping[str, Policy]] = {"disk": "restart-disk", "peer": "restart-peer"}
 """How a plan of one world recovers -> the policy of that name."""
+ALONE: Final[Mapping[str, float]] = {"interval": 1.0, "exposed_s": 0.0}
+"""The outer step of a plan of one island: none."""
 DAY_S: Final = 86_400.0
+MOST: Final = 10**10
+"""GPUs of a plan that is not damaged, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +26,13 @@ class Spread:
     low: float
     value: float
     high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.value <= self.high < math.inf:
+            raise InputError(
+                f"an interval has 0 < low <= value <= high, not {self.low:g}, {self.value:g} and "
+                f"{self.high:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,41 +65,65 @@ def subject_of(body: Mapping[str, Any]) -> Subject:
     """
     try:
         return _subject(body)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else shown(str(error))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)[:120]
         raise InputError(f"the plan is damaged ({what}): plan it again") from error
 
 
 def _subject(body: Mapping[str, Any]) -> Subject:
-    islands, worlds, gpus = int(body["islands"]), int(body["worlds"]), float(body["gpus"])
+    islands, worlds, gpus = (_count(body, key) for key in ("islands", "worlds", "gpus"))
     step = _spread(body["step_time_s"])
-    steps = float(body["tokens"]) / float(body["global_batch_tokens"])
-    outer = body.get("outer_step") or {"interval": 1.0, "exposed_s": 0.0}
-    interval, exposed_s = float(outer["interval"]), float(outer["exposed_s"])
+    steps = _number(body, "tokens") / _number(body, "global_batch_tokens")
+    outer = body["outer_step"] if islands > 1 else ALONE
+    interval, exposed_s = _number(outer, "interval"), _number(outer, "exposed_s", zero=True)
     run = catalogue_run(
-        gpus=gpus, world_gpus=gpus / worlds, islands=islands, step_s=step.value,
+        gpus=float(gpus), world_gpus=gpus / worlds, islands=islands, step_s=step.value,
         round_s=interval * step.value + exposed_s,
     )  # fmt: skip
-    spares = float(body["spares"])
+    spares = _number(body, "spares", zero=True)
     if spares:
         run = replace(run, spares=replace(run.spares, share=spares / gpus))
-    learning = body.get("learning_efficiency")
     return Subject(
-        model=str(body["model"]), gpu=str(body["gpu"]), run=run, worlds=worlds,
-        policy=_policy(str(body["recovery"]), islands), applies=_applies(worlds, islands),
+        model=_word(body, "model"), gpu=_word(body, "gpu"), run=run, worlds=worlds,
+        policy=_policy(_word(body, "recovery"), islands), applies=_applies(worlds, islands),
         work_s=steps * (step.value + exposed_s / interval), step_s=step,
-        learning=_spread(learning) if learning else Spread(low=1.0, value=1.0, high=1.0),
-        planned_days=float(body["days"]["value"]), spares_planned=spares > 0,
+        learning=_spread(body["learning_efficiency"]),
+        planned_days=_number(body["days"], "value"), spares_planned=spares > 0,
     )  # fmt: skip
 
 
 def _spread(part: Mapping[str, Any]) -> Spread:
-    return Spread(low=float(part["low"]), value=float(part["value"]), high=float(part["high"]))
+    return Spread(**{key: _number(part, key) for key in ("low", "value", "high")})
+
+
+def _number(part: Mapping[str, Any], key: str, *, zero: bool = False) -> float:
+    value = part[key]
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not (0 < value < math.inf or (zero and value == 0)):
+        least = "0 or more" if zero else "above 0"
+        raise ValueError(f"{key} must be a number {least}, not {shown(value)}")
+    return float(value)
+
+
+def _count(part: Mapping[str, Any], key: str) -> int:
+    value = _number(part, key)
+    if not value.is_integer() or value > MOST:
+        raise ValueError(f"{key} must be a whole number up to {MOST:,}, not {shown(value)}")
+    return int(value)
+
+
+def _word(part: Mapping[str, Any], key: str) -> str:
+    value = part[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be a word, not {shown(value)}")
+    return value
 
 
 def _policy(recovery: str, islands: int) -> Policy:
     if recovery == "quorum":
         return "islands-quorum" if islands > 1 else "quorum"
+    if recovery not in BY_RECOVERY:
+        raise UnknownName("recovery of the plan", recovery, ("quorum", *BY_RECOVERY))
     return BY_RECOVERY[recovery]
 
 

@@ -109,7 +109,7 @@ def simulate_plan(
     started = time.process_time()
     chosen = policy or subject.policy
     unsure = Unsure() if hazard is None else None
-    run = replace(subject.run, hazard=hazard or 1.0)
+    run = replace(subject.run, hazard=1.0 if hazard is None else hazard)
     cases = [(name, times) for times in HAZARDS for name in subject.applies]
     told = _told(watch, len(cases) + 1)
     told(0, chosen)
