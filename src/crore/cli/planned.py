@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crore.errors import InputError, shown
+from crore.errors import InputError, nearest, shown
 
 if TYPE_CHECKING:
     from crore.catalog import Catalog
@@ -45,16 +45,28 @@ def plan_of(target: str, given: dict[str, Any], folder: Path, *, small: bool) ->
 
 
 def body_of(target: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of a plan file as it is, or of the plan made for a mission or a model."""
+    """Return the record of a plan file as it is, or of the plan made for a mission.
+
+    Raises InputError for a model alone, which says nothing of machines.
+    """
     if target.endswith(".json"):
         body = _read(Path(target))
         if body is not None:
             return _from_file(target, body, given, small=False).body
     from crore.cli.plan import made
-    from crore.cli.request import request_of
-    from crore.plan import plan_record
+    from crore.cli.request import laid_over
+    from crore.plan import mission_names, plan_record, read_mission
 
-    return plan_record(made(request_of(target, given)))
+    mission = read_mission(target)
+    if mission is None or not {"cluster", "gpu"} & mission.keys():
+        near = nearest(target, mission_names(), count=1)
+        name = target[:40]
+        hint = f" (or did you mean the mission {near[0]}?)" if near else ""
+        raise InputError(
+            f"{name} names no machines: crore plan {name} --gpu G --gpus N -o plan.json, then "
+            f"crore simulate plan.json{hint}"
+        )
+    return plan_record(made(laid_over(mission, target, given)))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -58,9 +58,9 @@ def fleet_of(plan: Plan, run: Run) -> FleetStep | None:
     job = job_for(plan.question, compact(plan.chosen), plan.network.machine)
     nic = float(job.machine.nic_bytes_per_s)
     sent, copies = _sent_bytes(job), max(plan.worlds // plan.islands, 1)
-    inside = float(job.layout.dp) / copies
-    world_bytes = sent if inside > 1 else 0.0
-    island_bytes = sent / max(inside, 1.0) if copies > 1 else 0.0
+    inside = max(float(job.layout.dp) / copies, 1.0)
+    world_bytes = sent * (inside - 1) / inside
+    island_bytes = sent / inside * (copies - 1) / copies
     exposed_s = plan.step_split_s["dp"]
     under_leaf, uplinks = _leaf(design)
     return FleetStep(
@@ -81,7 +81,10 @@ def _frailty(run: Run) -> Frailty:
 
 
 def _sent_bytes(job: Job) -> float:
-    """Bytes that a GPU sends to other replicas in a step: of n ranks, (n-1)/n of a buffer."""
+    """Bytes of the buffers a GPU shares with other replicas in a step, an all-reduce's twice.
+
+    Of n ranks it sends (n-1)/n of them.
+    """
     total = 0.0
     for op in operations(job):
         if op.kind == "collective" and op.repeat == "step" and op.axis in DATA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -65,16 +66,16 @@ def subject_of(body: Mapping[str, Any]) -> Subject:
     """
     try:
         return _subject(body)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, ValueError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)[:120]
         raise InputError(f"the plan is damaged ({what}): plan it again") from error
 
 
 def _subject(body: Mapping[str, Any]) -> Subject:
     islands, worlds, gpus = (_count(body, key) for key in ("islands", "worlds", "gpus"))
-    step = _spread(body["step_time_s"])
+    step = _spread(body, "step_time_s")
     steps = _number(body, "tokens") / _number(body, "global_batch_tokens")
-    outer = body["outer_step"] if islands > 1 else ALONE
+    outer = _part(body, "outer_step") if islands > 1 else ALONE
     interval, exposed_s = _number(outer, "interval"), _number(outer, "exposed_s", zero=True)
     run = catalogue_run(
         gpus=float(gpus), world_gpus=gpus / worlds, islands=islands, step_s=step.value,
@@ -87,19 +88,27 @@ def _subject(body: Mapping[str, Any]) -> Subject:
         model=_word(body, "model"), gpu=_word(body, "gpu"), run=run, worlds=worlds,
         policy=_policy(_word(body, "recovery"), islands), applies=_applies(worlds, islands),
         work_s=steps * (step.value + exposed_s / interval), step_s=step,
-        learning=_spread(body["learning_efficiency"]),
-        planned_days=_number(body["days"], "value"), spares_planned=spares > 0,
+        learning=_spread(body, "learning_efficiency"),
+        planned_days=_number(_part(body, "days"), "value"), spares_planned=spares > 0,
     )  # fmt: skip
 
 
-def _spread(part: Mapping[str, Any]) -> Spread:
-    return Spread(**{key: _number(part, key) for key in ("low", "value", "high")})
+def _spread(body: Mapping[str, Any], key: str) -> Spread:
+    part = _part(body, key)
+    return Spread(**{end: _number(part, end) for end in ("low", "value", "high")})
+
+
+def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = body[key]
+    if not isinstance(part, Mapping):
+        raise ValueError(f"{key} must be an object, not {shown(part)}")
+    return part
 
 
 def _number(part: Mapping[str, Any], key: str, *, zero: bool = False) -> float:
     value = part[key]
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or not (0 < value < math.inf or (zero and value == 0)):
+    if not real or not (0 < value <= sys.float_info.max or (zero and value == 0)):
         least = "0 or more" if zero else "above 0"
         raise ValueError(f"{key} must be a number {least}, not {shown(value)}")
     return float(value)
