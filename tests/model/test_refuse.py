@@ -57,7 +57,12 @@ REFUSED: dict[str, tuple[str, ModelSpec, Split, dict[str, Any]]] = {
                           Split(pp=2, schedule="zb-v", precision="bf16"), {}),
     "choosing recompute under a V": ("recompute none", WINDOWED,
                                      Split(pp=2, schedule="zb-v", recompute="light"), {}),
-    "compiling with tp": ("pytorch#161904", DENSE, Split(tp=2), {"compiled": True}),
+    "compiling tp with full recompute": ("recompute light", DENSE, Split(tp=2, recompute="full"),
+                                         {"compiled": True}),
+    "compiling tp beside another axis": ("not yet checked", DENSE, Split(dp_shard=2, tp=2),
+                                         {"compiled": True}),
+    "compiling messages between experts": ("fails with ep", MIXTURE, Split(dp_shard=2, ep=2),
+                                           {"compiled": True}),
     "compiling a V": ("leave --compile out", WINDOWED, Split(pp=2, schedule="zb-v"),
                       {"compiled": True}),
     "an unknown precision": ("crore trains in fp32, bf16, fp8", DENSE, Split(precision="fp4"), {}),
@@ -82,6 +87,11 @@ RUNNABLE: dict[str, tuple[ModelSpec, Split, dict[str, Any]]] = {
     "8 bits": (DENSE, Split(precision="fp8"), {}),
     "a ring on CUDA": (DENSE, Split(cp=2), RING),
     "further predictions over dp": (DENSE, Split(dp_shard=2), {"mtp": True}),
+    "compiling with tp": (DENSE, Split(tp=2), {"compiled": True}),
+    "compiling with tp and light recompute": (DENSE, Split(tp=2, recompute="light"),
+                                              {"compiled": True}),
+    "full recompute without tp, compiled": (DENSE, Split(dp_shard=2, recompute="full"),
+                                            {"compiled": True}),
 }  # fmt: skip
 ASKED: dict[str, Any] = {"seq_len": 32, "global_batch": 16, "device": "cpu", "compiled": False}
 

@@ -21,8 +21,9 @@ def check_runnable(
     """Raise InputError for the first rule that a plan breaks, with the reason and the numbers."""
     check_buildable(spec)
     split.micro_batches(global_batch)
-    rules = (*_degrees(spec, split, seq_len), *_features(spec, split, global_batch, compiled),
-             *_formats(split, seq_len), *_options(spec, split, device, mtp, ring))  # fmt: skip
+    rules = (*_degrees(spec, split, seq_len), *_features(spec, split, global_batch),
+             *(_compiled(split) if compiled else ()), *_formats(split, seq_len),
+             *_options(spec, split, device, mtp, ring))  # fmt: skip
     for broken, reason in rules:
         if broken:
             raise InputError(f"{spec.name} with {split.words()}: {reason}")
@@ -54,9 +55,7 @@ def _degrees(spec: ModelSpec, split: Split, seq_len: int) -> Iterator[tuple[bool
     )
 
 
-def _features(
-    spec: ModelSpec, split: Split, global_batch: int, compiled: bool
-) -> Iterator[tuple[bool, str]]:
+def _features(spec: ModelSpec, split: Split, global_batch: int) -> Iterator[tuple[bool, str]]:
     zero_bubble = split.pp > 1 and split.schedule in V_SHAPED
     several, passes = split.pp > 1, split.micro_batches(global_batch)
     yield split.etp > 1, "tensor parallelism inside an expert is not built; use etp 1"
@@ -96,9 +95,24 @@ def _features(
         zero_bubble and split.recompute != "none",
         "zb-v goes back once for each weight, and would recompute as often; recompute none",
     )
+
+
+def _compiled(split: Split) -> Iterator[tuple[bool, str]]:
     yield (
-        compiled and (zero_bubble or split.tp > 1),
-        "torch.compile with tp or zb-v fails in torch 2.13 (pytorch#161904); leave --compile out",
+        split.pp > 1 and split.schedule in V_SHAPED,
+        "torch.compile with zb-v fails in torch 2.13 (pytorch#161904); leave --compile out",
+    )
+    yield (
+        split.ep > 1,
+        "torch.compile fails with ep, whose messages are as long as data says; leave --compile out",
+    )
+    yield (
+        split.tp > 1 and split.recompute == "full",
+        "torch.compile with tp and full recompute fails in torch 2.13; recompute light",
+    )
+    yield (
+        split.tp > 1 and split.ranks > split.tp,
+        "torch.compile with tp beside pp, dp or cp is not yet checked; leave --compile out",
     )
 
 
