@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[str, ModelSpec, Split, dict[str, Any]]] = {
                                          {"compiled": True}),
     "compiling tp beside another axis": ("not yet checked", DENSE, Split(dp_shard=2, tp=2),
                                          {"compiled": True}),
-    "compiling messages between experts": ("fails with ep", MIXTURE, Split(dp_shard=2, ep=2),
+    "compiling messages between experts": ("cut by ep", MIXTURE, Split(dp_shard=2, ep=2),
                                            {"compiled": True}),
     "compiling a V": ("leave --compile out", WINDOWED, Split(pp=2, schedule="zb-v"),
                       {"compiled": True}),
