@@ -54,27 +54,36 @@ def test_a_fleet_has_the_gpus_worlds_and_islands_of_its_plan(plans, steps, spec_
     assert 0 < fleet.degraded_gpus <= body["gpus"]
 
 
-@pytest.mark.parametrize("name", ["flat", "islands", "ten_million"])
-def test_undisturbed_a_fleet_without_taper_takes_the_plan_less_its_stragglers(plans, steps, name):
+@pytest.mark.parametrize("name", FLEETS)
+def test_undisturbed_a_fleet_takes_the_plan_less_its_stragglers(plans, steps, name):
     body, fleet = plans(name), steps(name).fleet
-    assert body["fabric"]["taper"] == 1
     planned_s = body["step_time_s"]["value"] - body["step_split_s"]["stragglers"]
     assert fleet.ideal_s == pytest.approx(planned_s, rel=1e-9)
     assert (fleet.island_s >= fleet.ideal_s).all()
 
 
-@pytest.mark.parametrize("name", FLEETS)
-def test_what_a_gpu_sends_is_its_gradients_and_weights_shared(plans, spec_of, name):
-    """fp32 gradients reduced and 16-bit or wider weights gathered: 4 to 8 bytes of a parameter.
-
-    A rank holds its share of the layers, and maybe an embedding: at most twice the even share.
-    """
+@pytest.mark.parametrize(("name", "together"), [("dense", 1), ("flat", 2)])
+def test_a_world_shares_its_gradients_and_weights_once(plans, spec_of, name, together):
+    """In a ring of n ranks (n-1)/n of each buffer, by all of a rank's domain together."""
     body, spec = plans(name), spec_of(name)
+    layout, held = body["layout"], body["memory_split_bytes"]
+    ranks = layout["dp_shard"] * layout["dp_replicate"] * layout["cp"]
+    assert together == max(spec.domain_gpus // layout["tp"], 1)
+    shared = (held["gradients"] + held["weights"]) * (ranks - 1) / ranks / together
+    assert spec.world_bytes == pytest.approx(shared, rel=1e-6)
+    assert spec.island_bytes == 0
+
+
+def test_what_stays_in_a_domain_is_not_sent_over_the_network(plans, spec_of):
+    """Gradients are scattered over the ranks of a sequence, in one domain; replicas sum shards."""
+    body, spec = plans("ten_million"), spec_of("ten_million")
     layout = body["layout"]
-    ranks = layout["dp_shard"] * layout["dp_replicate"]
-    share = body["parameters"] / (layout["pp"] * layout["tp"]) * (ranks - 1) / ranks
-    sent = spec.world_bytes + spec.island_bytes
-    assert 4 * share <= sent <= 2 * 8 * share
+    assert layout["cp"] * layout["tp"] <= spec.domain_gpus
+    assert layout["dp_shard"] == 1
+    copies = layout["dp_replicate"]
+    summed = 2 * (copies - 1) / copies * body["memory_split_bytes"]["weights"]
+    assert spec.island_bytes == pytest.approx(summed, rel=1e-6)
+    assert spec.world_bytes == 0
 
 
 def test_worlds_of_one_replica_send_among_worlds_alone(plans, spec_of):
@@ -82,10 +91,6 @@ def test_worlds_of_one_replica_send_among_worlds_alone(plans, spec_of):
     copies = body["worlds"] // body["islands"]
     assert body["layout"]["dp_replicate"] * body["layout"]["dp_shard"] == copies
     assert spec.world_bytes == 0 < spec.island_bytes
-
-
-def test_one_world_sends_nothing_to_another(spec_of):
-    assert spec_of("dense").island_bytes == 0 < spec_of("dense").world_bytes
 
 
 def test_one_seed_is_one_fleet(plans, steps):

@@ -176,12 +176,14 @@ def _with_spares(run: Run, work_s: float, draws: int, rng: Generator) -> Floats:
     """Return the share of the fleet that is not waiting for a repair, from breakdowns in turn.
 
     Repairs take as long as each other, so those open are the breakdowns of the last four quarters.
+    Drawn of no more islands than `CELLS` allows, whose luck is a little wider than that of all.
     """
     mean = in_repair(run)
     if not mean:
         return np.ones(draws)
     quarters = int(min(max(1, round(4 * work_s / run.spares.repair_s)), 1000))
-    broken = rng.poisson(mean / 4, (draws, quarters + 3, min(run.islands, 100))).astype(float)
+    islands = max(1, min(run.islands, 2 * CELLS // quarters))
+    broken = rng.poisson(mean / 4, (draws, quarters + 3, islands)).astype(float)
     total = np.cumsum(broken, axis=1)
     total[:, 4:] -= total[:, :-4].copy()
     share: Floats = 1 - missing_share(run, total[:, 3:]).mean(axis=(1, 2))

@@ -7,8 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from crore.cost import Job, operations
+from crore.cost import Job, fitted_constants, operations
 from crore.cost.fabric import FabricDesign
+from crore.cost.operations import Operation
+from crore.cost.step_messages import group_of
 from crore.io import Record
 from crore.plan.answer import Plan
 from crore.plan.candidates import compact
@@ -56,21 +58,22 @@ def fleet_of(plan: Plan, run: Run) -> FleetStep | None:
     if design is None or design.topology not in TREES:
         return None
     job = job_for(plan.question, compact(plan.chosen), plan.network.machine)
-    nic = float(job.machine.nic_bytes_per_s)
-    sent, copies = _sent_bytes(job), max(plan.worlds // plan.islands, 1)
-    inside = max(float(job.layout.dp) / copies, 1.0)
-    world_bytes = sent * (inside - 1) / inside
-    island_bytes = sent / inside * (copies - 1) / copies
-    exposed_s = plan.step_split_s["dp"]
+    nic, copies = float(job.machine.nic_bytes_per_s), max(plan.worlds // plan.islands, 1)
+    sent = [_sent(job, op, copies) for op in operations(job) if _shares(op)]
+    world_bytes, island_bytes = (sum(it[k] for it in sent) for k in (0, 1))
+    share = min((it[2] for it in sent if it[0] + it[1]), default=1.0)
+    network_s = (world_bytes + island_bytes) / (nic * share)
+    # What the planner cannot hide and no network explains is messages inside a domain.
+    exposed_s = min(plan.step_split_s["dp"], network_s)
     under_leaf, uplinks = _leaf(design)
     return FleetStep(
         islands=plan.islands, worlds=plan.worlds, world_gpus=plan.gpus // plan.worlds,
         domain_gpus=max(int(job.machine.domain_size), 1),
         compute_s=plan.step_time_s.value - exposed_s - plan.step_split_s["stragglers"],
         world_bytes=world_bytes, island_bytes=island_bytes,
-        hidden_s=max((world_bytes + island_bytes) / nic - exposed_s, 0.0),
+        hidden_s=network_s - exposed_s,
         nic_bytes_per_s=nic, planes=design.planes, leaf_gpus=under_leaf, uplinks=uplinks,
-        rails=design.rails, frailty=_frailty(run),
+        rails=design.rails, leaving=min(design.taper / share, 1.0), frailty=_frailty(run),
     )  # fmt: skip
 
 
@@ -80,17 +83,32 @@ def _frailty(run: Run) -> Frailty:
     return Frailty(straggler_share=min(share, 1.0), straggler_slowdown=slow.slowdown)
 
 
-def _sent_bytes(job: Job) -> float:
-    """Bytes of the buffers a GPU shares with other replicas in a step, an all-reduce's twice.
+def _shares(op: Operation) -> bool:
+    """Return whether an operation is a message among replicas once a step."""
+    return op.kind == "collective" and op.repeat == "step" and op.axis in DATA
 
-    Of n ranks it sends (n-1)/n of them.
+
+def _sent(job: Job, op: Operation, copies: int) -> tuple[float, float, float]:
+    """Return bytes a GPU sends over the network inside its world, and to others of `copies` worlds.
+
+    In a ring of n ranks the k that share a scale-up domain send `(n-1)/n` of a buffer together, an
+    all-reduce twice (`cost.collectives`); none where all are in one domain. Worlds part replicas
+    first. And the share of its adapter that the network's taper leaves such a ring.
     """
-    total = 0.0
-    for op in operations(job):
-        if op.kind == "collective" and op.repeat == "step" and op.axis in DATA:
-            passes = 2.0 if op.collective == "all_reduce" else 1.0
-            total += passes * float(np.asarray(op.message_bytes * op.count))
-    return total
+    constants = fitted_constants()
+    group = group_of(job, op.axis, constants, op.expert)
+    ranks, inner = float(group.ranks), float(group.inner)
+    share = float(group.outer_bytes_per_s) / float(
+        job.machine.nic_bytes_per_s * constants.nic_share
+    )
+    replicas = float(group_of(job, "dp_replicate", constants, op.expert).ranks)
+    apart = min(copies, replicas) if op.axis == "dp_replicate" else max(copies / replicas, 1.0)
+    near = max(ranks / apart, 1.0)
+    passes = 2.0 if op.collective == "all_reduce" else 1.0
+    scale = job.machine.element_scale
+    buffer = passes * float(np.asarray(op.message_bytes * op.count * scale))
+    inside = buffer * (near - 1) / near / inner if near > inner else 0.0
+    return inside, buffer / near * (apart - 1) / apart if ranks > inner else 0.0, share
 
 
 def _leaf(design: FabricDesign) -> tuple[int, int]:
