@@ -28,7 +28,10 @@ plans: $(VENV)/.run
 	@echo "== What ten million GPUs would do with the first mission =="
 	$(BIN)/crore plan ten_million -o $(OUT)/ten_million.plan.json
 	@echo
-	@echo "Wrote $(OUT)/llama3_405b.plan.json and $(OUT)/ten_million.plan.json. Next: docs/guide/first-plan.md"
+	@echo "== What would happen to them =="
+	$(BIN)/crore simulate $(OUT)/ten_million.plan.json -o $(OUT)/ten_million.simulation.json
+	@echo
+	@echo "Wrote two plans and a simulation to $(OUT)/. Next: docs/guide/first-plan.md"
 	@echo
 
 calibration: $(VENV)/.run
