@@ -42,6 +42,13 @@ def rank_memory(job: Job, place: Place, position: Num) -> dict[str, Num]:
     }  # fmt: skip
 
 
+def kept_bytes(job: Job) -> Num:
+    """Return weights and optimizer states of the fullest rank: in every peak, and cheap to ask."""
+    shards = [Rank(job=job, place=place, position=at).held.sums.shard for place, at in _places(job)]
+    most = shards[0] if len(shards) == 1 else np.maximum(*shards)
+    return (FLOAT + job.state_bytes) * most
+
+
 def eager_parts(job: Job) -> dict[str, Num]:
     """Return the parts of the peak of the rank that has the highest."""
     return _fullest(job)[0]
@@ -58,9 +65,7 @@ def activation_parts(job: Job) -> dict[str, Num]:
 
 def _fullest(job: Job) -> tuple[dict[str, Num], Num]:
     """Return the parts of the fullest rank, and of its activations those always there."""
-    places = ((job.place, 0.0),) if job.place is not None else ends(job)
-    if not present(np.greater(job.layout.pp, 1)):
-        places = places[:1]
+    places = _places(job)
     found = [rank_memory(job, place, position) for place, position in places]
     always = [Rank(job=job, place=place, position=position).always for place, position in places]
     if len(found) == 1:
@@ -71,6 +76,12 @@ def _fullest(job: Job) -> tuple[dict[str, Num], Num]:
         name: np.where(second, found[1][name], found[0][name]) for name in found[0]
     }
     return parts, np.where(second, always[1], always[0])
+
+
+def _places(job: Job) -> tuple[tuple[Place, Num], ...]:
+    """Return the places, with their positions, one of which has the peak."""
+    places = ((job.place, 0.0),) if job.place is not None else ends(job)
+    return places if present(np.greater(job.layout.pp, 1)) else places[:1]
 
 
 def _highest(found: list[Moment]) -> dict[str, Num]:

@@ -8,18 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crore.cost.arrays import Num, present
-from crore.cost.memory_experts import (
-    any_attention_backward,
-    experts_backward,
-    sparse_backward,
-    tokens_backward,
-)
 from crore.cost.memory_flight import chunks
-from crore.cost.memory_layers import dense_backward
 from crore.cost.memory_shards import Block, gathered_bytes, scattered_bytes, sum_blocks
 from crore.cost.memory_sizes import FLOAT
 from crore.cost.memory_state import Moment, State, at_top, left_whole, whole_weights
-from crore.cost.memory_tape import Tape
+from crore.cost.memory_tape import Top
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,51 +35,38 @@ def layers(state: State) -> Iterator[Moment]:
     second, last_but_one = np.maximum(first - 1, 0.0), np.minimum(1.0, first)
     sparse = np.greater(place.moe, 0) * 1.0
     dense = np.greater(place.layers, place.moe) * 1.0
-    for after, kind, here in (
-        (0.0, True, sparse), (last_but_one, True, sparse), (second, True, sparse),
-        (first, True, sparse), (0.0, False, 1 - sparse), (last_but_one, False, 1 - sparse),
-        (second, False, 1 - sparse), (first, False, dense),
+    for kind, here in (
+        (True, ((0.0, sparse), (last_but_one, sparse), (second, sparse), (first, sparse))),
+        (False, ((0.0, 1 - sparse), (last_but_one, 1 - sparse), (second, 1 - sparse),
+                 (first, dense))),
     ):  # fmt: skip
-        if present(here):
-            yield from (moment.only(here) for moment in _layer(state, after, sparse=kind))
+        if any(present(there) for _, there in here):
+            tops = _tops(state, sparse=kind)
+            for after, there in here:
+                if present(there):
+                    yield from (m.only(there) for m in _layer(state, tops, after, sparse=kind))
 
 
-def _layer(state: State, after: Num, *, sparse: bool) -> Iterator[Moment]:
+def _tops(state: State, *, sparse: bool) -> tuple[Top, ...]:
+    """Return the highest moments of a layer's pass, whichever layer: an expert layer's has two."""
+    tapes = state.rank.sparse_tapes if sparse else state.rank.dense_tapes
+    return tuple(tape.top(state.stays) for tape in tapes)
+
+
+def _layer(state: State, tops: tuple[Top, ...], after: Num, *, sparse: bool) -> Iterator[Moment]:
     """Yield the pass of the layer that `after` others follow; an expert layer's in two parts."""
     rank, held = state.rank, state.rank.held
     block = held.sparse if sparse else held.dense
     reduces = rank.reduces(later=state.later)
     around = _around(state, after, sparse=sparse)
-    tape = Tape()
     if sparse:
-        again = _rows_again(state)
-        tape.make(again).free(again)
-        sparse_backward(rank.job, rank.z, tape)
-        experts_backward(rank.job, rank.z, tape)
         own = reduces * held.wraps_experts
         more = held.wraps_experts * gathered_bytes(rank.job, held.experts) * rank.fully
         both = replace(around, gathered=around.gathered + more)
-        yield from _pass(state, tape, held.experts, both, own)
+        yield from _pass(state, tops[0], held.experts, both, own)
         buffer = np.where(own, scattered_bytes(held.experts), around.buffer)
         around = replace(around, working=around.working + buffer - around.buffer, buffer=buffer)
-        tape = Tape().make(tape.top().end)
-        tokens_backward(rank.job, rank.z, tape)
-    else:
-        dense_backward(rank.job, rank.z, tape)
-    any_attention_backward(rank.job, rank.z, tape)
-    yield from _pass(state, tape, block, around, reduces)
-
-
-def _rows_again(state: State) -> Num:
-    """Return what a recomputed expert layer has beside what it keeps: rows on their way, a gather.
-
-    FSDP gathers the next experts ahead while these run once more.
-    """
-    rank, z = state.rank, state.rank.z
-    redo = np.greater(rank.job.layout.recompute, 0)
-    rows = np.maximum(3 * z.arrived - 4 * z.shared - z.whole, 0.0)
-    own = rank.fully * rank.held.wraps_experts
-    return redo * (rows + own * gathered_bytes(rank.job, rank.held.experts))
+    yield from _pass(state, tops[-1], block, around, reduces)
 
 
 def _around(state: State, after: Num, *, sparse: bool) -> Around:
@@ -126,12 +106,12 @@ def _buffer(state: State, after: Num, block: Block) -> Num:
     return rank.reduces(later=state.later) * own
 
 
-def _pass(state: State, tape: Tape, block: Block, around: Around, reduces: Num) -> Iterator[Moment]:
+def _pass(state: State, top: Top, block: Block, around: Around, reduces: Num) -> Iterator[Moment]:
     """Yield the highest moment of a block's backward pass, and that of its gradients' leaving.
 
     The whole weights are freed first; then there is a buffer beside whole gradients.
     """
-    rank, top = state.rank, tape.top(state.stays)
+    rank = state.rank
     yield at_top(top, state, Moment(
         activations=around.activations, working=around.working, gradients=around.gradients,
         gathered=around.gathered,

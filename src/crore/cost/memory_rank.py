@@ -9,11 +9,25 @@ import numpy as np
 
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job, Place
-from crore.cost.memory_experts import sparse_kept
+from crore.cost.memory_experts import (
+    any_attention_backward,
+    experts_backward,
+    sparse_backward,
+    sparse_kept,
+    tokens_backward,
+)
 from crore.cost.memory_flight import chunks
-from crore.cost.memory_layers import Kept, attention_kept, dense_kept, full, residuals
-from crore.cost.memory_shards import Holding, holding
+from crore.cost.memory_layers import (
+    Kept,
+    attention_kept,
+    dense_backward,
+    dense_kept,
+    full,
+    residuals,
+)
+from crore.cost.memory_shards import Holding, gathered_bytes, holding
 from crore.cost.memory_sizes import FLOAT, INDEX, Sizes, sizes
+from crore.cost.memory_tape import Tape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +84,49 @@ class Rank:
         sparse = sparse_kept(self.job, self.z) if present(self.place.moe) else _NOTHING
         return dense_kept(self.job, self.z), sparse
 
+    @cached_property
+    def dense_tapes(self) -> tuple[Tape]:
+        """The backward pass of a layer without experts."""
+        tape = Tape()
+        dense_backward(self.job, self.z, tape)
+        any_attention_backward(self.job, self.z, tape)
+        return (tape,)
+
+    @cached_property
+    def sparse_tapes(self) -> tuple[Tape, Tape]:
+        """The backward pass of an expert layer, up to the end of the experts' gradients and on."""
+        again, first = self._rows_again(), Tape()
+        first.make(again).free(again)
+        sparse_backward(self.job, self.z, first)
+        experts_backward(self.job, self.z, first)
+        second = Tape().make(first.top().end)
+        tokens_backward(self.job, self.z, second)
+        any_attention_backward(self.job, self.z, second)
+        return first, second
+
+    def _rows_again(self) -> Num:
+        """Return what a recomputed expert layer has beside what it keeps: rows on their way.
+
+        And a gather: FSDP gathers the next experts ahead while these run once more.
+        """
+        z = self.z
+        redo = np.greater(self.job.layout.recompute, 0)
+        rows = np.maximum(3 * z.arrived - 4 * z.shared - z.whole, 0.0)
+        own = self.fully * self.held.wraps_experts
+        return redo * (rows + own * gathered_bytes(self.job, self.held.experts))
+
+    @cached_property
+    def _kinds(self) -> dict[tuple[str, bool], Num]:
+        """What was asked of a kind of layer before: it is the same for each."""
+        return {}
+
     def layer(self, *, sparse: bool) -> Num:
         """Return what a layer keeps of a micro-batch, its part of the residual stream included."""
+        if ("kept", sparse) not in self._kinds:
+            self._kinds["kept", sparse] = self._layer(sparse=sparse)
+        return self._kinds["kept", sparse]
+
+    def _layer(self, *, sparse: bool) -> Num:
         job, parts = self.job, (self.attention, self.feeds[sparse])
         stream = residuals(job, self.z) * 2 * self.z.cut
         kept = sum(part.of(job) for part in parts)
@@ -82,6 +137,11 @@ class Rank:
 
     def again(self, *, sparse: bool) -> Num:
         """Return what a recomputed layer's backward pass begins with beyond what was kept."""
+        if ("again", sparse) not in self._kinds:
+            self._kinds["again", sparse] = self._again(sparse=sparse)
+        return self._kinds["again", sparse]
+
+    def _again(self, *, sparse: bool) -> Num:
         job = self.job
         anew = sum(part.again(job) for part in (self.attention, self.feeds[sparse]))
         stream = residuals(job, self.z) * self.z.cut

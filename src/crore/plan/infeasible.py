@@ -14,11 +14,11 @@ from crore.plan.axes import axes_of
 from crore.plan.best import Ranked
 from crore.plan.candidates import Floats, Mask, joined, size, take
 from crore.plan.network import choose_network, run_on
-from crore.plan.pricing import LeastBytes, least_bytes, seconds_and_bytes
+from crore.plan.pricing import LeastBytes, Points, least_bytes, seconds_and_bytes
 from crore.plan.record import layout_record
 from crore.plan.request import DAY_S, Question
 from crore.plan.resolve import near_batch
-from crore.plan.search import Found, search, usable_bytes
+from crore.plan.search import Found, Ground, search, usable_bytes
 from crore.plan.space import cells_of, obeying, settings, with_chain
 from crore.plan.stack_rules import UNFILLED, forbids_mode
 from crore.units import format_bytes, format_count, three_digits
@@ -130,17 +130,18 @@ def smallest_change(q: Question, miss: Ranked) -> str:
         return "it fits without the margin: --limit memory_margin=0"
     fit = f"crore fit {q.model.name} --gpu {q.accelerator.name}"
     least = float(parameters(q.shape)) * BYTES_PER_PARAMETER / q.memory_bytes
+    points = Points()
     for doubling in range(1, GPU_DOUBLINGS + 1):
         count = q.gpus * 2**doubling
-        if count >= least and _fits_on(q, count):
+        if count >= least and _fits_on(q, count, points):
             return f"{count:,} such GPUs hold it, or see {fit}"
     return f"`{fit}` shows what fits"
 
 
-def _fits_on(q: Question, count: int) -> bool:
+def _fits_on(q: Question, count: int, points: Points) -> bool:
     more = replace(q.on(count), global_batch=max(q.global_batch, near_batch(count, count)))
     try:
-        return bool(search(more).ranked)
+        return bool(search(more, ground=Ground(more, points)).ranked)
     except CroreError:
         return False
 

@@ -22,7 +22,7 @@ from crore.cost.readiness import (
 from crore.plan.axes import pins_of
 from crore.plan.candidates import Candidates
 from crore.plan.fleet import Rounds, recovery_of, wan_bytes_per_s
-from crore.plan.pricing import price
+from crore.plan.pricing import timed
 from crore.plan.request import Question
 
 EPOCHS: Final = 4.0
@@ -88,7 +88,7 @@ def _memory(q: Question, peak_bytes: float) -> Limit:
 
 def _parallel(q: Question, chosen: Candidates, machine: Machine, step_s: float) -> Limit:
     """Too few sequences a step to keep every GPU busy: twice as many would take less than twice."""
-    _, time, _ = price(q, replace(chosen, batch=2 * chosen.batch), machine)
+    time = timed(q, replace(chosen, batch=2 * chosen.batch), machine)
     saved = 1 - float(time.step_s) / (2 * step_s)
     own = float(chosen.batch * chosen.islands) * q.seq_len
     idle = _idle_worlds(q, chosen)

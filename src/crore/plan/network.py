@@ -14,7 +14,7 @@ from crore.cost.fabric_choices import choices
 from crore.cost.machine import Machine, on_network
 from crore.plan.candidates import Candidates, joined
 from crore.plan.fleet import run_s
-from crore.plan.pricing import machine_for, price
+from crore.plan.pricing import machine_for, timed
 from crore.plan.request import Question
 
 HOP_S: Final = 0.5e-6
@@ -55,7 +55,7 @@ def choose_network(q: Question, chosen: Candidates) -> Network:
         taper=np.array([d.taper for d in designs]),
         pod_size=np.array([float(d.pod_endpoints) for d in designs]),
     )
-    _, time, _ = price(q, chosen, machines)
+    time = timed(q, chosen, machines)
     seconds = np.broadcast_to(np.asarray(time.step_s, dtype=float), (len(designs),))
     near = np.flatnonzero(seconds <= seconds.min() * (1 + SLOWER))
     best = int(near[0])
@@ -70,7 +70,7 @@ def choose_network(q: Question, chosen: Candidates) -> Network:
 
 def run_on(q: Question, chosen: Candidates, machine: Machine | None = None) -> float:
     """Return seconds until the last token of one candidate; on the search's network when None."""
-    _, time, _ = price(q, chosen, machine)
+    time = timed(q, chosen, machine)
     step_s = np.atleast_1d(np.asarray(time.step_s, dtype=float))
     return float(run_s(q, joined([chosen], [1]), step_s)[0])
 

@@ -10,6 +10,7 @@ from crore.errors import Infeasible
 from crore.plan.axes import OF_A_FLEET
 from crore.plan.economy import full_load_w
 from crore.plan.network import choose_network, run_on
+from crore.plan.pricing import Points
 from crore.plan.request import PlanRequest, Question
 from crore.plan.resolve import resolve
 from crore.plan.search import Found, Ground, Watch, search
@@ -34,9 +35,10 @@ def search_objective(q: Question, watch: Watch | None = None) -> list[tuple[Ques
     one GPU is within the limits.
     """
     searched: list[tuple[Question, Found]] = []
+    points = Points()
     for count in _counts(q):
         asked = q if count == q.gpus else with_gpus(q, count)
-        ground = Ground(asked)
+        ground = Ground(asked, points)
         found = search(asked, watch, _ceiling_s(q, count, searched), ground)
         searched.append((asked, _in_time(asked, found)))
         if q.request.objective == "pareto" and found.ranked and not found.interrupted:

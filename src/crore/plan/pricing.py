@@ -20,6 +20,7 @@ from crore.cost import (
 from crore.cost.arrays import present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.memory_eager import kept_bytes
 from crore.cost.memory_sizes import FLOAT, HALF
 from crore.cost.schedules import SCHEDULES
 from crore.cost.step_ends import stage_weights
@@ -88,6 +89,20 @@ def seconds_and_bytes(q: Question, candidates: Candidates) -> tuple[Floats, Floa
         _, time, held = price(q, take(candidates, part))
         seconds[part], peak[part] = time.step_s, held.peak_bytes
     return seconds, peak
+
+
+def timed(q: Question, candidates: Candidates, machine: Machine | None = None) -> StepTime:
+    """Return the time of one or N candidates."""
+    return step_time(job_for(q, compact(candidates), machine), fitted_constants())
+
+
+def seconds(q: Question, candidates: Candidates) -> Floats:
+    """Return step seconds of N candidates, block by block."""
+    count = size(candidates)
+    step_s = np.empty(count)
+    for part in _blocks(count):
+        step_s[part] = timed(q, take(candidates, part)).step_s
+    return step_s
 
 
 def peak_bytes(q: Question, candidates: Candidates) -> Floats:
@@ -164,9 +179,11 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
 
     Everything that only saves memory at its most: shards over all ranks, offload of all a stack
     can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
-    ZeRO stages are all tried: a recomputed layer comes back whole, a gathered one too.
+    ZeRO stages are all tried, as a recomputed layer comes back whole, a gathered one too; but for
+    stage 1 where there is 2, which keeps no more.
     """
-    modes = [(zero, mode) for zero in axes.zero for mode in axes.recompute]
+    stages = [zero for zero in axes.zero if zero != 1 or 2 not in axes.zero]
+    modes = [(zero, mode) for zero in stages for mode in axes.recompute]
     least = np.empty(size(cells))
     for part in _blocks(least.size, len(modes)):
         asked = take(cells, part)
@@ -199,15 +216,57 @@ def _let_go_early(q: Question, axes: Axes, cells: Candidates) -> Floats:
     return np.asarray(np.where(np.greater(pp, 1), early, 0.0))
 
 
+class Points:
+    """`least_bytes` of points of the grid that one world has room for, each asked once.
+
+    It serves one question at many GPU counts: what a world has room for does not depend on them.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], dict[bytes, float]] = {}
+
+    def roomy(self, q: Question, axes: Axes, points: Candidates, limit: float) -> NDArray[np.bool_]:
+        """Return which points may hold a setting of at most `limit` bytes.
+
+        Of a stack read off its code that is asked only where weights and optimizer states fit.
+        """
+        may = _always_there(q, points) <= limit
+        left = take(points, may)
+        chosen = (axes.pipelines, axes.zero, axes.recompute, axes.offload)
+        known = self._known.setdefault((repr(chosen), q.global_batch, q.seq_len), {})
+        it = left.layout
+        rows = np.stack(np.broadcast_arrays(
+            it.tp, it.pp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel, it.dp_shard,
+            left.batch,
+        ), axis=1)  # fmt: skip
+        keys = [row.tobytes() for row in np.ascontiguousarray(rows, dtype=float)]
+        new = np.array([key not in known for key in keys], dtype=bool)
+        least = least_bytes(q, axes, take(left, new))
+        known.update(zip((keys[k] for k in np.flatnonzero(new)), least.tolist(), strict=True))
+        may[may] = np.array([known[key] for key in keys]) <= limit
+        return may
+
+
+def _always_there(q: Question, cells: Candidates) -> Floats:
+    """Return bytes that a stack read off its code holds throughout a step; 0 for others."""
+    count = size(cells)
+    least = np.zeros(count)
+    if present(q.stack.eager):
+        for part in _blocks(count):
+            least[part] = kept_bytes(job_for(q, compact(take(cells, part))))
+    return least
+
+
 class LeastBytes:
     """`least_bytes` of cells, each distinct question asked once.
 
     Cells of one grid point, one number of shards and as many micro-batches in flight need the same,
-    but for buffers of each micro-batch: the one with the fewest speaks for them.
+    but for buffers of each micro-batch: the one with the fewest speaks for them. Of cells that hold
+    more than `enough` throughout a step, that is the answer.
     """
 
-    def __init__(self, q: Question, axes: Axes, cells: Cells) -> None:
-        self._q, self._axes, self._cells = q, axes, cells.candidates
+    def __init__(self, q: Question, axes: Axes, cells: Cells, enough: float = float("inf")) -> None:
+        self._q, self._axes, self._cells, self._enough = q, axes, cells.candidates, enough
         it = cells.candidates.layout
         rounds = cells.candidates.batch / (it.dp * it.micro_batch)
         flight = np.minimum(rounds, it.pp)
@@ -228,6 +287,9 @@ class LeastBytes:
         new = kinds[np.isnan(self._known[kinds])]
         if new.size:
             asked = take(self._cells, self._speaker[new])
-            self._known[new] = least_bytes(self._q, self._axes, asked)
+            least = _always_there(self._q, asked)
+            near = least <= self._enough
+            least[near] = least_bytes(self._q, self._axes, take(asked, near))
+            self._known[new] = least
         known: Floats = self._known[self._kind[index]]
         return known

@@ -25,7 +25,7 @@ from crore.plan.axes import OFFLOADS, Axes, axes_of
 from crore.plan.best import Best, Ranked
 from crore.plan.candidates import Candidates, Floats, joined, repeated, size, take
 from crore.plan.fleet import run_bound_s, run_s
-from crore.plan.pricing import LeastBytes, least_bytes, peak_bytes, run_bounds_s, seconds_and_bytes
+from crore.plan.pricing import LeastBytes, Points, peak_bytes, run_bounds_s, seconds
 from crore.plan.request import Question
 from crore.plan.space import (
     FULL_MODE,
@@ -88,9 +88,11 @@ def usable_bytes(q: Question) -> float:
 class Ground:
     """The cells of a question and bounds on each; it serves less memory and other limits too."""
 
-    def __init__(self, q: Question) -> None:
+    def __init__(self, q: Question, points: Points | None = None) -> None:
+        """`points` are those of the same question at other GPU counts."""
         self._q, self.axes, limit = q, axes_of(q), usable_bytes(q)
-        self.cells = cells_of(q, self.axes, lambda grid: least_bytes(q, self.axes, grid) <= limit)
+        known = points or Points()
+        self.cells = cells_of(q, self.axes, lambda grid: known.roomy(q, self.axes, grid, limit))
 
     @cached_property
     def bound_s(self) -> Floats:
@@ -100,7 +102,7 @@ class Ground:
     @cached_property
     def least(self) -> LeastBytes:
         """Peak bytes that no setting inside each cell undercuts."""
-        return LeastBytes(self._q, self.axes, self.cells)
+        return LeastBytes(self._q, self.axes, self.cells, usable_bytes(self._q))
 
 
 def search(
@@ -177,9 +179,13 @@ def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None
         found.fell(reason, count)
     if not size(inside):
         return
-    step_s, peak = seconds_and_bytes(q, inside)
+    step_s = seconds(q, inside)
     chains = chain_lengths(q, axes, inside)
     bound = run_bound_s(q, inside, step_s)
+    fast = bound <= found.best.threshold_s
+    found.fell(TOO_SLOW, float(np.sum(chains[~fast])))
+    inside, step_s, chains, bound = take(inside, fast), step_s[fast], chains[fast], bound[fast]
+    peak = peak_bytes(q, inside)
     plain = 0 in axes.recompute and 0 in axes.offload  # else it is a bound alone, and no candidate
     found.evaluated += step_s.size * plain
     fits = np.flatnonzero((peak <= limit) & plain)
@@ -218,11 +224,17 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
         found.fell(NO_MEMORY, size(candidates))
         left -= size(candidates)
         pairs.remove((0, 0))
-    chain = [part for part in _chain(q, axes, candidates, pairs) if size(part)]
+    chain = [
+        part for part in _chain(q, axes, candidates, pairs, found.best.threshold_s) if size(part)
+    ]
     if chain:
         together = joined(chain, [size(part) for part in chain])
         left -= size(together)
-        step_s, peak = seconds_and_bytes(q, together)
+        step_s = seconds(q, together)
+        fast = run_bound_s(q, together, step_s) <= found.best.threshold_s
+        found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
+        together, step_s = take(together, fast), step_s[fast]
+        peak = peak_bytes(q, together)
         found.evaluated += step_s.size
         fits = peak <= usable_bytes(q)
         found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
@@ -232,8 +244,9 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
 
 
 def _chain(
-    q: Question, axes: Axes, candidates: Candidates, pairs: list[tuple[int, int]]
-) -> Iterator[Candidates]:
+    q: Question, axes: Axes, candidates: Candidates, pairs: list[tuple[int, int]],
+    threshold_s: float,
+) -> Iterator[Candidates]:  # fmt: skip
     """Yield the settings of each mode and offload that are allowed and that nothing dominates."""
     whole = candidates
     for mode, offload in pairs:
@@ -241,17 +254,22 @@ def _chain(
         if mode != FULL_MODE or axes.recompute_layers:
             yield with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
         elif OFFLOADS[offload] in ("none", "optimizer"):
-            yield _fewest_layers(q, candidates, offload)
+            yield _fewest_layers(q, candidates, offload, threshold_s)
         else:
             yield _every_count(q, candidates, offload)
 
 
-def _fewest_layers(q: Question, candidates: Candidates, offload: int) -> Candidates:
+def _fewest_layers(
+    q: Question, candidates: Candidates, offload: int, threshold_s: float
+) -> Candidates:
     """Return candidates with the fewest fully recomputed layers that fit, where any number does.
 
-    Peak memory falls with every layer from the first on, so halving finds the number.
+    Peak memory falls with every layer from the first on, so halving finds the number. Those that
+    are too slow with one layer are left out.
     """
     limit = usable_bytes(q)
+    one_s = seconds(q, with_chain(candidates, FULL_MODE, 1.0, offload))
+    candidates = take(candidates, run_bound_s(q, candidates, one_s) <= threshold_s)
     low = np.ones(size(candidates))
     high = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), low.shape).copy()
     possible = peak_bytes(q, with_chain(candidates, FULL_MODE, high, offload)) <= limit

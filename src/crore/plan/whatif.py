@@ -21,7 +21,7 @@ from crore.plan.candidates import Candidates, joined, size
 from crore.plan.fleet import run_s
 from crore.plan.network import run_on
 from crore.plan.objectives import round_counts
-from crore.plan.pricing import price
+from crore.plan.pricing import timed
 from crore.plan.request import Question
 from crore.plan.search import Found, open_cells, search
 from crore.plan.space import Cells, cells_of
@@ -145,7 +145,7 @@ def _resources(
         * np.array([2.0 if column in names else 1.0 for names in RESOURCES.values()])
         for column in columns
     }
-    _, time, _ = price(q, chosen, replace(machine, **doubled))
+    time = timed(q, chosen, replace(machine, **doubled))
     seconds = np.broadcast_to(np.asarray(time.step_s, dtype=float), (count,))
     wide = joined([chosen] * count, [1] * count)
     for name, run in zip(RESOURCES, run_s(q, wide, seconds), strict=True):
