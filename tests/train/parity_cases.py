@@ -189,9 +189,10 @@ def narrow() -> Iterator[Case]:
 
 
 def compiled() -> Iterator[Case]:
-    """Yield torch.compile on one process and on two."""
+    """Yield torch.compile on one process, two and four."""
     yield case("one process", "dense, compiled", DENSE, Split(micro_batch=8), compiled=True)
-    for name in ("FSDP 2, ZeRO-3", "TP 2", "TP 2 + SP"):
+    beside = ("FSDP 2 × TP 2 + SP", "PP 2 × TP 2 + SP", "TP 2 × CP 2")
+    for name in ("FSDP 2, ZeRO-3", "TP 2", "TP 2 + SP", *beside):
         yield case(name, "dense, compiled", DENSE, LAYOUTS[name], compiled=True)
     both = LAYOUTS["TP 2 + SP"]
     yield case("TP 2 + SP", "experts, compiled", MOE, both, compiled=True)
@@ -273,18 +274,6 @@ REFUSED: Final = {
         case=_changed("EP 2", MOE, compile_it=True),
         reason="cut by ep",
         torch_says=r"fake tensors: call_function crore.grouped_linear.default\(.*DTensor\(",
-    ),
-    "FSDP × TP, compiled": Refused(
-        case=_changed("FSDP 2 × TP 2 + SP", compile_it=True),
-        reason="is not yet checked",
-    ),
-    "PP × TP, compiled": Refused(
-        case=_changed("PP 2 × TP 2 + SP", compile_it=True),
-        reason="is not yet checked",
-    ),
-    "TP × CP, compiled": Refused(
-        case=_changed("TP 2 × CP 2", compile_it=True),
-        reason="is not yet checked",
     ),
     "ring on a CPU": Refused(
         case=_changed("CP 2", ring=True),

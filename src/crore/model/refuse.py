@@ -111,8 +111,8 @@ def _compiled(split: Split) -> Iterator[tuple[bool, str]]:
         "torch.compile with tp and full recompute fails in torch 2.13; recompute light",
     )
     yield (
-        split.tp > 1 and split.ranks > split.tp,
-        "torch.compile with tp beside pp, dp or cp is not yet checked; leave --compile out",
+        split.tp > 1 and split.dp_replicate > 1,
+        "torch.compile with tp and dp_replicate is not yet checked; leave --compile out",
     )
 
 
