@@ -44,8 +44,9 @@ def rank_memory(job: Job, place: Place, position: Num) -> dict[str, Num]:
 
 def kept_bytes(job: Job) -> Num:
     """Return weights and optimizer states of the fullest rank: in every peak, and cheap to ask."""
-    shards = [Rank(job=job, place=place, position=at).held.sums.shard for place, at in _places(job)]
-    most = shards[0] if len(shards) == 1 else np.maximum(*shards)
+    most: Num = 0.0
+    for place, position in _places(job):
+        most = np.maximum(most, Rank(job=job, place=place, position=position).held.sums.shard)
     return (FLOAT + job.state_bytes) * most
 
 
