@@ -54,7 +54,7 @@ def simulate(
     seed: Seed = 0, trace: Trace = None, timeline: Timeline = None, days: Days = 100.0,
     catalog: CatalogFile = None, as_json: AsJson = False, output: Output = None,
 ) -> None:  # fmt: skip
-    """Draw a plan's run: how much of the time it makes progress, when it ends, what eats the rest.
+    """Draw a run: what fails, what survives, when it ends.
 
     crore simulate plan.json
 
