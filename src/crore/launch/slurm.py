@@ -91,7 +91,8 @@ set -uo pipefail
 cd "${SLURM_SUBMIT_DIR:?submit it with sbatch}" || exit 2
 [ -f @PLAN@ ] || { echo "no @PLAN@ here: submit from the folder of this file" >&2; exit 2; }
 out=${OUT:-@OUT@}
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
 export MASTER_ADDR OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # Near its limit the job asks its ranks to save and leave, and queues again.

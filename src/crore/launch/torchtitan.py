@@ -132,7 +132,7 @@ def _config(launch: Launch) -> Config:
 
 def _refuse(launch: Launch) -> None:
     layout = launch.layout
-    staged = layout.pp == 1 or _even(launch) is not None
+    staged = layout.pp == 1 or split_evenly(launch.spec.layers, _stages(launch)) is not None
     faults = (
         (launch.is_fleet, f"{launch.worlds:,} worlds as one model", "--limit gpus=10k"),
         (
@@ -157,13 +157,12 @@ def _stages(launch: Launch) -> int:
     return layout.pp * (2 if layout.schedule in _TWO_CHUNKS else layout.vpp)
 
 
-def _even(launch: Launch) -> tuple[int, int, int] | None:
+def split_evenly(layers: int, stages: int) -> tuple[int, int, int] | None:
     """Return (layers per stage, fewer on the first, fewer on the last) that give those stages.
 
     torchtitan makes ceil((layers + fewer) / layers per stage) of them, and lets no end be fewer
-    by more than a stage has (distributed/pipeline_parallel.py of 0.3.0).
+    by more than a stage has (distributed/pipeline_parallel.py of 0.3.0). None where none do.
     """
-    layers, stages = launch.spec.layers, _stages(launch)
     for first, last in ((0, 0), (0, 1), (1, 1)):
         slots = layers + first + last
         each = -(-slots // stages)
@@ -174,7 +173,7 @@ def _even(launch: Launch) -> tuple[int, int, int] | None:
 
 def _pipeline(launch: Launch) -> dict[str, str | int]:
     """Return the pipeline's flags; a replica's share of the batch is cut into micro-batches."""
-    layout, even = launch.layout, _even(launch)
+    layout, even = launch.layout, split_evenly(launch.spec.layers, _stages(launch))
     assert even is not None  # refused before
     each, first, last = even
     return {
