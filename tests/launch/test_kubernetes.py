@@ -157,5 +157,6 @@ def test_the_plan_is_in_the_map_and_must_fit(make):
 @pytest.mark.parametrize("name", NAMES)
 def test_names_stay_within_what_a_pods_name_may_be(make, name):
     launch = make(name, name="a-very-long-name-of-a-model-of-somebody-else")
-    for item in manifests(launch).values():
+    found = manifests(launch)
+    for item in (found["TrainJob"], found["JobSet"]):
         assert len(item["metadata"]["name"]) + len("-node-0-99999-abcde") <= 63

@@ -155,6 +155,7 @@ def test_a_job_near_its_limit_saves_queues_again_and_ends(tmp_path, monkeypatch)
     told("scontrol", "update", f"job={number[0]}", "StartTime=now")
     wait_for(lambda: not told("squeue", "-h", "-o", "%T").strip(), 150)
     logged = records(job)
-    assert logged[-1]["reason"] == "finished"
+    said = "".join(path.read_text(encoding="utf-8") for path in job.glob("*.log"))
+    assert logged[-1]["reason"] == "finished", said
     steps = [it["step"] for it in logged if it["kind"] == "step"]
     assert sorted(set(map(str, steps)), key=int) == [str(n + 1) for n in range(len(set(steps)))]
