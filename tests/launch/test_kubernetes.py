@@ -90,7 +90,7 @@ def at(record: Any, place: str) -> tuple[Any, Any]:
 
 
 POD = "spec/template/spec"
-SEEDED = (
+SEEDED: tuple[tuple[str, str, Any], ...] = (
     ("TrainJob", "spec/trainer/numNodes", "two"),
     ("TrainJob", "spec/trainer/numProcPerNode", "8"),
     ("TrainJob", "spec/runtimeRef/name", 7),

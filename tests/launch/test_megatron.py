@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from crore.launch.megatron import COMMIT, arguments, stage_string
 
 DATA = (Path(__file__).parent / "data" / "megatron_flags.txt").read_text(encoding="utf-8")
 FLAGS = {w for line in DATA.splitlines() if not line.startswith("#") for w in line.split()}
-LAYOUTS = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "interleaved": {"pp": 8, "vpp": 2, "schedule": "interleaved"},
     "uneven": {"pp": 5},
@@ -23,6 +24,7 @@ LAYOUTS = {
     "light": {"recompute": "light"},
     "selective": {"recompute": "selective"},
     "sharded": {"dp_shard": 8, "dp_replicate": 2, "zero": 1},
+    "fully sharded": {"dp_shard": 8, "dp_replicate": 8, "zero": 3, "pp": 1},
     "overlap": {"tp": 8, "sequence_parallel": True, "tp_overlap": True},
     "offload": {"offload_optimizer": 0.5},
     "fp8": {"precision": "fp8"},
@@ -76,6 +78,16 @@ def test_they_multiply_to_the_plan(make):
     assert "--bf16" in found
 
 
+def test_fully_sharded_is_megatrons_fsdp_without_what_that_refuses(make):
+    launch = make("dense", LAYOUTS["fully sharded"])
+    found = words(launch)
+    assert found["--data-parallel-sharding-strategy"] == ("optim_grads_params",)
+    assert found["--ckpt-format"] == ("fsdp_dtensor",)
+    script = export("megatron", launch, "{}").files[0].text
+    assert "unset CUDA_DEVICE_MAX_CONNECTIONS" in script
+    assert "export CUDA_DEVICE_MAX_CONNECTIONS" not in script
+
+
 def test_deepseek_v3_is_spelt_out(make):
     found = words(make("experts"))
     assert found["--moe-layer-freq"] == ("([0]*3+[1]*58)",)
@@ -105,7 +117,7 @@ def test_a_spelt_split_holds_every_layer_and_is_even(layers, stages, end_slots):
 @pytest.mark.parametrize(
     "layout",
     [
-        {"pp": 8, "schedule": "zb-v"}, {"dp_shard": 8, "zero": 3}, {"precision": "fp6"},
+        {"pp": 8, "schedule": "zb-v"}, {"dp_shard": 8, "zero": 3, "pp": 2}, {"precision": "fp6"},
         {"offload_activations": 0.5},
     ],
     ids=str,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -20,11 +21,12 @@ from crore.launch.torchtitan import CONFIGS, flags, split_evenly
 
 DATA = (Path(__file__).parent / "data" / "torchtitan_words.txt").read_text(encoding="utf-8")
 WORDS = {line for line in DATA.splitlines() if not line.startswith("#")}
-PLANS = {
+PLANS: dict[str, dict[str, Any]] = {
     "plain": {},
     "pipeline": {"pp": 8, "dp_shard": 8, "dp_replicate": 1, "schedule": "1f1b"},
     "zero bubble": {"pp": 4, "dp_shard": 8, "dp_replicate": 2, "schedule": "zb-v"},
     "tensor": {"tp": 8, "dp_shard": 8, "dp_replicate": 1, "sequence_parallel": False},
+    "experts": {"ep": 8, "dp_shard": 64, "dp_replicate": 1},
     "fp32": {"precision": "fp32", "recompute": "full", "zero": 3, "dp_shard": 64},
 }
 

@@ -36,11 +36,12 @@ def launch(
     target: Target, to: To, output: Output, gpus_per_node: NodeGpus = 0, image: Image = "",
     catalog: CatalogFile = None,
 ) -> None:  # fmt: skip
-    """Write the files that run a plan elsewhere, and what they leave out of it.
+    """Write the files that run a plan elsewhere.
 
     crore launch plan.json --to slurm -o job
 
-    A plan of which the target would train something else is refused: exit code 2.
+    They say what they leave out; a plan of which the target would train something else is
+    refused: exit code 2.
     """
     from crore.catalog import load_catalog
     from crore.cli.document import dumped

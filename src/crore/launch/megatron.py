@@ -17,6 +17,7 @@ SCRIPT: Final = "megatron.sh"
 COMMIT: Final = "000c4ac24f61159c138b0975def722c65245983c"
 WRITTEN_FOR: Final = f"Megatron-LM at commit {COMMIT[:12]} (after core 0.15)"
 _YOURS: Final = "--lr 3e-4 --data-path … --tokenizer-type … --save …"
+_STRATEGIES: Final = {2: "optim_grads", 3: "optim_grads_params"}
 _SCHEDULES: Final = ("1f1b", "interleaved")
 
 
@@ -56,8 +57,9 @@ def _refuse(launch: Launch) -> None:
             f"the schedule {layout.schedule}", "--fix schedule=1f1b",
         ),
         (
-            layout.zero > 1 and layout.dp_shard > 1,
-            f"ZeRO {layout.zero} as planned", "--stack megatron-2025",
+            layout.zero > 1 and layout.dp_shard > 1 and layout.pp > 1,
+            f"ZeRO {layout.zero} inside a pipeline",
+            "--fix zero=1",
         ),
         (layout.offload_activations > 0, "that share of activations off the card",
          "--stack megatron-2025"),
@@ -106,12 +108,22 @@ def _split(launch: Launch) -> list[Arguments]:
             ["--expert-model-parallel-size", str(layout.ep)],
             ["--expert-tensor-parallel-size", str(layout.etp)],
         ]
-    if layout.zero == 1 and layout.dp_shard > 1:
+    return words + _sharding(layout)
+
+
+def _sharding(layout: Layout) -> list[Arguments]:
+    """Return how states are shared out: Megatron's distributed optimizer, or its FSDP above it."""
+    if not layout.zero or layout.dp_shard == 1:
+        return []
+    words = [["--use-distributed-optimizer"], ["--overlap-grad-reduce"], ["--overlap-param-gather"]]
+    if layout.dp_replicate > 1:
+        words.append(["--num-distributed-optimizer-instances", str(layout.dp_replicate)])
+    if layout.zero > 1:
         words += [
-            ["--use-distributed-optimizer"], ["--overlap-grad-reduce"], ["--overlap-param-gather"],
+            ["--use-megatron-fsdp"],
+            ["--data-parallel-sharding-strategy", _STRATEGIES[layout.zero]],
+            ["--ckpt-format", "fsdp_dtensor"], ["--no-gradient-accumulation-fusion"],
         ]  # fmt: skip
-        if layout.dp_replicate > 1:
-            words.append(["--num-distributed-optimizer-instances", str(layout.dp_replicate)])
     return words
 
 
@@ -197,10 +209,16 @@ def _script(launch: Launch) -> str:
 set -euo pipefail
 megatron=${{MEGATRON:?the folder of Megatron-LM}}
 endpoint={endpoint}
-export CUDA_DEVICE_MAX_CONNECTIONS=${{CUDA_DEVICE_MAX_CONNECTIONS:-1}}
-arguments=(
+{_connections(launch.layout)}arguments=(
 {lines})
 exec torchrun --nnodes {launch.nodes} --nproc-per-node {launch.node_gpus} \\
     --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id {launch.name} \\
     "$megatron/pretrain_gpt.py" "${{arguments[@]}}" "$@"
 """
+
+
+def _connections(layout: Layout) -> str:
+    """Return the line that orders kernels as Megatron's overlaps want; its FSDP refuses it."""
+    if layout.zero > 1 and layout.dp_shard > 1:
+        return "unset CUDA_DEVICE_MAX_CONNECTIONS\n"
+    return "export CUDA_DEVICE_MAX_CONNECTIONS=${CUDA_DEVICE_MAX_CONNECTIONS:-1}\n"

@@ -107,6 +107,8 @@ def flags(launch: Launch) -> tuple[str, ...]:
     words += [word for key, value in values.items() for word in (f"--{key}", str(value))]
     if layout.tp > 1 and not layout.sequence_parallel:
         words.append("--parallelism.no-enable-sequence-parallel")
+    if layout.pp > 1 or layout.ep > 1:  # which 0.3.0 captures in no CUDA graph
+        words.append("--training.disable_cuda_graphs")
     return (*words, f"activation-checkpoint:{layout.recompute}")
 
 
