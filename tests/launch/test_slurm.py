@@ -153,7 +153,7 @@ def test_a_job_near_its_limit_saves_queues_again_and_ends(tmp_path, monkeypatch)
     wait_for(lambda: "PENDING" in told("squeue", "-h", "-o", "%T"), 60)
     assert records(job)[-1]["reason"] == "signal"
     told("scontrol", "update", f"job={number[0]}", "StartTime=now")
-    wait_for(lambda: not told("squeue", "-h", "-o", "%T").strip(), 150)
+    wait_for(lambda: "JobState=COMPLETED" in told("scontrol", "show", "job", number[0]), 150)
     logged = records(job)
     said = "".join(path.read_text(encoding="utf-8") for path in job.glob("*.log"))
     assert logged[-1]["reason"] == "finished", said
