@@ -125,6 +125,7 @@ def run_without(blocked: str, arguments: list[str], cwd: Path) -> subprocess.Com
         ["catalog", "models"],
         ["catalog", "gpus", "h100-sxm"],
         ["plan", "llama-3.1-8b", "--gpu", "h100-sxm", "--gpus", "8", "-o", "plan.json"],
+        ["launch", "llama3_405b", "--to", "megatron", "-o", "job"],
         ["validate", "runs.jsonl", "--predictions", "predictions.jsonl"],
     ],
     ids=" ".join,

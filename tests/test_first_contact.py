@@ -59,6 +59,7 @@ def children_cpu_s() -> float:
         ["compare"],
         ["fit"],
         ["train"],
+        ["launch"],
         ["calibrate"],
         ["check"],
         ["validate"],

@@ -19,6 +19,7 @@ from crore.cli.compare import compare
 from crore.cli.document import called_as
 from crore.cli.explain import explain
 from crore.cli.fit import fit
+from crore.cli.launch import launch
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
@@ -73,6 +74,7 @@ _COMMANDS = {
         simulate,
         rehearse,
         train,
+        launch,
         calibrate,
         check,
         validate,
