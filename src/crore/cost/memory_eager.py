@@ -33,7 +33,7 @@ def rank_memory(job: Job, place: Place, position: Num) -> dict[str, Num]:
     """Return the parts of the peak of one rank; `position` is its place in the pipeline, from 0."""
     rank = Rank(job=job, place=place, position=position)
     best = _highest(list(moments(rank)))
-    shard = rank.held.sums.shard
+    shard = rank.sums.shard
     return {
         "weights": FLOAT * shard, "gradients": best["gradients"],
         "optimizer": job.state_bytes * shard, "gathered layers": best["gathered"],
@@ -46,7 +46,7 @@ def kept_bytes(job: Job) -> Num:
     """Return weights and optimizer states of the fullest rank: in every peak, and cheap to ask."""
     most: Num = 0.0
     for place, position in _places(job):
-        most = np.maximum(most, Rank(job=job, place=place, position=position).held.sums.shard)
+        most = np.maximum(most, Rank(job=job, place=place, position=position).sums.shard)
     return (FLOAT + job.state_bytes) * most
 
 

@@ -43,7 +43,7 @@ def _half(state: State, alive: Num, halves: Num, last: Num) -> Moment:
     # What the second halves make is added to the 32-bit sums when all stages have run theirs.
     stages = np.where(np.greater(halves, 1), parts, 1.0)
     gradients = rank.held.wraps * z.mixed * z.element * last_block(rank).whole * own * stages
-    every = gathered_bytes(rank.job, rank.held.sums)
+    every = gathered_bytes(rank.job, rank.sums)
     return Moment(
         activations=rank.kept * alive / parts + last * head_kept(rank),
         logits=last * (z.logits + 2 * narrow_logits(rank)),

@@ -42,9 +42,18 @@ def layers(state: State) -> Iterator[Moment]:
     ):  # fmt: skip
         if any(present(there) for _, there in here):
             tops = _tops(state, sparse=kind)
-            for after, there in here:
+            for after, there in _distinct(here):
                 if present(there):
                     yield from (m.only(there) for m in _layer(state, tops, after, sparse=kind))
+
+
+def _distinct(here: tuple[tuple[Num, Num], ...]) -> Iterator[tuple[Num, Num]]:
+    """Yield the layers that are not each other's double: stages of few layers have such."""
+    told: list[tuple[Num, Num]] = []
+    for after, there in here:
+        if not any(np.array_equal(after, a) and np.array_equal(there, t) for a, t in told):
+            told.append((after, there))
+            yield after, there
 
 
 def _tops(state: State, *, sparse: bool) -> tuple[Top, ...]:

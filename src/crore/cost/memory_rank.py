@@ -25,7 +25,7 @@ from crore.cost.memory_layers import (
     full,
     residuals,
 )
-from crore.cost.memory_shards import Holding, gathered_bytes, holding
+from crore.cost.memory_shards import Block, Holding, gathered_bytes, holding
 from crore.cost.memory_sizes import FLOAT, INDEX, Sizes, sizes
 from crore.cost.memory_tape import Tape
 
@@ -47,6 +47,11 @@ class Rank:
     def held(self) -> Holding:
         """Its weights."""
         return holding(self.job, self.place)
+
+    @cached_property
+    def sums(self) -> Block:
+        """All of its weights together."""
+        return self.held.sums
 
     @cached_property
     def piped(self) -> Num:

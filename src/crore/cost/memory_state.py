@@ -33,6 +33,8 @@ class Moment:
 
     def only(self, here: Num) -> Moment:
         """Return the moment where `here` is 1, and nothing where it is 0."""
+        if np.ndim(here) == 0 and here == 1:
+            return self
         return Moment(**{f.name: getattr(self, f.name) * here for f in fields(Moment)})
 
 
@@ -73,11 +75,11 @@ class State:
         rank, held = self.rank, self.rank.held
         every = 1.0 if self.last else np.equal(self.share, 1) * 1.0
         share = np.maximum(self.share, held.together)
-        layers = held.sums.whole - held.table.whole - held.head.whole
+        layers = rank.sums.whole - held.table.whole - held.head.whole
         table = np.maximum(every, held.together) * held.table.whole
         whole = share * layers + held.head.whole + table
         reduced = held.wraps * (1 - rank.piped) * np.greater_equal(rank.job.layout.zero, 2)
-        return FLOAT * np.where(reduced, held.sums.shard, whole)
+        return FLOAT * np.where(reduced, rank.sums.shard, whole)
 
     @property
     def stays(self) -> Num:
@@ -106,7 +108,7 @@ def whole_weights(rank: Rank, block: Num, above: Num) -> Num:
     """Return whole weights while `block` bytes are at work, `above` those pipelines leave whole."""
     job, held = rank.job, rank.held
     some = block + gathered_bytes(job, held.table.times(held.together)) + rank.piped * above
-    every = gathered_bytes(job, held.sums)
+    every = gathered_bytes(job, rank.sums)
     unwrapped = (1 - held.wraps_experts) * gathered_bytes(job, held.experts.times(held.moe))
     return held.wraps * np.where(rank.fully, some, every - unwrapped)
 

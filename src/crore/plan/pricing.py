@@ -233,7 +233,7 @@ class Points:
         may = _always_there(q, points) <= limit
         left = take(points, may)
         chosen = (axes.pipelines, axes.zero, axes.recompute, axes.offload)
-        known = self._known.setdefault((repr(chosen), q.global_batch, q.seq_len), {})
+        known = self._known.setdefault((repr(chosen), q.seq_len), {})
         it = left.layout
         rows = np.stack(np.broadcast_arrays(
             it.tp, it.pp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel, it.dp_shard,
