@@ -174,14 +174,24 @@ def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) ->
     return least
 
 
-def least_bytes(q: Question, axes: Axes, cells: Candidates) -> Floats:
+def least_bytes(q: Question, axes: Axes, cells: Candidates, enough: float = float("inf")) -> Floats:
     """Return, per cell, peak bytes that no setting inside it undercuts.
+
+    Of cells that hold more than `enough` throughout a step, that is the answer.
 
     Everything that only saves memory at its most: shards over all ranks, offload of all a stack
     can, one model copy and the fewest micro-batches in flight of any schedule. Recompute modes and
     ZeRO stages are all tried, as a recomputed layer comes back whole, a gathered one too; but for
     stage 1 where there is 2, which keeps no more.
     """
+    least = _always_there(q, cells)
+    near = least <= enough
+    least[near] = _least_tried(q, axes, take(cells, near))
+    return least
+
+
+def _least_tried(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return the least over recompute modes and ZeRO stages, and less where it is read off code."""
     stages = [zero for zero in axes.zero if zero != 1 or 2 not in axes.zero]
     modes = [(zero, mode) for zero in stages for mode in axes.recompute]
     least = np.empty(size(cells))
@@ -226,25 +236,19 @@ class Points:
         self._known: dict[tuple[object, ...], dict[bytes, float]] = {}
 
     def roomy(self, q: Question, axes: Axes, points: Candidates, limit: float) -> NDArray[np.bool_]:
-        """Return which points may hold a setting of at most `limit` bytes.
-
-        Of a stack read off its code that is asked only where weights and optimizer states fit.
-        """
-        may = _always_there(q, points) <= limit
-        left = take(points, may)
+        """Return which points may hold a setting of at most `limit` bytes."""
         chosen = (axes.pipelines, axes.zero, axes.recompute, axes.offload)
-        known = self._known.setdefault((repr(chosen), q.seq_len), {})
-        it = left.layout
+        known = self._known.setdefault((repr(chosen), q.seq_len, limit), {})
+        it = points.layout
         rows = np.stack(np.broadcast_arrays(
             it.tp, it.pp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel, it.dp_shard,
-            left.batch,
+            points.batch,
         ), axis=1)  # fmt: skip
         keys = [row.tobytes() for row in np.ascontiguousarray(rows, dtype=float)]
         new = np.array([key not in known for key in keys], dtype=bool)
-        least = least_bytes(q, axes, take(left, new))
+        least = least_bytes(q, axes, take(points, new), limit)
         known.update(zip((keys[k] for k in np.flatnonzero(new)), least.tolist(), strict=True))
-        may[may] = np.array([known[key] for key in keys]) <= limit
-        return may
+        return np.array([known[key] for key in keys]) <= limit
 
 
 def _always_there(q: Question, cells: Candidates) -> Floats:
@@ -287,9 +291,6 @@ class LeastBytes:
         new = kinds[np.isnan(self._known[kinds])]
         if new.size:
             asked = take(self._cells, self._speaker[new])
-            least = _always_there(self._q, asked)
-            near = least <= self._enough
-            least[near] = least_bytes(self._q, self._axes, take(asked, near))
-            self._known[new] = least
+            self._known[new] = least_bytes(self._q, self._axes, asked, self._enough)
         known: Floats = self._known[self._kind[index]]
         return known

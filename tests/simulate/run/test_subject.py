@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from crore.errors import InputError, UnknownName
+from crore.plan.request import DAY_S
 from crore.simulate import subject_of
 from crore.simulate.failures import POLICIES, catalogue_run
-from crore.simulate.run.subject import DAY_S, Spread
+from crore.simulate.run.subject import Spread
 
 ALONE = ("restart-disk", "restart-peer", "hot-spares")
 READ = (

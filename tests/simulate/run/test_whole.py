@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from crore.errors import InputError
+from crore.plan.request import DAY_S
 from crore.simulate import simulate_plan, subject_of
 from crore.simulate.failures import Unsure
 from crore.simulate.run import record
-from crore.simulate.run.subject import DAY_S, Spread
+from crore.simulate.run.subject import Spread
 from crore.simulate.run.whole import HAZARDS, NEVER_DAYS, STALLED
 
 NAMES = ("dense", "quorum", "islands", "ten_million")

@@ -12,12 +12,13 @@ from crore.simulate.failures.distribution import (
     run_distribution,
 )
 from crore.simulate.failures.outcome import CAUSES, Outcome
-from crore.simulate.failures.params import POLICIES, Hazard, Policy, Run, failures_only
+from crore.simulate.failures.params import POLICIES, RESTARTS, Hazard, Policy, Run, failures_only
 from crore.simulate.failures.timeline import Event, chrome_trace, timeline
 
 __all__ = [
     "CAUSES",
     "POLICIES",
+    "RESTARTS",
     "Distribution",
     "Event",
     "Hazard",

@@ -6,7 +6,7 @@ import numpy as np
 
 from crore.cost.goodput import best_interval
 from crore.simulate.failures.outcome import Outcome, outcome
-from crore.simulate.failures.params import Checkpoint, Policy, Run, check_policy
+from crore.simulate.failures.params import RESTARTS, Checkpoint, Policy, Run, check_policy
 from crore.simulate.failures.rates import (
     TINY,
     Rates,
@@ -32,7 +32,7 @@ def goodput(run: Run, policy: Policy) -> Outcome:
     that each change prolongs, or that ends with the first. Islands: `rounds.joined`.
     """
     check_policy(policy)
-    if policy in ("restart-disk", "restart-peer", "hot-spares"):
+    if policy in RESTARTS:
         return _restarted(run, policy)
     if policy in ("islands-barrier", "islands-quorum"):
         return outcome(*joined(run, policy), present(run))

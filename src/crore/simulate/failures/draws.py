@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from crore.simulate.failures.closed import interval_s
 from crore.simulate.failures.outcome import CAUSES, Outcome, outcome
-from crore.simulate.failures.params import Policy, Run, check_policy
+from crore.simulate.failures.params import RESTARTS, Policy, Run, check_policy
 from crore.simulate.failures.rates import (
     TINY,
     Floats,
@@ -52,7 +52,7 @@ def draw(run: Run, policy: Policy, work_s: float, draws: int, rng: Generator) ->
     Cost grows with draws, and with rounds and islands up to `CELLS`; not with GPUs.
     """
     check_policy(policy)
-    if policy in ("restart-disk", "restart-peer", "hot-spares"):
+    if policy in RESTARTS:
         found = _restarted(run, policy, work_s, draws, rng)
         there = {"no spare": _with_spares(run, work_s, draws, rng)}
         return _independent(outcome(*found, there))

@@ -12,9 +12,10 @@ Policy = Literal[
     "restart-disk", "restart-peer", "hot-spares", "elastic", "quorum",
     "islands-barrier", "islands-quorum", "islands-free",
 ]  # fmt: skip
+RESTARTS: Final[tuple[Policy, ...]] = ("restart-disk", "restart-peer", "hot-spares")
+"""Every failure stops all GPUs."""
 POLICIES: Final[tuple[Policy, ...]] = (
-    "restart-disk", "restart-peer", "hot-spares", "elastic", "quorum",
-    "islands-barrier", "islands-quorum", "islands-free",
+    *RESTARTS, "elastic", "quorum", "islands-barrier", "islands-quorum", "islands-free",
 )  # fmt: skip
 """From all GPUs in one world that restarts, over one quorum of worlds, to islands of worlds."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from crore.errors import InputError
-from crore.simulate.failures.params import Policy, Run, check_policy
+from crore.simulate.failures.params import RESTARTS, Policy, Run, check_policy
 from crore.simulate.failures.rates import checkpoint_of
 
 SINGLE: Final = 10_000
@@ -73,7 +73,7 @@ def _kinds(run: Run, policy: Policy) -> list[_Kind]:
     stopped_s = _stop_s(run, policy)
     whole = run.hazard * run.gpus
     silent_s = run.silent.detect_s + (
-        stopped_s if policy in ("restart-disk", "restart-peer", "hot-spares")
+        stopped_s if policy in RESTARTS
         else run.silent.rollback_s
     )  # fmt: skip
     return [
@@ -94,7 +94,7 @@ def _stop_s(run: Run, policy: Policy) -> float:
     """Return how long a failure stops its group."""
     if policy == "elastic":
         return 2 * run.rebuild_s
-    restarts = policy in ("restart-disk", "restart-peer", "hot-spares")
+    restarts = policy in RESTARTS
     return checkpoint_of(run, policy).restart_s if restarts else run.stall_s
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from crore.errors import InputError, UnknownName, shown
-from crore.simulate.failures import Policy, Run, catalogue_run
+from crore.simulate.failures import RESTARTS, Policy, Run, catalogue_run
 
 BY_RECOVERY: Final[Mapping[str, Policy]] = {"disk": "restart-disk", "peer": "restart-peer"}
 """How a plan of one world recovers -> the policy of that name."""
 ALONE: Final[Mapping[str, float]] = {"interval": 1.0, "exposed_s": 0.0}
 """The outer step of a plan of one island: none."""
-DAY_S: Final = 86_400.0
 MOST: Final = 10**10
 """GPUs of a plan that is not damaged, at most."""
 
@@ -138,7 +137,6 @@ def _policy(recovery: str, islands: int) -> Policy:
 
 def _applies(worlds: int, islands: int) -> tuple[Policy, ...]:
     """Return the policies that have something to act on: several worlds, several islands."""
-    restarts: tuple[Policy, ...] = ("restart-disk", "restart-peer", "hot-spares")
     together: tuple[Policy, ...] = ("elastic", "quorum") if worlds > 1 else ()
     apart: tuple[Policy, ...] = ("islands-barrier", "islands-quorum", "islands-free")
-    return restarts + together + (apart if islands > 1 else ())
+    return RESTARTS + together + (apart if islands > 1 else ())

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crore.plan.request import DAY_S
 from crore.simulate.failures import (
     Distribution,
     Policy,
@@ -21,7 +22,7 @@ from crore.simulate.failures import (
     run_distribution,
 )
 from crore.simulate.run.step import Step
-from crore.simulate.run.subject import DAY_S, Spread, Subject
+from crore.simulate.run.subject import Spread, Subject
 
 HAZARDS: Final = (1.0, 3.0)
 """Times the plan's rate at which every policy is shown: as counted, and three times as bad."""
