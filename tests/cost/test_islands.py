@@ -19,6 +19,7 @@ from crore.cost.islands import (
     islands_goodput,
     outer_bytes,
     outer_bytes_per_s,
+    sent_bits,
 )
 from crore.errors import UnknownName
 
@@ -146,11 +147,16 @@ def test_the_largest_of_one_is_the_mean():
     [(30e12, 69, 0.35), (100e12, 230, 1.15), (300e12, 691, 3.45)],
 )
 def test_twenty_sites_need_these_terabits(parameters, dense_tb, outer_tb):
-    """13.2-second steps: 16-bit gradients every step, or 4 bits every 50."""
+    """13.2-second steps: 16-bit gradients every step, or 4 bits and their scales every 50."""
     dense = outer_bytes_per_s(parameters, 20, 16, 13.2) * 8 / 1e12
     outer = outer_bytes_per_s(parameters, 20, 4, 50 * 13.2) * 8 / 1e12
     assert dense == pytest.approx(dense_tb, rel=0.005)
-    assert outer == pytest.approx(outer_tb, rel=0.015)
+    assert outer == pytest.approx(outer_tb * 4.125 / 4, rel=0.015)
+
+
+def test_few_bits_are_sent_with_their_scales():
+    assert list(np.asarray(sent_bits(np.array([4, 8, 16, 32])))) == [4.125, 8.125, 16, 32]
+    assert outer_bytes(1e9, 2, 4) == 1e9 * 4.125 / 8
 
 
 def test_one_island_sends_nothing_and_two_their_parameters():

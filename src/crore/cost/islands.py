@@ -42,6 +42,11 @@ Nobody measured more than 8 islands above 10 B. Low is the joint law of 20 islan
 middle that law at 1 T, the high a small gain as the laws of 2 to 8 islands all show beyond 10 B."""
 GUESS_AT: Final = (3e13, 20.0)
 """(parameters, islands) from which the guess holds."""
+BLOCK_VALUES: Final = 128
+"""Values of an outer gradient below 16 bits that share one scale: the largest of them decides the
+step of all, so few; but each scale is sent, so not too few: 4 bits become 4.125."""
+SCALE_BITS: Final = 16
+"""Of such a scale: bfloat16, which has the range of the values."""
 LARGE_MEAN: Final = 400.0
 """Poisson counts of larger means are those of this mean, shifted and stretched: both are nearly
 normal, and the mean and the variance are kept (largest of 100: within 0.1 %)."""
@@ -141,12 +146,18 @@ def _poisson(mean: Num) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.f
             log = log + np.log(mean) - np.log(count + 1)
 
 
-def outer_bytes(parameters: Num, islands: Num, bits: Num) -> Num:
-    """Bytes one island sends to join the others: ring all-reduce, `2(M-1)/M·P·bits/8`.
+def sent_bits(bits: Num) -> Num:
+    """Bits sent per value of `bits`: below 16 its share of a block's scale is added."""
+    return bits + np.where(np.less(bits, 16), SCALE_BITS / BLOCK_VALUES, 0.0)
 
-    `bits` per parameter: 16 for gradients, 4 for Streaming DiLoCo (arXiv 2501.18512).
+
+def outer_bytes(parameters: Num, islands: Num, bits: Num) -> Num:
+    """Bytes one island sends to join the others: reduce-scatter and all-gather, scales included.
+
+    `2(M-1)/M·P·sent_bits/8`; `bits` per parameter: 16 for gradients, 4 for Streaming DiLoCo
+    (arXiv 2501.18512).
     """
-    return 2 * (islands - 1) / islands * parameters * bits / 8
+    return 2 * (islands - 1) / islands * parameters * sent_bits(bits) / 8
 
 
 def outer_bytes_per_s(parameters: Num, islands: Num, bits: Num, round_s: Num) -> Num:
