@@ -155,6 +155,7 @@ def make_step(engine: Engine, optimizer: Optimizer) -> tuple[float, float]:
     norm = float(both[1].sqrt())
     scale_(named, norm, MAX_NORM)
     optimizer.step(1.0)
+    engine.sum_load()
     engine.rebalance()
     return float(both[0]) / BATCH / SEQ_LEN, norm
 

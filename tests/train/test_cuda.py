@@ -56,6 +56,7 @@ def losses(
             dist.all_reduce(nats)
         found.append((float(nats) / (BATCH * SEQ_LEN), norm))
         optimizer.step(1.0)
+        engine.sum_load()
         engine.rebalance()
     return found
 

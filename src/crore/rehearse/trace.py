@@ -139,6 +139,7 @@ class Stage:
             with outside("world"):
                 shared_sums(engine, self.named, 0.0)
             with outside():
+                engine.sum_load()
                 update(engine, self.named, optimizer, norm=NORM, clip=CLIP, lr_factor=1.0)
 
     def trace(self, *, whole: bool = False) -> Trace:

@@ -37,14 +37,21 @@ class Engine:
         self.world, self.spec, self.seq_len = world, spec, seq_len
         self.parts = build_parts(spec, seq_len, world, options)
         self.router_z_weight = router_z_weight
-        self.global_batch = global_batch
+        self.global_batch = self.whole = global_batch
+        self._loads: Tensor | None = None
         part = -(-spec.vocab // world.split.tp)
         self.loss = Loss(z_weight=z_weight, group=world.group("tp"), first=world.tp_rank * part)
         self.schedule: Schedule | None = None
         self.resize(global_batch)
 
-    def resize(self, global_batch: int) -> None:
-        """Make ready for steps of another batch (sequences)."""
+    def resize(self, global_batch: int, whole: int | None = None) -> None:
+        """Make ready for steps of another batch (sequences of this world).
+
+        `whole` are those of all worlds of a step, over which the loss is the mean.
+        """
+        self.whole = whole or global_batch
+        if self.global_batch == global_batch and self.schedule is not None:
+            return
         self.global_batch = global_batch
         self.micro_batches = self.world.split.micro_batches(global_batch)
         if self.world.split.pp > 1:
@@ -92,7 +99,7 @@ class Engine:
     def backward(self, samples: Tensor) -> None:
         """Run forward and backward over this rank's samples [B, S + 1] of one step."""
         self._mode(training=True)
-        tokens = self.global_batch * self.seq_len
+        tokens = self.whole * self.seq_len
         self.loss.reset(tokens)
         for part in self.parts:
             for mixture in mixtures(part):
@@ -138,17 +145,32 @@ class Engine:
         """Return this rank's share of the cross-entropy of the last step, summed over tokens."""
         return self.loss.total / self.world.split.tp
 
-    def rebalance(self) -> None:
-        """Move the routers' biases by the load of all ranks since the last step."""
+    def rest(self) -> None:
+        """Take a step without samples: other worlds have them all."""
+        self.loss.reset(self.whole * self.seq_len)
+
+    def sum_load(self) -> Tensor | None:
+        """Add up the experts' tokens since the last step over the world; None without experts.
+
+        A row per layer of experts; what is done to it before `rebalance` counts.
+        """
         layers = [mixture for part in self.parts for mixture in mixtures(part)]
         if not layers:
-            return
-        loads = torch.stack([layer.load for layer in layers])
+            return None
+        self._loads = torch.stack([layer.load for layer in layers])
         for axis in ("dp_replicate", "fsdp", "tp"):
             group = self.world.group(axis)
             if group is not None:
-                dist.all_reduce(loads, group=group)
-        for layer, load in zip(layers, loads, strict=True):
+                dist.all_reduce(self._loads, group=group)
+        return self._loads
+
+    def rebalance(self) -> None:
+        """Move the routers' biases by the load that `sum_load` returned."""
+        layers = [mixture for part in self.parts for mixture in mixtures(part)]
+        if not layers:
+            return
+        assert self._loads is not None
+        for layer, load in zip(layers, self._loads, strict=True):
             layer.load.copy_(load)
             layer.rebalance()
 

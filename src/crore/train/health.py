@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Action = Literal["go on", "skip", "roll back", "stop"]
+Action = Literal["go on", "skip", "roll back", "stop", "again"]
 DEVIATION: Final = 1.4826
 """Standard deviations of a normal distribution per median absolute deviation."""
 
@@ -44,12 +44,14 @@ class Verdict:
     """What to do after a step."""
 
     action: Action
-    """`skip` drops this step's update; `roll back` returns to the last checkpoint."""
+    """`skip` drops this step's update; `roll back` returns to the last checkpoint; `again` takes
+    the step anew, with the same samples."""
     reason: str = ""
     """One line with the numbers; empty while all is well."""
 
 
 GO_ON: Final = Verdict(action="go on")
+AGAIN: Final = Verdict(action="again")
 
 
 class Health:

@@ -9,7 +9,10 @@ from crore.catalog.types import ModelSpec
 from crore.model.split import Split
 from crore.train.adamw import OptimSettings
 from crore.train.data import Source
+from crore.train.fault.seat import Seat
+from crore.train.folder import CHECKPOINTS
 from crore.train.health import Limits
+from crore.train.islands.settings import Outer
 from crore.train.records import Prediction
 from crore.train.schedule import Ramp, Schedule
 
@@ -97,6 +100,17 @@ class Job:
     peak_flops: float | None = None
     """Dense peak of one rank, FLOP/s."""
     parameters: int = 0
+    seat: Seat | None = None
+    """The place among other worlds; None for a run that is one world."""
+    outer: Outer | None = None
+    """How islands join; None for one island."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints: one for the worlds of an island."""
+        if self.seat is None:
+            return self.folder / CHECKPOINTS
+        return self.folder.parent / f"island-{self.seat.island:03d}" / CHECKPOINTS
 
     @property
     def steps(self) -> int:

@@ -16,6 +16,8 @@ from crore.train.records import EndReason
 
 RUN_ID: Final = "crore-"
 """Begins the name of a world that crore itself started."""
+LEFT_CODE: Final = 75
+"""EX_TEMPFAIL: the world made room in its island; another may take its seat."""
 HUNG: Final = "hung: "
 """Begins the word of a rank that ended because some rank hung."""
 

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 EventKind: TypeAlias = Literal[
     "skip", "roll back", "resume", "signal", "hang", "lost rank", "disk full",
-    "damaged checkpoint", "note",
+    "damaged checkpoint", "joined", "left", "lost world", "chaos", "outer step", "fenced", "note",
 ]  # fmt: skip
-EndReason: TypeAlias = Literal["finished", "signal", "stopped", "failed"]
+EndReason: TypeAlias = Literal["finished", "signal", "stopped", "failed", "left"]
 MemoryKind: TypeAlias = Literal["tensors", "resident"]
 """Peak bytes of tensors, which the plan predicts; or of the whole process, which it does not."""
 
@@ -96,6 +96,10 @@ class Step:
     memory_bytes: float
     """Peak on rank 0 so far, counted as `memory_kind` of the start says."""
     predicted_step_time_s: float | None
+    worlds: tuple[int, ...] | None = None
+    """That took it together, their numbers in the fleet; None for a world alone."""
+    own_samples: tuple[int, int] | None = None
+    """Of a world of a fleet: the samples that it ran are from the first number up to the second."""
     time: str = field(default_factory=_now)
 
 
@@ -175,6 +179,8 @@ class End:
     """Since this process's start record."""
     memory_bytes: float
     """Peak of the fullest rank, counted as `memory_kind` of the start says."""
+    checksum: int | None = None
+    """Of the weights: equal where all their bits are."""
     time: str = field(default_factory=_now)
 
 

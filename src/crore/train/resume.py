@@ -13,7 +13,6 @@ from crore.errors import InputError
 from crore.train.checkpoint import folder as folders
 from crore.train.checkpoint.manifest import Damaged, read
 from crore.train.data import Dataset
-from crore.train.folder import CHECKPOINTS
 from crore.train.job import Job
 
 _NAMES: Final = {
@@ -40,7 +39,7 @@ def steps_done(job: Job, data: Dataset) -> int:
     Raises InputError when it is another run than the job's. Only manifests are read: whether the
     tensors are sound is seen when they are.
     """
-    for saved in folders.finished(job.folder / CHECKPOINTS):
+    for saved in folders.finished(job.checkpoints):
         try:
             manifest = read(saved.path)
         except Damaged:

@@ -19,6 +19,7 @@ from crore.model.mesh import make_world
 from crore.model.parallelize import BuildOptions
 from crore.train.adapters import make_adapters
 from crore.train.checkpoint import Checkpoints
+from crore.train.checksum import whole_checksum
 from crore.train.data import Dataset, prepare
 from crore.train.engine import Engine
 from crore.train.folder import CHECKPOINTS, LOG, writing
@@ -30,9 +31,11 @@ from crore.train.log import RunLog
 from crore.train.loop import Trainer
 from crore.train.memory import TensorMemory, around_both
 from crore.train.optim import build_optimizer
-from crore.train.outcome import Outcome, leave_word
+from crore.train.others import others_of
+from crore.train.outcome import LEFT_CODE, Outcome, leave_word
+from crore.train.peers import Left
 from crore.train.profile import Profiler
-from crore.train.records import End, Event, Start
+from crore.train.records import End, EndReason, Event, EventKind, Start
 from crore.train.schedule import batch
 from crore.train.screen import make_screen
 from crore.train.signals import LeaveRequest
@@ -133,10 +136,11 @@ class _Rank:
         return Trainer(
             job, engine, optimizer, data,
             checkpoints=Checkpoints(
-                job.folder / CHECKPOINTS, keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
+                job.checkpoints, keep=job.keep, group=own_group(SAVE_TIMEOUT_S)
             ),
             listeners=Listeners(), sync=self.log.sync if self.log else lambda: None,
             beat=self.beat, leave=self.leave, peak_bytes=self.memory.peak_bytes,
+            **others_of(job, named, self._note, lambda: self.leave.asked is not None),
         )  # fmt: skip
 
     def _train(self, trainer: Trainer, data: Dataset) -> Outcome:
@@ -146,18 +150,19 @@ class _Rank:
             trainer.listeners.start(self._start(data, done))
             with self._profiler() as profiled:
                 counted = around_both(lambda _: self.memory.step(), profiled)
-                reason, message = trainer.run(counted)
+                reason, message = _run(trainer, counted)
             fullest_bytes = self.memory.fullest_bytes()
             trainer.listeners.end(
                 End(
                     step=trainer.place.step, reason=reason, message=message,
                     samples=trainer.place.samples, tokens=trainer.place.samples * job.seq_len,
                     wall_s=time.monotonic() - self.began_s, memory_bytes=fullest_bytes,
+                    checksum=whole_checksum(trainer.named.values()),
                 )
             )  # fmt: skip
         if reason == "signal" and trainer.asked:
             return Outcome.asked(trainer.asked)
-        code = 0 if reason in ("finished", "signal") else 1
+        code = {"finished": 0, "signal": 0, "left": LEFT_CODE}.get(reason, 1)
         return Outcome(reason=reason, message=message, exit_code=code)
 
     @contextlib.contextmanager
@@ -179,9 +184,9 @@ class _Rank:
         )  # fmt: skip
         return [self.log, *screen, *make_adapters(job.loggers, job.folder, self._note)]
 
-    def _note(self, message: str) -> None:
+    def _note(self, message: str, what: EventKind = "note") -> None:
         if self.log is not None:
-            self.log.event(Event(step=self.beat.step, what="note", message=message))
+            self.log.event(Event(step=self.beat.step, what=what, message=message))
 
     def _start(self, data: Dataset, done: int) -> Start:
         job = self.job
@@ -195,6 +200,17 @@ class _Rank:
             data_sha256=data.key, tokenizer_sha256=str(tokenizer["sha256"]), seed=job.seed,
             torch=torch.__version__,
         )  # fmt: skip
+
+
+def _run(trainer: Trainer, around: Callable[[int], Any]) -> tuple[EndReason, str]:
+    """Run the loop; a world that leaves the others is no failure."""
+    try:
+        return trainer.run(around)
+    except Left as left:
+        return "left", str(left) or "asked to leave while it waited for the others"
+    finally:
+        trainer.fleet.close()
+        trainer.peers.close()
 
 
 def _data(job: Job) -> Dataset:

@@ -1,0 +1,1 @@
+"""Worlds that train as one and outlive each other: membership by torchft, judgement by sums."""

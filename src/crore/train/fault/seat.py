@@ -1,0 +1,79 @@
+"""Where one world sits among the others, and whom it asks who else is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from crore.errors import InputError
+
+Lost = Literal["keep-batch", "scale-lr"]
+LOST: Final[tuple[Lost, ...]] = ("keep-batch", "scale-lr")
+"""When a world leaves: the others share its samples, or go on with theirs at a lower rate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seat:
+    """One world's place in a fleet; worlds and islands are numbered from 0."""
+
+    world: int
+    """In the whole fleet; one beyond the planned worlds of its island is a hot spare."""
+    worlds: int
+    """Planned worlds of one island: spares take no samples while so many are there."""
+    island: int = 0
+    islands: int = 1
+    lighthouse: str = ""
+    """http://host:port of the island's lighthouse; empty for a world alone in its island."""
+    fleet: str = ""
+    """The same between islands; empty for one island."""
+    lost: Lost = "keep-batch"
+
+    @property
+    def name(self) -> str:
+        """Folder of the world, and its name at the lighthouse: they sort as the numbers do."""
+        return f"world-{self.world:05d}"
+
+
+def seat_of(
+    world: int,
+    *,
+    worlds: int,
+    islands: int,
+    lighthouse: str = "",
+    fleet: str = "",
+    lost: Lost = "keep-batch",
+) -> Seat:
+    """Return the seat of a world of a fleet of `worlds` in all, on `islands` islands.
+
+    Islands hold equal numbers of worlds, in order; worlds beyond them are spares of island
+    `world % islands`. Raises InputError for numbers that make no fleet, and where an address is
+    missing.
+    """
+    if world < 0:
+        raise InputError(f"--world {world}: worlds are numbered from 0")
+    each = worlds // islands
+    island = world // each if world < worlds else (world - worlds) % islands
+    if not lighthouse and (each > 1 or world >= worlds):
+        raise InputError(
+            f"world {world} is one of {each} of its island: --lighthouse HOST:PORT says where they "
+            "meet (crore lighthouse starts one)"
+        )
+    if islands > 1 and not fleet:
+        raise InputError(
+            f"world {world} is on one of {islands} islands: --fleet HOST:PORT says where they meet "
+            "(crore lighthouse starts one)"
+        )
+    return Seat(
+        world=world, worlds=each, island=island, islands=islands,
+        lighthouse=address(lighthouse, "--lighthouse"), fleet=address(fleet, "--fleet"), lost=lost,
+    )  # fmt: skip
+
+
+def address(text: str, flag: str) -> str:
+    """Return `host:port` as torchft takes it; raises InputError when it is none."""
+    if not text:
+        return ""
+    host, _, port = text.removeprefix("http://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InputError(f"{flag} must be HOST:PORT, such as 10.0.0.1:29510, not {text[:60]}")
+    return f"http://{host}:{port}"
