@@ -1,6 +1,7 @@
 """Networks under load and under failure: flows, packets, and a step of ten million GPUs."""
 
 from crore.simulate.fabric.components import Frailty
+from crore.simulate.fabric.filling import fill_s, unloaded_s
 from crore.simulate.fabric.fleet import FleetStep, FleetStepResult, fleet_step
 from crore.simulate.fabric.fluid import collective_s, finish_s
 from crore.simulate.fabric.graphs import dragonfly, over_sites, slim_fly, torus
@@ -35,6 +36,7 @@ __all__ = [
     "dragonfly",
     "every_path",
     "exchange_of",
+    "fill_s",
     "finish_s",
     "fleet_rates",
     "fleet_step",
@@ -57,5 +59,6 @@ __all__ = [
     "slim_fly",
     "spray",
     "torus",
+    "unloaded_s",
     "without",
 ]

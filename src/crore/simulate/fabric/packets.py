@@ -2,8 +2,11 @@
 
 Links are served in an order in which none comes after a link it feeds; a link's departures are then
 Lindley's recursion in closed form, `d_i = tx·(i+1) + max_(j<=i) (a_j - tx·j)` over packets in order
-of arrival (Lindley 1952). Exact for FIFO links with room for all packets. Left out: congestion
-control, losses, acknowledgements and pauses.
+of arrival (Lindley 1952). Exact for FIFO links with room for all packets.
+
+Hosts pace each message at its max-min rate: what congestion control aims at, found at once. Hosts
+that sent as fast as they can would queue megabytes at a taper or a dead link, and a FIFO shares by
+what arrives. Left out: how control finds its rates, losses, acknowledgements and pauses.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from crore.errors import InputError, UnknownName
+from crore.simulate.fabric.maxmin import max_min
 from crore.simulate.fabric.network import Floats, Ints, Network
 from crore.simulate.fabric.patterns import Flows
-from crore.simulate.fabric.routes import NO_PATH, Paths
+from crore.simulate.fabric.routes import NO_PATH, Paths, routes_of
 
 Mode = Literal["round-robin", "random"]
 HOP_S: Final = 6e-7
@@ -54,14 +58,16 @@ class Packets:
 def send(network: Network, flows: Flows, paths: Paths, packets: Packets) -> Floats:
     """Return [flows], when the last packet of each message has arrived; all start at 0.
 
+    A host hands over a packet at a time, at the rate its flow has while all others send (with
+    random paths: when spread evenly), so that of equal messages the last ends when the fluid does.
     Infinite for a flow without a path. InputError where links feed each other in a circle, as in a
     torus: no order of them is exact there.
     """
     rank = _ranks(network, paths)
     flow, path = _chosen(flows, paths, packets)
-    # A host hands over a packet at a time: what is first in a message is first in its queue.
+    rate = max_min(routes_of(network, flows, paths), network.bytes_per_s)
     number = np.tile(np.arange(packets.each), len(flow) // packets.each)
-    time_s = (number * 1e-18).astype(float)
+    time_s: Floats = number * packets.packet_bytes / rate[flow]
     hop = np.zeros(len(flow), dtype=np.int64)
     links = paths.link[path]
     for tier in range(int(rank.max(initial=-1)) + 1):
@@ -96,17 +102,6 @@ def fifo(arrival_s: Floats, link: Ints, tx_s: Floats) -> Floats:
     out = np.zeros(len(order))
     out[order] = ends_s
     return out
-
-
-def unloaded_s(network: Network, paths: Paths, packets: Packets) -> float:
-    """Return the longest time of a packet alone on its path, without its time on the first link.
-
-    What packets take beyond the fluid even in an empty network: hops and storing before forwarding.
-    """
-    on = paths.link != NO_PATH
-    tx_s = np.where(on, packets.packet_bytes / network.bytes_per_s[paths.link], 0.0)
-    alone_s = on.sum(axis=1) * packets.hop_s + tx_s[:, 1:].sum(axis=1)
-    return float(alone_s.max(initial=0.0))
 
 
 def _chosen(flows: Flows, paths: Paths, packets: Packets) -> tuple[Ints, Ints]:
