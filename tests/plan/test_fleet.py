@@ -77,7 +77,7 @@ def test_the_shortest_interval_and_widest_gradient_that_hide_are_taken():
 def test_an_outer_gradient_takes_its_bytes_over_the_islands_share_of_the_network():
     q = resolve(replace(MILLION, fix={"interval": 100, "outer_bits": 8}))
     interval, bits, outer_s, _ = met(q, island(islands=4.0), 1.0)
-    sent = 2 * 3 / 4 * 405.85e9  # a ring of four, one byte a parameter
+    sent = 2 * 3 / 4 * 405.85e9 * 8.125 / 8  # a ring of four, one byte and a share of a scale
     rate = q.wan.port_bytes_per_s * 8192
     assert wan_bytes_per_s(q, island()) == rate
     assert outer_s[0] == pytest.approx(sent / rate + q.wan.hop_latency_s, rel=1e-3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from crore.cost.islands import sent_bits
 from crore.rehearse.agree import Finding
 from crore.rehearse.trace import Trace
 
@@ -21,8 +22,11 @@ def quorum_bytes(trace: Trace) -> int:
 
 
 def outer_bytes(trace: Trace, bits: float) -> float:
-    """Return the bytes that a rank reduces with the same rank of every island, each round."""
-    return bits / 8 * trace.parameters
+    """Return the bytes that a rank reduces with the same rank of every island, each round.
+
+    Scales included, where the bits need them.
+    """
+    return float(sent_bits(bits)) / 8 * trace.parameters
 
 
 def worlds_disagree(traces: Mapping[int, Trace]) -> list[Finding]:

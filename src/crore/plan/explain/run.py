@@ -9,7 +9,7 @@ import numpy as np
 
 from crore.cost.batch import critical_batch, critical_batches
 from crore.cost.goodput import mean_time_between_failures_s, quorum_goodput, restart_goodput
-from crore.cost.islands import diloco_efficiency, islands_goodput, outer_bytes
+from crore.cost.islands import diloco_efficiency, islands_goodput, outer_bytes, sent_bits
 from crore.cost.latency import latency_floor_s
 from crore.cost.money import card_usd_per_gpu_hour, it_usd, ownership_usd_per_gpu_hour
 from crore.cost.power import energy_j, gpu_power_w, site_power_w
@@ -187,11 +187,18 @@ def _outer(case: Case) -> Iterator[Entry]:
             note=_chosen(case, key),
         )  # fmt: skip
     yield Entry(
+        key="sent_bits", group="fleet", unit="bits", about="of an outer gradient, with its scale",
+        functions=(sent_bits,),
+        inputs=("outer_step.bits",
+                *(f"const:crore.cost.islands.{name}" for name in ("SCALE_BITS", "BLOCK_VALUES"))),
+        value=float(sent_bits(case.plan.rounds.bits)), listed=False,
+    )  # fmt: skip
+    yield Entry(
         key="outer_step.outer_s", group="fleet", unit="s", about="sending one outer gradient",
         evidence=ESTIMATE, functions=(outer_bytes, rounds_of),
-        formula="2 * (islands - 1) / islands * parameters * outer_step.bits / 8"
+        formula="2 * (islands - 1) / islands * parameters * sent_bits / 8"
         " / (port_bytes_per_s * island_gpus) + hop_latency_s",
-        inputs=("islands", "parameters", "outer_step.bits", "wan:port_bytes_per_s", "island_gpus",
+        inputs=("islands", "parameters", "sent_bits", "wan:port_bytes_per_s", "island_gpus",
                 "wan:hop_latency_s"),
     )  # fmt: skip
     yield Entry(
