@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from crore.errors import InputError
 from crore.launch import export
-from crore.launch.megatron import COMMIT, arguments, stage_string
+from crore.launch.megatron import RELEASE, arguments, stage_string
 
 DATA = (Path(__file__).parent / "data" / "megatron_flags.txt").read_text(encoding="utf-8")
-FLAGS = {w for line in DATA.splitlines() if not line.startswith("#") for w in line.split()}
+LISTED = [w.split(":") for it in DATA.splitlines() if not it.startswith("#") for w in it.split()]
+FLAGS = {flag: rest for flag, *rest in LISTED}
+"""Flag -> how many values it takes, and which, where that is said."""
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "interleaved": {"pp": 8, "vpp": 2, "schedule": "interleaved"},
@@ -41,23 +43,50 @@ def words(launch) -> dict[str, tuple[str, ...]]:
     return {flag: tuple(values) for flag, *values in found}
 
 
-def test_the_list_is_of_the_commit_that_is_named():
-    assert COMMIT in DATA
-    assert len(FLAGS) == 393
+def refused(found: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return the flags that the release lacks, or that take other values than these."""
+    return [flag for flag, values in found.items() if not takes(flag, values)]
+
+
+def takes(flag: str, values: tuple[str, ...]) -> bool:
+    """Return whether the release has a flag and it takes these values."""
+    if flag not in FLAGS:
+        return False
+    count, among = (*FLAGS[flag], *["1", ""][len(FLAGS[flag]) :])
+    enough = bool(values) if count == "+" else count == "*" or len(values) == int(count)
+    return enough and (not among or set(values) <= set(among.split("|")))
+
+
+def test_the_list_is_of_the_release_that_is_named(make):
+    assert RELEASE in DATA
+    assert len(FLAGS) == 845
+    assert RELEASE in export("megatron", make("dense", {"zero": 1}), "{}").files[0].text
+
+
+@pytest.mark.parametrize(
+    "seeded",
+    [("--bf17",), ("--bf16", "yes"), ("--seq-length",), ("--fp8-format", "e5m2"),
+     ("--ckpt-format", "zip"), ("--recompute-modules",)],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_seeded_wrong_argument_is_found(make, seeded):
+    found = words(make("dense", {"zero": 1}))
+    assert refused(found) == []
+    assert refused(found | {seeded[0]: seeded[1:]}) == [seeded[0]]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ONE_WORLD)
 def test_every_argument_exists(make, name, layout):
     given_words = words(make(name, {"zero": 1, "recompute": "none"} | LAYOUTS[layout]))
-    assert given_words.keys() <= FLAGS
+    assert refused(given_words) == []
 
 
 def test_rare_models_arguments_exist(make):
     rare = make("experts", moe_every=2, first_dense=0, qkv_bias=True, qk_norm=True, norm="layer",
                 position="learned", tied_embeddings=True, mla=None, kv_heads=8)  # fmt: skip
     found = words(rare)
-    assert found.keys() <= FLAGS
+    assert refused(found) == []
     assert found["--moe-layer-freq"] == ("2",)
     assert found["--num-query-groups"] == ("8",)
     assert "--untie-embeddings-and-output-weights" not in found
@@ -133,6 +162,12 @@ def test_what_would_train_something_else_is_refused(make, layout):
 def test_a_model_that_it_would_not_build_is_refused(make, spec):
     with pytest.raises(InputError, match="does not write for Megatron-LM"):
         export("megatron", make("dense", {"zero": 1}, **spec), "{}")
+
+
+def test_states_in_host_memory_take_the_optimizer_that_can_do_it(make):
+    found = words(make("dense", {"zero": 1, "offload_optimizer": 0.5}))
+    assert found["--optimizer-offload-fraction"] == ("0.5",)
+    assert "--use-precision-aware-optimizer" in found
 
 
 def test_a_fleet_is_not_so_many_models(make):

@@ -14,8 +14,8 @@ from crore.launch.trainer import PORT
 
 Arguments = list[str]
 SCRIPT: Final = "megatron.sh"
-COMMIT: Final = "000c4ac24f61159c138b0975def722c65245983c"
-WRITTEN_FOR: Final = f"Megatron-LM at commit {COMMIT[:12]} (after core 0.15)"
+RELEASE: Final = "core_v0.19.2"
+WRITTEN_FOR: Final = f"Megatron-LM {RELEASE}"
 _YOURS: Final = "--lr 3e-4 --data-path … --tokenizer-type … --save …"
 _STRATEGIES: Final = {2: "optim_grads", 3: "optim_grads_params"}
 _SCHEDULES: Final = ("1f1b", "interleaved")
@@ -36,7 +36,7 @@ def megatron(launch: Launch) -> Export:
         run=(
             f"MEGATRON=/path/of/Megatron-LM {meet}./{SCRIPT} {_YOURS}    # on every node",
         ),
-        needs=(f"Megatron-LM at commit {COMMIT}, its flags are those of that commit.",),
+        needs=(f"Megatron-LM at its tag {RELEASE}: the flags are those of that release.",),
         leaves_out=_left_out(launch),
     )  # fmt: skip
 
@@ -175,7 +175,10 @@ def _memory(layout: Layout) -> list[Arguments]:
         words.append(["--recompute-granularity", "selective"])
     if layout.offload_optimizer:
         share = f"{layout.offload_optimizer:g}"
-        words += [["--optimizer-cpu-offload"], ["--optimizer-offload-fraction", share]]
+        words += [
+            ["--optimizer-cpu-offload"], ["--optimizer-offload-fraction", share],
+            ["--use-precision-aware-optimizer"],
+        ]  # fmt: skip
     return words
 
 
