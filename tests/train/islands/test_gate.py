@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,11 +26,13 @@ def judged(rows, weights=None, gate=None):
     return (gate or Gate()).judge(rows @ rows.T, weights.double())
 
 
-def settled(norm=1.0, rounds=5):
-    """Return a gate that has seen rounds of two members of one norm."""
+def settled(members=2, norm=1.0, rounds=5, **how):
+    """Return a gate that has seen rounds of members of one norm."""
     gate = Gate()
-    for _ in range(rounds):
-        gate.keep(nobody(torch.eye(2).double() * norm**2, torch.ones(2).double()), (1.0, 1.0))
+    for seed in range(rounds):
+        rows = vectors(members, seed=100 + seed, **how) * norm
+        ones = torch.ones(members).double()
+        gate.keep(nobody(rows @ rows.T, ones), ones.tolist())
     return gate
 
 
@@ -89,7 +92,7 @@ def test_of_two_a_small_one_does_not_condemn_the_other():
 def test_the_opposite_direction_is_left_out_and_the_rest_stays():
     rows = vectors(5)
     rows[2] *= -1
-    verdict = judged(rows)
+    verdict = judged(rows, gate=settled(5))
     assert verdict.fenced == (False, False, True, False, False)
     assert "cosine" in verdict.reasons[2]
 
@@ -97,13 +100,20 @@ def test_the_opposite_direction_is_left_out_and_the_rest_stays():
 def test_noise_of_the_usual_size_is_left_out_where_the_others_agree():
     rows = vectors(4)
     rows[3] = vectors(1, agreement=0.0, seed=9)[0]
-    assert judged(rows).fenced == (False, False, False, True)
+    assert judged(rows, gate=settled(4)).fenced == (False, False, False, True)
+
+
+def test_a_direction_is_not_wrong_where_directions_differ_widely_or_nothing_is_known():
+    rows = vectors(4)
+    rows[3] = vectors(1, agreement=0.0, seed=9)[0]
+    assert not any(judged(rows).fenced)
+    assert not any(judged(rows, gate=settled(4, n=12, rounds=20)).fenced)
 
 
 def test_where_nobody_agrees_no_direction_is_wrong():
     rows = vectors(4, agreement=0.001)
     rows[3] *= -1
-    assert not any(judged(rows).fenced)
+    assert not any(judged(rows, gate=settled(4, agreement=0.001)).fenced)
 
 
 def test_with_two_members_neither_direction_is_wrong():
@@ -119,9 +129,9 @@ def test_a_member_without_weight_is_not_judged_and_judges_nobody():
 
 
 def test_judging_changes_nothing_and_a_history_moves_to_another_gate():
-    gate = settled(norm=2.0)
+    gate = settled(3, norm=2.0)
     before = gate.facts()
-    judged(vectors(2) * 100, gate=gate)
+    judged(vectors(3) * 100, gate=gate)
     assert gate.facts() == before
     other = Gate()
     other.load_facts(before)
@@ -137,4 +147,37 @@ def test_what_was_left_out_does_not_become_usual():
     verdict = judged(rows, gate=gate)
     for _ in range(50):
         gate.keep(verdict, (1.0, 1.0))
-    assert max(gate.facts()["usual"]) == pytest.approx(1.0)
+    assert max(gate.facts()["norms"]) == pytest.approx(1.0)
+
+
+def test_a_member_that_did_not_move_is_no_measure_and_not_astray():
+    rows = vectors(4)
+    rows[0] = 0.0
+    gate = settled(4)
+    verdict = judged(rows, gate=gate)
+    assert not any(verdict.fenced)
+    gate.keep(verdict, (1.0,) * 4)
+    assert not any(judged(rows, gate=gate).fenced)
+
+
+def flipped(value, bit):
+    """Return a float32 with one bit of its 32 turned, 31 the sign, 30 to 23 the exponent."""
+    turned = np.array(value, dtype=np.float32).view(np.uint32) ^ np.uint32(1 << bit)
+    return float(turned.view(np.float32))
+
+
+@pytest.mark.parametrize("members", [2, 4])
+@pytest.mark.parametrize("value", [3e-2, 1e-3, -2e-5])
+def test_a_flip_of_the_highest_exponent_bit_is_caught(members, value):
+    """Below 2 that bit is 0; set, the value is above 1e30."""
+    rows = vectors(members) * 0.5
+    rows[-1, 3] = flipped(value, 30)
+    assert judged(rows, gate=settled(members)).fenced == (False,) * (members - 1) + (True,)
+
+
+@pytest.mark.parametrize("bit", [*range(23), 29, 31])
+def test_flips_that_change_little_or_shrink_a_value_are_not_caught(bit):
+    """A mantissa bit, the sign of one value of thousands, or an exponent bit that was set."""
+    rows = vectors(4)
+    rows[-1, 3] = flipped(float(rows[-1, 3]), bit)
+    assert not any(judged(rows, gate=settled(4)).fenced)

@@ -87,6 +87,19 @@ def test_mixing_leaves_an_island_a_part_of_its_own():
     state = OuterState({"a": torch.zeros(2)}, Outer(overlap=1, mixing=0.25))
     state.take(0, params)
     assert params["a"].tolist() == [3.0, 6.0]
+    state.take(0, params, whole=True)
+    assert params["a"].tolist() == [0.0, 0.0]
+
+
+def test_a_run_settles_at_the_islands_mean_without_momentum():
+    state = OuterState({"a": torch.zeros(2)}, Outer())
+    for end in (1.0, 1.5):
+        state.apply(0, state.delta(0, {"a": torch.full((2,), end)}))
+    state.settle(0, state.delta(0, {"a": torch.tensor([3.0, 5.0])}))
+    params = {"a": torch.zeros(2)}
+    state.take(0, params)
+    torch.testing.assert_close(params["a"], torch.tensor([3.0, 5.0]))
+    assert state.rounds == [3]
 
 
 def test_each_parameter_begins_with_a_block_of_its_own():

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crore.train.health import DEVIATION
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
@@ -25,10 +27,14 @@ class Limits:
     """Norm over what is usual: the larger of the others' median and that of the last rounds."""
     cosine_ratio: float = 0.25
     """Least cosine to the mean of the others, over the median of the others' own."""
+    deviations: float = 6.0
+    """And so many robust standard deviations of the last rounds' cosines below that median."""
     least_cosine: float = 0.1
     """Where the median is below it, islands agree too little for a direction to be called wrong."""
+    armed_after: int = 5
+    """Rounds before a direction can be called wrong."""
     window: int = 20
-    """Rounds whose norms say what is usual."""
+    """Rounds that say what is usual."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +85,8 @@ class Gate:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._usual: deque[float] = deque(maxlen=self.limits.window)
+        self._norms: deque[float] = deque(maxlen=self.limits.window)
+        self._cosines: deque[list[float]] = deque(maxlen=self.limits.window)
 
     def judge(self, products: Tensor, weights: Tensor) -> Verdict:
         """Return who is left out, from the products of all pairs [M, M] and the weights [M].
@@ -103,34 +110,47 @@ class Gate:
         norm = norms[member]
         if not math.isfinite(norm):
             return "its values are not finite"
-        others = [norms[i] for i in counted if i != member and math.isfinite(norms[i])]
+        others = [norms[i] for i in counted if i != member and 0 < norms[i] < math.inf]
         if not others:  # alone there is nothing to send, and the loop's own watch judges
             return ""
-        usual = max(statistics.median(each) for each in (others, self._usual) if each)
+        usual = max(statistics.median(each) for each in (others, self._norms) if each)
         if norm <= self.limits.norm_ratio * usual:
             return ""
         return f"its norm {norm:.3g} is {norm / usual:.3g} times the usual {usual:.3g}"
 
     def _cosine_reason(self, member: int, kept: Sequence[int], cosines: Sequence[float]) -> str:
-        others = [cosines[i] for i in kept if i != member]
-        if len(others) < 2:
+        others = [cosines[i] for i in kept if i != member and math.isfinite(cosines[i])]
+        cosine, limits = cosines[member], self.limits
+        armed = len(others) > 1 and len(self._cosines) >= limits.armed_after
+        if not (armed and math.isfinite(cosine)):  # nothing that did not move goes astray
             return ""
-        usual, cosine = statistics.median(others), cosines[member]
-        if usual < self.limits.least_cosine or cosine >= self.limits.cosine_ratio * usual:
+        usual = statistics.median(others)
+        least = min(limits.cosine_ratio * usual, usual - limits.deviations * self._deviation())
+        if usual < limits.least_cosine or cosine >= least:
             return ""
         return f"its cosine to the others' mean is {cosine:.3g}, theirs {usual:.3g}"
 
+    def _deviation(self) -> float:
+        """Return the robust standard deviation of the last rounds' cosines."""
+        pooled = [cosine for cosines in self._cosines for cosine in cosines]
+        middle = statistics.median(pooled)
+        return DEVIATION * statistics.median(abs(cosine - middle) for cosine in pooled)
+
     def keep(self, verdict: Verdict, weights: Sequence[float]) -> None:
         """Count a round that was applied into what is usual."""
-        sound = zip(verdict.norms, verdict.fenced, weights, strict=True)
-        norms = [norm for norm, fenced, weight in sound if weight > 0 and not fenced]
-        if norms:
-            self._usual.append(statistics.median(norms))
+        sound = [i for i, weight in enumerate(weights) if weight > 0 and not verdict.fenced[i]]
+        if sound:
+            self._norms.append(statistics.median(verdict.norms[i] for i in sound))
+        cosines = [verdict.cosines[i] for i in sound if math.isfinite(verdict.cosines[i])]
+        if len(cosines) > 2:  # two have the same cosine, one has none
+            self._cosines.append(cosines)
 
     def facts(self) -> dict[str, Any]:
         """Return the history as JSON takes it; a member that joins takes up another's."""
-        return {"usual": list(self._usual)}
+        return {"norms": list(self._norms), "cosines": list(self._cosines)}
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Take up what `facts` returned."""
-        self._usual = deque(map(float, facts["usual"]), maxlen=self.limits.window)
+        self._norms = deque(map(float, facts["norms"]), maxlen=self.limits.window)
+        rounds = ([float(cosine) for cosine in each] for each in facts["cosines"])
+        self._cosines = deque(rounds, maxlen=self.limits.window)

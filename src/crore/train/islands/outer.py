@@ -86,13 +86,23 @@ class OuterState:
         self.rounds[fragment] += 1
 
     @torch.no_grad()
-    def take(self, fragment: int, params: Mapping[str, Tensor]) -> None:
-        """Mix a fragment's global weights into the island's own, by the settings' share."""
+    def settle(self, fragment: int, mean: Tensor) -> None:
+        """Move a fragment's global weights by the mean [n] itself: to the islands' mean weights.
+
+        For the end of a run: there momentum would go on past what was trained.
+        """
+        self._global[fragment].sub_(mean)
+        self.rounds[fragment] += 1
+
+    @torch.no_grad()
+    def take(self, fragment: int, params: Mapping[str, Tensor], *, whole: bool = False) -> None:
+        """Mix a fragment's global weights into the island's, by the settings' share or whole."""
+        share = 1.0 if whole else self.settings.share
         for own, shared in self._pairs(self._global, fragment, params):
-            if self.settings.share == 1:
+            if share == 1:
                 own.copy_(shared)
             else:
-                own.lerp_(shared, self.settings.share)
+                own.lerp_(shared, share)
 
     @torch.no_grad()
     def rebase(self, params: Mapping[str, Tensor], peers: Mapping[str, Tensor]) -> None:

@@ -1,282 +1,101 @@
-"""Joining the islands while they train: the world that leads an island meets the other islands.
-
-What it brings back it gives to the worlds of its own island, in one of their meetings: so an island
-holds one outer state, whoever dies. The round of a fragment is a turn; turns are counted by all
-islands alike, and an island that is behind takes up the others' state and keeps its own progress.
-"""
+"""The rounds of a run on one rank: what is due after an inner step is sent, and taken up later."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from crore.train.fault.meeting import Meeting
-from crore.train.fault.seat import Seat
-from crore.train.islands.exchange import Exchanged, Members, mean
+from crore.train.islands.exchange import Exchanged, Members, Pending, begin
 from crore.train.islands.gate import Gate
 from crore.train.islands.outer import OuterState
 from crore.train.islands.settings import Outer
-from crore.train.local import local_part
-from crore.train.peers import Peers, State
-
-if TYPE_CHECKING:
-    from crore.train.loop import Trainer
-
-QUORUM_S: Final = 3600.0
-"""Islands wait so long for each other at one try: a round takes as long as its steps."""
-LETTER_BYTES: Final = 1 << 14
-Tell = Callable[[str, str], None]
-"""Hears the kind of an event and its line."""
 
 
-@dataclass(kw_only=True, slots=True)
-class _Result:
-    """What a meeting of the islands came to."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """What became of one fragment's round."""
 
-    turn: int
-    exchanged: Exchanged
-    me: int
-    sent_s: float
-    taken_up: State | None
-    """The state of another island, which this one is behind."""
+    fragment: int
+    exchanged: Exchanged | None
+    """None where a collective failed here."""
+    applied: bool
+    """Whether the global weights moved; where not, the next round has this one's work too."""
+    error: str = ""
+    """What a collective raised."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sent:
+    pending: Pending
+    tokens: int
 
 
 class Rounds:
-    """The other islands, on one rank of a world."""
+    """One rank's outer steps, from inner step to inner step; all islands make the same calls.
+
+    `meet` is called when a fragment is sent and returns who takes part, with this island's weight
+    per token (1, or 0 to receive only) and without a judge. `agreed` is told whether a round
+    arrived here and returns whether it arrived everywhere: else nobody applies it.
+    """
 
     def __init__(
-        self, seat: Seat, outer: Outer, named: Mapping[str, Tensor], *, peers: Peers, tell: Tell,
-        asked: Callable[[], bool],
+        self, named: Mapping[str, Tensor], settings: Outer, *, meet: Callable[[], Members],
+        agreed: Callable[[bool], bool] = lambda arrived: arrived,
     ) -> None:  # fmt: skip
-        self._seat, self._outer, self._named, self._peers = seat, outer, named, peers
-        self._tell, self._asked = tell, asked
-        self.state = OuterState(named, outer)
-        self._gates = [Gate() for _ in range(outer.fragments)]
-        self.turns = 0
-        """Rounds of fragments that this island has been through, or has taken up."""
-        self._place: dict[str, int] = {}
-        self._meeting: Meeting | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
-        self._sent: Future[_Result] | None = None
-        self._arrived: list[State] = []
-        # Used beside training: a group of its own.
-        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+        self.settings, self._named = settings, named
+        self.state = OuterState(named, settings)
+        self.gates = [Gate() for _ in range(settings.fragments)]
+        self._meet, self._agreed = meet, agreed
+        self._sent: dict[int, _Sent] = {}
 
-    def after(self, run: Trainer) -> None:
-        """Count a step's tokens; send a fragment while training goes on, where that is asked."""
-        self.state.count(run.share.whole * run.job.seq_len)
-        self._place = asdict(run.place)
-        step = run.place.step
-        early = self._outer.overlap and self._outer.sends(step) is not None and step < run.job.steps
-        if early and self._peers.leads and self._sent is None:
-            self._send()
+    def after(self, steps: int, tokens: int) -> Round | None:
+        """Do what is due after `steps` inner steps, the last of `tokens`; return a round's end."""
+        self.state.count(tokens)
+        fragment = self.settings.sends(steps)
+        if fragment is not None:
+            self._send(fragment)
+        fragment = self.settings.takes(steps)
+        if fragment is None or fragment not in self._sent:
+            return None
+        return self._take(fragment)
 
-    def due(self, run: Trainer) -> bool:
-        """Return whether a turn is to be taken after the steps that are done."""
-        return self.turns < self._expected(run.place.step, run.job.steps)
+    def finish(self, steps: int) -> list[Round]:
+        """End a run after `steps`: all islands then have the same weights.
 
-    def _expected(self, step: int, steps: int) -> int:
-        """Return the turns that belong to so many steps; at the end every fragment has one more."""
-        outer = self._outer
-        if step < steps:
-            return max(step - outer.overlap, 0) // outer.spacing
-        whole = outer.fragments == 1 and steps % outer.spacing == 0
-        return steps // outer.spacing + (0 if whole else outer.fragments)
+        What is under way is taken up; what was trained since is joined without momentum.
+        """
+        ends = [self._take(fragment) for fragment in list(self._sent)]
+        for fragment in range(self.settings.fragments):
+            if self.settings.overlap or self.settings.sends(steps) != fragment:
+                self._send(fragment)
+                ends.append(self._take(fragment, last=True))
+        return ends
 
-    def join(self, run: Trainer) -> bool:
-        """Take a turn, in a meeting of the island's worlds that has begun; False: once more."""
-        before = self._snapshot(whole=True)
-        facts, place = self.facts(), replace(run.place)
-        letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
-        result = None
-        if self._peers.leads:
-            self._place = asdict(run.place)
-            result = self._wait()
-            letter = _letter(self._installed(run, result))
-        self._peers.publish([letter])
-        told = _read(letter)
-        if told is not None:
-            tensors = self._snapshot(whole=told["whole"], copy=False)
-            self._peers.publish(list(tensors.values()))
-        if told is None or not self._peers.commit():
-            if told is None:
-                self._peers.commit()
-            for name, tensor in self._snapshot(whole=True, copy=False).items():
-                tensor.copy_(before[name])
-            self.load_facts(facts)
-            run.place = place
-            return False
-        self._sent = None
-        self._settle(run, told, result)
-        return True
+    def forget(self) -> None:
+        """Drop what is under way, for weights that are loaded: a checkpoint's, or a peer's."""
+        self._sent.clear()
 
-    def _wait(self) -> _Result:
-        if self._sent is None:
-            self._send()
-        assert self._sent is not None
+    def _send(self, fragment: int) -> None:
+        tokens = self.state.take_count(fragment)
+        members = self._meet()
+        members = replace(members, weight=members.weight * tokens, judge=self.gates[fragment].judge)
+        delta = self.state.delta(fragment, self._named)
+        pending = begin(members, delta, self.settings.bits)
+        self._sent[fragment] = _Sent(pending=pending, tokens=tokens)
+
+    def _take(self, fragment: int, *, last: bool = False) -> Round:
+        sent, error = self._sent.pop(fragment), ""
         try:
-            return self._sent.result()
-        except BaseException:
-            self._sent = None
-            raise
-
-    def _send(self) -> None:
-        self._sent = self._thread.submit(self._exchange)
-
-    def _exchange(self) -> _Result:
-        """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
-        meeting = self._met()
-        while True:
-            self._arrived.clear()
-            meeting.begin(self.turns + 1)
-            turn, taken_up = self.turns, next(iter(self._arrived), None)
-            if taken_up is not None:
-                turn = int(taken_up[1]["turns"])
-            fragment = turn % self._outer.fragments
-            values = self.state.delta(fragment, self._named)
-            weight = float(self.state.tokens[fragment])
-            members = Members(
-                group=meeting.group if meeting.size > 1 else None, me=meeting.place,
-                count=meeting.size, weight=weight, judge=self._gates[fragment].judge,
-                together=self._together,
-            )  # fmt: skip
-            began_s = time.perf_counter()
-            try:
-                exchanged = mean(members, values, self._outer.bits)
-            except RuntimeError as error:  # an island is gone
-                meeting.fail(error)
-            if meeting.commit():
-                return _Result(
-                    turn=turn, exchanged=exchanged, me=meeting.place,
-                    sent_s=time.perf_counter() - began_s, taken_up=taken_up,
-                )  # fmt: skip
-
-    def _met(self) -> Meeting:
-        """Return the meeting of islands; the world that leads its island joins it."""
-        if self._meeting is None:
-            name = f"island-{self._seat.island:05d}"
-            self._meeting = Meeting(
-                name, self._seat.fleet, quorum_s=QUORUM_S,
-                tell=lambda line: self._tell("note", line), asked=self._asked,
-            )  # fmt: skip
-            self._meeting.attach(self._give, self._keep)
-        return self._meeting
-
-    def _together(self, products: Tensor) -> Tensor:
-        if self._group is not None:
-            dist.all_reduce(products, group=self._group)
-        return products
-
-    def _give(self) -> State:
-        """Return the outer state, for an island that is behind."""
-        tensors = {name: local_part(t) for name, t in self.tensors().items()}
-        return tensors, {**self.facts(), "place": self._place}
-
-    def _keep(self, state: State) -> None:
-        self._arrived.append(state)
-
-    def _installed(self, run: Trainer, result: _Result) -> dict[str, Any]:
-        """Apply a turn's result to the outer state; return what the other worlds must know."""
-        state, exchanged = self.state, result.exchanged
-        if result.taken_up is not None:
-            tensors, facts = result.taken_up
-            state.rebase(self._named, tensors)
-            own = list(state.tokens)
-            self.load_facts({**facts, "tokens": own})
-            for key in ("step", "samples", "set_aside"):
-                setattr(run.place, key, int(facts["place"][key]))
-        fragment = result.turn % self._outer.fragments
-        state.apply(fragment, exchanged.mean)
-        state.take_count(fragment)
-        self._gates[fragment].keep(exchanged.verdict, exchanged.weights)
-        self.turns = result.turn + 1
-        return {
-            "facts": self.facts(), "fragment": fragment, "whole": result.taken_up is not None,
-            "fenced": exchanged.verdict.reasons[result.me], "place": asdict(run.place),
-        }  # fmt: skip
-
-    def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
-        """Go on from a turn that holds: mix in the global weights, and say what happened."""
-        met = run.place.met
-        self.load_facts(told["facts"])
-        for key, value in told["place"].items():
-            setattr(run.place, key, value)
-        run.place.met = met
-        fragment, last = int(told["fragment"]), run.place.step >= run.job.steps
-        usual = self.state.settings
-        if last or told["fenced"]:
-            self.state.settings = replace(usual, mixing=1.0)
-        self.state.take(fragment, self._named)
-        self.state.settings = usual
-        if result is None:
-            return
-        exchanged = result.exchanged
-        if told["fenced"]:
-            self._tell("fenced", f"this island's outer gradient is left out: {told['fenced']}")
-        if result.taken_up is not None:
-            self._tell(
-                "joined", f"took up the islands' turn {result.turn:,}, step {run.place.step}"
-            )
-        counted = sum(weight > 0 for weight in exchanged.weights)
-        self._tell(
-            "outer step",
-            f"turn {self.turns:,}: fragment {fragment}, {counted} islands, "
-            f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
-            f"in {result.sent_s:.2f} s",
-        )
-
-    def _snapshot(self, *, whole: bool, copy: bool = True) -> dict[str, Tensor]:
-        """Return the parts that a turn may change; their storage, or copies."""
-        found = {name: local_part(tensor) for name, tensor in self.tensors().items()}
-        if whole:
-            found |= {name: local_part(p.detach()) for name, p in self._named.items()}
-        return {name: tensor.clone() for name, tensor in found.items()} if copy else found
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return global weights and momentum by the parameters' names."""
-        return self.state.tensors(self._named)
-
-    def facts(self) -> dict[str, Any]:
-        """Return counts and the gates' memory."""
-        gates = [gate.facts() for gate in self._gates]
-        return {**self.state.facts(), "turns": self.turns, "gates": gates}
-
-    def load_facts(self, facts: Mapping[str, Any]) -> None:
-        """Take up what `facts` returned."""
-        self.state.load_facts(facts)
-        self.turns = int(facts["turns"])
-        for gate, told in zip(self._gates, facts["gates"], strict=True):
-            gate.load_facts(told)
-
-    def close(self) -> None:
-        """Leave the other islands."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._meeting is not None:
-            self._meeting.close()
-
-
-def _letter(told: Mapping[str, Any]) -> Tensor:
-    """Return a record as bytes, filled up with zeros."""
-    text = json.dumps(told).encode()
-    assert len(text) < LETTER_BYTES, len(text)
-    letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
-    letter[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    return letter
-
-
-def _read(letter: Tensor) -> dict[str, Any] | None:
-    """Return the record of a letter; None where it did not arrive."""
-    text = bytes(letter.tolist()).rstrip(b"\0")
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return None
-    return found
+            exchanged = sent.pending.wait()
+        except RuntimeError as lost:  # torch's own errors, DistError and timeouts, are such
+            exchanged, error = None, str(lost)
+        applied = self._agreed(exchanged is not None) and exchanged is not None
+        if exchanged is None or not applied:
+            self.state.tokens[fragment] += sent.tokens
+        else:
+            (self.state.settle if last else self.state.apply)(fragment, exchanged.mean)
+            self.gates[fragment].keep(exchanged.verdict, exchanged.weights)
+            self.state.take(fragment, self._named, whole=last)
+        return Round(fragment=fragment, exchanged=exchanged, applied=applied, error=error)

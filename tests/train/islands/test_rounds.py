@@ -1,0 +1,175 @@
+"""Islands that join every step are data parallel training; what goes wrong changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.train.gloo import run
+from tests.train.islands.test_exchange import Threads
+from tests.train.small import named, small
+from torch import distributed as dist
+from torch.nn import functional
+
+from crore.train.islands import Members, Outer, Rounds
+
+LR, ROWS, TOKENS = 0.1, 16, 100
+
+
+def plain(interval):
+    """Return the outer step that is plain averaging."""
+    return Outer(interval=interval, lr=1.0, momentum=0.0, nesterov=False)
+
+
+def inner_step(model, step, rows):
+    """Take a step of SGD on some rows of a step's made-up batch."""
+    draw = torch.Generator().manual_seed(step)
+    tokens, targets = torch.randint(0, 11, (2, ROWS), generator=draw)
+    model.zero_grad()
+    functional.cross_entropy(model(tokens[rows]), targets[rows]).backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(p.grad, alpha=LR)
+
+
+def own_rows(me, count):
+    return slice(me * ROWS // count, (me + 1) * ROWS // count)
+
+
+def members(me, count, group, weight=1.0):
+    return Members(group=group, me=me, count=count, weight=weight)
+
+
+def island(model, me, count, group, outer, steps, agreed=lambda arrived: arrived):
+    """Train one island of `count`, join it as the settings say; return weights and ends."""
+    params = named(model)
+    rounds = Rounds(params, outer, meet=lambda: members(me, count, group), agreed=agreed)
+    ends = []
+    for step in range(1, steps + 1):
+        inner_step(model, step, own_rows(me, count))
+        ends.append(rounds.after(step, TOKENS))
+    ends += rounds.finish(steps)
+    return {name: p.detach() for name, p in params.items()}, [end for end in ends if end]
+
+
+def data_parallel(steps):
+    model = small()
+    for step in range(1, steps + 1):
+        inner_step(model, step, slice(None))
+    return {name: p.detach() for name, p in named(model).items()}
+
+
+def furthest(a, b):
+    return max(float((a[name] - b[name]).detach().abs().max()) for name in a)
+
+
+def on_gloo(count, outer, steps):
+    return island(small(), dist.get_rank(), count, dist.group.WORLD, outer, steps)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_joined_every_step_by_plain_averaging_is_data_parallel(tmp_path, count):
+    found = run(on_gloo, count, tmp_path, count, plain(1), 8)
+    expected = data_parallel(8)
+    for weights, _ in found:
+        assert furthest(weights, expected) < 1e-6
+        assert furthest(weights, found[0][0]) == 0
+
+
+OUTERS = [
+    Outer(interval=4),
+    Outer(interval=4, bits=4),
+    Outer(interval=4, fragments=2, overlap=1),
+    Outer(interval=4, fragments=2, overlap=1, bits=8),
+    Outer(interval=3, fragments=3),
+]
+
+
+@pytest.mark.parametrize("outer", OUTERS)
+@pytest.mark.parametrize("steps", [8, 11])
+def test_all_islands_end_with_the_same_weights(outer, steps):
+    models = [small() for _ in range(3)]
+    found = Threads(3).map(lambda me, group: island(models[me], me, 3, group, outer, steps))
+    for weights, ends in found:
+        assert furthest(weights, found[0][0]) == 0
+        assert [end.applied for end in ends] == [True] * len(ends)
+        assert {end.fragment for end in ends} == set(range(outer.fragments))
+    assert furthest(found[0][0], named(small())) > 1e-3
+
+
+def test_a_round_that_did_not_arrive_everywhere_is_made_up_by_the_next():
+    """Plain averaging of all that was done since is the same mean."""
+    outer, votes = plain(2), iter([False, True])
+
+    def agreed(arrived):
+        assert arrived
+        return next(votes)
+
+    def alone(agreed):
+        return island(small(), 0, 1, None, outer, 4, agreed)
+
+    weights, ends = alone(agreed)
+    assert [end.applied for end in ends] == [False, True]
+    assert ends[1].exchanged.weights == (4.0 * TOKENS,)
+    torch.testing.assert_close(weights, alone(lambda arrived: arrived)[0])
+
+
+def test_a_lost_member_leaves_the_island_as_it_was():
+    class Broken:
+        def alltoall_base(self, *_):
+            raise RuntimeError("peer closed")
+
+    params = named(small())
+    rounds = Rounds(params, Outer(interval=1), meet=lambda: members(0, 2, Broken()))
+    before = {name: p.detach().clone() for name, p in params.items()}
+    end = rounds.after(1, TOKENS)
+    assert end
+    assert (end.applied, end.exchanged, end.error) == (False, None, "peer closed")
+    assert furthest(params, before) == 0
+    assert rounds.state.facts() == {"rounds": [0], "tokens": [TOKENS]}
+
+
+def test_what_is_under_way_is_dropped_when_weights_are_loaded():
+    params = named(small())
+    outer = Outer(interval=4, overlap=2)
+    rounds = Rounds(params, outer, meet=lambda: members(0, 1, None))
+    for step in range(1, 5):
+        assert rounds.after(step, TOKENS) is None
+    rounds.forget()
+    assert [rounds.after(step, TOKENS) for step in range(5, 8)] == [None] * 3
+
+
+def test_a_broken_island_is_left_out_and_taken_back_in():
+    """Its weights turn to infinity; the mean is the others', and it goes on from that."""
+
+    models = [small() for _ in range(3)]
+
+    def one(me, group):
+        model, params = models[me], named(models[me])
+        rounds = Rounds(params, plain(1), meet=lambda: members(me, 3, group))
+        if me == 1:
+            with torch.no_grad():
+                params["head.weight"][0, 0] = torch.inf
+        else:
+            inner_step(model, 1, own_rows(me, 3))
+        end = rounds.after(1, TOKENS)
+        assert end
+        assert end.exchanged
+        return end.exchanged.verdict.fenced, dict(params)
+
+    found = Threads(3).map(one)
+    assert [fenced for fenced, _ in found] == [(False, True, False)] * 3
+    for _, params in found:
+        assert all(p.isfinite().all() for p in params.values())
+        assert furthest(params, found[0][1]) == 0
+
+
+def test_islands_of_different_speed_count_by_their_tokens():
+    def one(me, group):
+        params = {"a": torch.zeros(3)}
+        rounds = Rounds(params, plain(1), meet=lambda: members(me, 2, group))
+        params["a"] += 1.0 - me
+        rounds.after(1, (300, 100)[me])
+        return params["a"]
+
+    for found in Threads(2).map(one):
+        assert found.tolist() == [0.75] * 3
