@@ -75,6 +75,15 @@ def test_connections_of_a_flow_hash_each_for_itself():
         hashed_paths(HALL, flows, 1, connections=0)
 
 
+def test_connections_leave_their_host_by_all_its_planes_in_turn():
+    network = folded_clos(full_tree(8, 2, planes=3))
+    flows = ring_of(np.arange(32), 4)
+    first = hashed_paths(network, flows, 1, connections=6).link[:, 0].reshape(32, 6)
+    assert (np.sort(network.plane[first], axis=1) == [0, 0, 1, 1, 2, 2]).all()
+    begun = network.plane[hashed_paths(network, flows, 1).link[:, 0]]
+    assert set(begun.tolist()) == {0, 1, 2}  # a flow of one connection is on any plane
+
+
 def test_a_plane_with_fewer_uplinks_gets_less():
     """Two planes of two spines: with one uplink dead, one path of three is in that plane."""
     network = folded_clos(full_tree(4, 2, planes=2))

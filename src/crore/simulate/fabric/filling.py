@@ -21,7 +21,8 @@ from crore.simulate.fabric.patterns import Flows
 from crore.simulate.fabric.routes import NO_PATH, Paths, routes_of
 
 ROUNDS: Final = 2
-"""Rounds over its paths after which a flow's queues are taken to repeat; four change nothing."""
+"""Rounds over its paths after which a flow's queues are taken to repeat: what they still grow is
+less than 0.5 % of 4 MB on four planes, 0.9 % on eight (benchmarks/fabric.py)."""
 
 
 def unloaded_s(network: Network, flows: Flows, paths: Paths, packets: Packets) -> Floats:

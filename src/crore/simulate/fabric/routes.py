@@ -138,7 +138,8 @@ def every_path(network: Network, flows: Flows) -> Paths:
 def hashed_paths(network: Network, flows: Flows, seed: int, connections: int = 1) -> Paths:
     """Return a path for each connection of a flow: every switch picks its next link by a hash.
 
-    A flow's connections (queue pairs) share its bytes, and may fall on the same path.
+    A host knows its own ports: a flow's connections (queue pairs) leave by them in turn, from a
+    hashed first one. They share its bytes evenly, and may fall on the same path further on.
     """
     if connections < 1:
         raise InputError(f"a flow has a connection, not {connections}")
@@ -146,7 +147,8 @@ def hashed_paths(network: Network, flows: Flows, seed: int, connections: int = 1
     aim = reach.row[flows.target]
     alive = np.flatnonzero(reach.ways[aim, flows.source] > 0)
     flow = np.repeat(alive, connections).astype(np.int64)
-    own = flow * connections + np.arange(len(flow)) % connections
+    number = np.arange(len(flow)) % connections
+    own = flow * connections + number
     most = int(reach.hops[aim, flows.source].max(initial=0))
     links = np.full((len(flow), most), NO_PATH, dtype=np.int64)
     node = flows.source[flow]
@@ -155,8 +157,9 @@ def hashed_paths(network: Network, flows: Flows, seed: int, connections: int = 1
         entry, link = _onward(network, reach, aim[flow[going]], node[going])
         first = np.searchsorted(entry, np.arange(len(going)))
         several = np.bincount(entry, minlength=len(going)).astype(np.uint64)
-        drawn = mixed(own[going], mixed(node[going], np.uint64(seed)))
-        chosen = link[first + (drawn % several).astype(np.int64)]
+        drawn = mixed((own if hop else flow)[going], mixed(node[going], np.uint64(seed))) % several
+        turn = 0 if hop else number[going]
+        chosen = link[first + (drawn.astype(np.int64) + turn) % several.astype(np.int64)]
         links[going, hop] = chosen
         node[going] = network.target[chosen]
     return Paths(link=links, flow=flow)
