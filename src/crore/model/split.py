@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from crore.errors import InputError
@@ -94,6 +94,19 @@ def split_of(layout: Mapping[str, Any]) -> Split:
     fields: dict[str, Any] = {key: int(layout[key]) for key in numbers}
     fields |= {key: layout[key] for key in words}
     return Split(**fields, zero=int(zero.removeprefix("zero")) if zero != "none" else 0)
+
+
+def world_split(plan: Mapping[str, Any]) -> Split:
+    """Return the split of one world: a plan's replicas are those of all worlds of an island.
+
+    Raises InputError where the worlds do not share them evenly.
+    """
+    split = split_of(plan["layout"])
+    worlds = int(plan["worlds"]) // int(plan["islands"])
+    replicas, rest = divmod(split.dp_replicate, worlds)
+    if rest:
+        raise InputError(f"{split.dp_replicate} replicas are no multiple of {worlds} worlds")
+    return replace(split, dp_replicate=replicas)
 
 
 def stage_of_chunk(split: Split, rank: int, chunk: int) -> int:

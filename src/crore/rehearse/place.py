@@ -11,7 +11,7 @@ from typing import Any
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
-from crore.model.split import Split, split_of
+from crore.model.split import Split, world_split
 from crore.rehearse.trace import Work
 
 
@@ -95,7 +95,7 @@ class Fleet:
 def fleet_of(plan: Mapping[str, Any]) -> Fleet:
     """Return the fleet of a plan's body."""
     return Fleet(
-        islands=int(plan["islands"]), worlds=int(plan["worlds"]), ranks=_world_split(plan).ranks
+        islands=int(plan["islands"]), worlds=int(plan["worlds"]), ranks=world_split(plan).ranks
     )
 
 
@@ -110,16 +110,6 @@ def work_of(plan: Mapping[str, Any], spec: ModelSpec) -> Work:
         raise InputError(f"{sequences:,} sequences a step are not shared evenly by {worlds} worlds")
     optimizer = str(plan["request"].get("fix", {}).get("optimizer", "adamw"))
     return Work(
-        spec=spec, split=_world_split(plan), seq_len=seq_len, global_batch=sequences // worlds,
+        spec=spec, split=world_split(plan), seq_len=seq_len, global_batch=sequences // worlds,
         optimizer=optimizer,
     )  # fmt: skip
-
-
-def _world_split(plan: Mapping[str, Any]) -> Split:
-    """Return the split of one world: a plan's replicas are those of all worlds of an island."""
-    split = split_of(plan["layout"])
-    worlds = int(plan["worlds"]) // int(plan["islands"])
-    replicas, rest = divmod(split.dp_replicate, worlds)
-    if rest:
-        raise InputError(f"{split.dp_replicate} replicas are no multiple of {worlds} worlds")
-    return replace(split, dp_replicate=replicas)

@@ -195,6 +195,7 @@ class Engine:
             size = self.world.split.micro_batch
             for x, y in zip(inputs.split(size), targets.split(size), strict=True):
                 self.loss(self.parts[0](x), y)
+        self._let_go()
         return float(self.loss.total) / self.world.split.tp
 
     @torch.no_grad()
@@ -207,12 +208,21 @@ class Engine:
         inputs, _ = self._own_tokens(tokens)
         if self.schedule is None:
             out: Tensor = self.parts[0](inputs)
+            self._let_go()
             return out
         rows = inputs.expand(self.micro_batches * self.world.split.micro_batch, -1).contiguous()
         given = (rows,) if self.first else ()
         # A schedule that has a loss computes it, so it must be given something to hold against.
         done = self.schedule.eval(*given, target=rows if self.last else None)
+        self._let_go()
         return done[:1] if self.last else None
+
+    def _let_go(self) -> None:
+        """Free whole weights that a forward pass without a backward leaves: they would be stale."""
+        for part in self.parts:
+            for module in part.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
 
     def _mode(self, *, training: bool) -> None:
         for part in self.parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from crore.model.split import Split
 from crore.train.adamw import OptimSettings
 from crore.train.data import Source
 from crore.train.fault.seat import Seat
-from crore.train.folder import CHECKPOINTS
+from crore.train.folder import CHECKPOINTS, LOG
 from crore.train.health import Limits
 from crore.train.islands.settings import Outer
 from crore.train.records import Prediction
@@ -104,6 +105,22 @@ class Job:
     """The place among other worlds; None for a run that is one world."""
     outer: Outer | None = None
     """How islands join; None for one island."""
+    log_name: str = LOG
+    """Of the log in `folder`."""
+    chaos: bool = False
+    """Whether bits flip when a file asks for it."""
+
+    def rows(self, batch: int) -> int:
+        """Return the sequences of a step that one world runs when all of a fleet are there."""
+        if self.seat is None:
+            return batch
+        unit = self.split.dp * self.split.micro_batch * self.split.pp
+        return max(math.ceil(batch / self.seat.islands / self.seat.worlds / unit), 1) * unit
+
+    @property
+    def log(self) -> Path:
+        """Where this run's records go."""
+        return self.folder / self.log_name
 
     @property
     def checkpoints(self) -> Path:

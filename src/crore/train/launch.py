@@ -26,7 +26,6 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
 
 from crore.errors import InputError
-from crore.train.folder import LOG
 from crore.train.job import Job
 from crore.train.log import append
 from crore.train.outcome import RUN_ID, Outcome, how_lost
@@ -169,8 +168,7 @@ class Agent(LocalElasticAgent):
         )
         print(f"crore: {line}", file=sys.stderr, flush=True)
         with contextlib.suppress(InputError):  # a full disk: it was said on the screen
-            log = self.job.folder / LOG
-            append(log, lambda step: Event(step=step, what="lost rank", message=line))
+            append(self.job.log, lambda step: Event(step=step, what="lost rank", message=line))
 
 
 @contextlib.contextmanager

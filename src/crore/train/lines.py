@@ -88,7 +88,7 @@ def _built(made: type[Any], body: dict[str, Any], where: str) -> Any:
             body[key] = _built(inner, body[key], f"{where} {key}")
         elif not _fits(hint, body[key]):
             raise InputError(f"{where}: {key} cannot be {shown(body[key])}")
-    return made(**body)
+    return made(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items()})
 
 
 def _fits(hint: Any, value: object) -> bool:
@@ -98,6 +98,8 @@ def _fits(hint: Any, value: object) -> bool:
         return value in get_args(hint)
     if origin in (Union, UnionType):
         return any(_fits(one, value) for one in get_args(hint))
+    if origin is tuple:
+        return isinstance(value, list) and all(_fits(get_args(hint)[0], one) for one in value)
     if origin is not None:
         return isinstance(value, dict) and all(_fits(get_args(hint)[1], v) for v in value.values())
     if hint in (int, float):

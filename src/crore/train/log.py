@@ -48,7 +48,9 @@ class RunLog:
 
         Raises `InputError` when the file cannot be written or holds a line that is no record.
         """
+        begun = self.path.exists()
         lost, happened = self._go_on(record.step)
+        lost = lost if begun else None
         self._write(record)
         for event in happened:
             self._write(event)

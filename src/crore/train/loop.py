@@ -87,6 +87,8 @@ class Trainer:
         self.named = dict(engine.named_parameters())
         self.health, self.place, self.pace = Health(job.health), Place(), Pace()
         self.ranks = engine.world.split.ranks
+        seat = job.seat
+        self._gpus = self.ranks * (seat.worlds * seat.islands if seat else 1)
         self._owed = False
         self.asked: signal.Signals | None = None
         """The signal that ended the run."""
@@ -385,7 +387,7 @@ class Trainer:
                 loss=numbers.loss,
                 bits_per_byte=numbers.loss / math.log(2) / self.data.bytes_per_token,
                 grad_norm=numbers.grad_norm, lr=lr, step_time_s=taken_s, tokens_per_s=rate,
-                mfu=mfu(job.flops_per_token, rate, job.peak_flops, self.ranks),
+                mfu=mfu(job.flops_per_token, rate, job.peak_flops, self._gpus),
                 memory_bytes=self.peak_bytes(),
                 predicted_step_time_s=told.step_time_s if told else None,
                 worlds=self.peers.members if self.peers.many else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,11 @@ from crore.cost.machine import peak
 from crore.cost.shape import forward_flops_per_token, shape_of, weights
 from crore.errors import InputError
 from crore.model.refuse import check_runnable
-from crore.model.split import split_of
+from crore.model.split import Split, world_split
 from crore.train.adamw import OptimSettings
 from crore.train.data import parse_sources
 from crore.train.health import Limits
+from crore.train.islands.settings import Outer
 from crore.train.job import Build, Every, Job, Text
 from crore.train.meters import prediction_of
 from crore.train.schedule import batch, first_sample, parse_ramp, parse_schedule
@@ -69,6 +70,8 @@ class Options:
     hang_s: float = 600.0
     threads: int = 0
     command: str = ""
+    outer: Mapping[str, float] = field(default_factory=dict)
+    """Of the outer step: fragments, overlap, lr, momentum, mixing, and what the plan says."""
 
 
 def job_of(
@@ -76,23 +79,21 @@ def job_of(
 ) -> tuple[Job, list[str]]:
     """Return the job that carries out a plan (the body of plan.json), and what was derived.
 
-    Raises InputError for a plan that is no single world, and for what this trainer cannot run.
+    Raises InputError for a fleet whose islands do not divide it, and for what this trainer cannot
+    run.
     """
-    if plan["worlds"] > 1:
-        raise InputError(
-            f"the plan is a fleet of {plan['worlds']:,} worlds: crore train runs one world; plan "
-            "one with --limit gpus=10k, or see crore rehearse"
-        )
-    split = split_of(plan["layout"])
+    split = world_split(plan)
     seq_len = int(plan["seq_len"])
+    worlds, islands = int(plan["worlds"]), int(plan["islands"])
     sequences = int(plan["global_batch_tokens"]) // seq_len
+    _check_fleet(worlds, islands, sequences)
     device = options.device or _device()
     check_runnable(
-        spec, split, seq_len=seq_len, global_batch=sequences, device=device,
-        compiled=options.compiled, mtp=options.mtp, ring=options.ring,
+        spec, split, seq_len=seq_len, global_batch=_of_a_world(sequences, worlds, split),
+        device=device, compiled=options.compiled, mtp=options.mtp, ring=options.ring,
     )  # fmt: skip
     derived: list[str] = []
-    ramp = parse_ramp(options.ramp, sequences, split.dp * split.micro_batch)
+    ramp = parse_ramp(options.ramp, sequences, islands * split.dp * split.micro_batch)
     steps = options.steps or _steps(ramp, int(plan["tokens"]), seq_len, derived)
     tokens = first_sample(ramp, steps) * seq_len
     schedule = parse_schedule(options.schedule, steps, warmup_steps=options.warmup)
@@ -129,8 +130,33 @@ def job_of(
         flops_per_token=3 * float(forward_flops_per_token(shape, seq_len, mtp)),
         peak_flops=peak(catalog.accelerator(plan["gpu"]), split.precision) if told else None,
         parameters=int(parameters(shape)),
+        outer=_outer(plan["outer_step"], options.outer) if islands > 1 else None,
     )  # fmt: skip
     return job, derived
+
+
+def _check_fleet(worlds: int, islands: int, sequences: int) -> None:
+    if worlds % islands or sequences % islands:
+        raise InputError(
+            f"{islands} islands must divide the {worlds:,} worlds and the {sequences:,} sequences "
+            "of a step: plan with --fix islands=K or --global-batch B that they do"
+        )
+
+
+def _of_a_world(sequences: int, worlds: int, split: Split) -> int:
+    """Return the sequences that a world runs in a step, when all are there."""
+    if worlds == 1:
+        return sequences
+    unit = split.dp * split.micro_batch * split.pp
+    return max(math.ceil(sequences / worlds / unit), 1) * unit
+
+
+def _outer(planned: Mapping[str, Any], asked: Mapping[str, float]) -> Outer:
+    """Return the outer step of a plan, what the user asks laid over it."""
+    given = {"interval": planned["interval"], "bits": planned["bits"], **asked}
+    whole = ("interval", "bits", "fragments", "overlap")
+    fields: dict[str, Any] = {k: int(v) if k in whole else v for k, v in given.items()}
+    return Outer(**fields, nesterov=bool(given.get("momentum", 1)))
 
 
 def _device() -> str:

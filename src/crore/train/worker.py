@@ -22,7 +22,8 @@ from crore.train.checkpoint import Checkpoints
 from crore.train.checksum import whole_checksum
 from crore.train.data import Dataset, prepare
 from crore.train.engine import Engine
-from crore.train.folder import CHECKPOINTS, LOG, writing
+from crore.train.fault.flip import flip_if_asked
+from crore.train.folder import writing
 from crore.train.hang import Beat, Watchdog, connect
 from crore.train.history import read_run
 from crore.train.job import Job
@@ -78,7 +79,7 @@ class _Rank:
     def __init__(self, job: Job, who: Membership, leave: LeaveRequest) -> None:
         self.job, self.who, self.leave, self.beat = job, who, leave, Beat()
         self.began_s = time.monotonic()
-        self.log = RunLog(job.folder / LOG) if who.rank == 0 else None
+        self.log = RunLog(job.log) if who.rank == 0 else None
         self.memory: TensorMemory
 
     def run(self) -> Outcome:
@@ -125,7 +126,7 @@ class _Rank:
             seed=job.seed, compiled=build.compiled, mtp=build.mtp, ring=build.ring
         )
         engine = Engine(
-            job.spec, job.seq_len, world, options, global_batch=batch(job.ramp, 0),
+            job.spec, job.seq_len, world, options, global_batch=job.rows(batch(job.ramp, 0)),
             z_weight=build.z_weight, router_z_weight=build.router_z_weight,
         )  # fmt: skip
         named = dict(engine.named_parameters())
@@ -149,7 +150,9 @@ class _Rank:
         with contextlib.closing(trainer.listeners):
             trainer.listeners.start(self._start(data, done))
             with self._profiler() as profiled:
-                counted = around_both(lambda _: self.memory.step(), profiled)
+                counted = around_both(
+                    lambda _: self.memory.step(), profiled, *self._faults(trainer)
+                )
                 reason, message = _run(trainer, counted)
             fullest_bytes = self.memory.fullest_bytes()
             trainer.listeners.end(
@@ -165,6 +168,17 @@ class _Rank:
         code = {"finished": 0, "signal": 0, "left": LEFT_CODE}.get(reason, 1)
         return Outcome(reason=reason, message=message, exit_code=code)
 
+    def _faults(self, trainer: Trainer) -> list[Callable[[int], Any]]:
+        if not self.job.chaos or self.who.rank:
+            return []
+
+        def before(step: int) -> contextlib.AbstractContextManager[None]:
+            if flip_if_asked(self.job.folder, trainer.named.values(), step):
+                self._note("a bit of a weight flipped", "chaos")
+            return contextlib.nullcontext()
+
+        return [before]
+
     @contextlib.contextmanager
     def _profiler(self) -> Iterator[Callable[[int], Any]]:
         if not self.job.profile:
@@ -179,7 +193,7 @@ class _Rank:
             return []
         job = self.job
         screen = make_screen(
-            sys.stdout, quiet=job.quiet, tally=_before(job.folder / LOG, done),
+            sys.stdout, quiet=job.quiet, tally=_before(job.log, done),
             wrote=_wrote(job), then=_then(job),
         )  # fmt: skip
         return [self.log, *screen, *make_adapters(job.loggers, job.folder, self._note)]
@@ -237,8 +251,8 @@ def _before(path: Path, done: int) -> Tally | None:
 def _wrote(job: Job) -> dict[str, str]:
     where = job.folder
     wrote = {
-        str(where / LOG): "every step, evaluation, sample and event",
-        str(where / CHECKPOINTS): f"the last {job.keep} checkpoints",
+        str(job.log): "every step, evaluation, sample and event",
+        str(job.checkpoints): f"the last {job.keep} checkpoints",
         str(where / "plan.json"): "the plan it carried out",
     }
     if job.profile:

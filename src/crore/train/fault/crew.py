@@ -50,7 +50,9 @@ class Crew:
 
     @property
     def leads(self) -> bool:
-        """Whether this world is the first of those that are there."""
+        """Whether this world is the first of those that are there, or that will be."""
+        if not self._meeting.met:
+            return self._seat.world % self._seat.worlds == 0 and not self._seat.spare
         return self._meeting.place == 0
 
     def attach(self, state: Callable[[], State], load: Callable[[State], None]) -> None:

@@ -78,6 +78,11 @@ class Meeting:
         self.changed, self._met = met != self._met, met
 
     @property
+    def met(self) -> bool:
+        """Whether there was a meeting yet."""
+        return self._met[0] >= 0
+
+    @property
     def place(self) -> int:
         """This member's place among those that are there."""
         return self._met[1]

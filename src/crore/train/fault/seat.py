@@ -29,6 +29,11 @@ class Seat:
     lost: Lost = "keep-batch"
 
     @property
+    def spare(self) -> bool:
+        """Whether it is beyond the planned worlds."""
+        return self.world >= self.worlds * self.islands
+
+    @property
     def name(self) -> str:
         """Folder of the world, and its name at the lighthouse: they sort as the numbers do."""
         return f"world-{self.world:05d}"
@@ -52,7 +57,6 @@ def seat_of(
     if world < 0:
         raise InputError(f"--world {world}: worlds are numbered from 0")
     each = worlds // islands
-    island = world // each if world < worlds else (world - worlds) % islands
     if not lighthouse and (each > 1 or world >= worlds):
         raise InputError(
             f"world {world} is one of {each} of its island: --lighthouse HOST:PORT says where they "
@@ -64,9 +68,14 @@ def seat_of(
             "(crore lighthouse starts one)"
         )
     return Seat(
-        world=world, worlds=each, island=island, islands=islands,
+        world=world, worlds=each, island=island_of(world, worlds, islands), islands=islands,
         lighthouse=address(lighthouse, "--lighthouse"), fleet=address(fleet, "--fleet"), lost=lost,
     )  # fmt: skip
+
+
+def island_of(world: int, worlds: int, islands: int) -> int:
+    """Return the island of a world of `worlds` in all; spares are dealt out to them in turn."""
+    return world // (worlds // islands) if world < worlds else (world - worlds) % islands
 
 
 def address(text: str, flag: str) -> str:

@@ -1,0 +1,93 @@
+"""One history of a fleet from the logs of its worlds: each step once, told by the first to log it.
+
+Every start of a world writes a log of its own, which only grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from crore.errors import CroreError
+from crore.train.lines import record_of
+from crore.train.records import End, Event, Record, Start, Step
+
+
+@dataclass(kw_only=True, slots=True)
+class Log:
+    """A log that is read as it grows."""
+
+    path: Path
+    read: int = 0
+
+    def news(self) -> Iterator[Record]:
+        """Yield the records that are whole and new; a line that is no record is passed over."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.read)
+                text = file.read()
+        except OSError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        self.read += len(whole)
+        for line in whole.splitlines():
+            try:
+                yield record_of(line.decode("utf-8", "replace"), self.path.name)
+            except CroreError:
+                continue
+
+
+@dataclass(kw_only=True, slots=True)
+class Seen:
+    """What a world's log said last."""
+
+    step: int = 0
+    worlds: tuple[int, ...] = ()
+    """That took it."""
+    end: End | None = None
+    since_s: float = 0.0
+    """Of the clock when it last said something."""
+
+
+@dataclass(kw_only=True, slots=True)
+class History:
+    """Which records of all worlds' logs are the fleet's own, in order."""
+
+    step: int = 0
+    """The last one told."""
+    worlds: dict[int, Seen] = field(default_factory=dict)
+    _started: bool = False
+    _told: set[tuple[str, int]] = field(default_factory=set)
+
+    def hear(self, world: int, record: Record, now_s: float) -> Iterator[Record]:
+        """Yield what a record of a world's log adds to the fleet's history."""
+        seen = self.worlds.setdefault(world, Seen())
+        seen.since_s = now_s
+        if isinstance(record, Start | Step | End):
+            yield from self._heard(world, seen, record)
+        elif not isinstance(record, Event):
+            key = (record.kind, record.step)
+            if key not in self._told:
+                self._told.add(key)
+                yield record
+        elif record.what == "roll back":
+            if record.step < self.step:
+                self.step = record.step
+                yield record
+        elif record.what != "outer step":
+            yield replace(record, message=f"world {world}: {record.message}")
+
+    def _heard(self, world: int, seen: Seen, record: Start | Step | End) -> Iterator[Record]:
+        if isinstance(record, End):
+            seen.end = record
+        elif isinstance(record, Step):
+            seen.step, seen.worlds = record.step, record.worlds or (world,)
+            if record.step > self.step:
+                self.step = record.step
+                yield record
+        else:
+            seen.end = None
+            if not self._started:
+                self._started, self.step = True, record.step
+                yield record
