@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from crore.catalog import load_catalog
 from crore.errors import InputError, UnknownName
 from crore.launch import export
-from crore.launch.torchtitan import CONFIGS, flags, split_evenly
+from crore.launch.torchtitan import CONFIGS, SCHEDULES, flags, split_evenly
 
 DATA = (Path(__file__).parent / "data" / "torchtitan_words.txt").read_text(encoding="utf-8")
 WORDS = {line for line in DATA.splitlines() if not line.startswith("#")}
@@ -95,31 +96,109 @@ def test_405b_in_16_bits_is_refused_where_torchtitan_computes_it_in_8(make):
         export("torchtitan", make("405b"), "{}")
 
 
-PARSE = """\
-import sys
+READ = """\
+import importlib.machinery, json, sys, types
+
+import torch._inductor.runtime.triton_compat  # torch has now seen that there is no triton
+
+
+class Absent(types.ModuleType):
+    # What torchtitan imports for kernels, data and logs, and does not ask when it reads flags.
+    __version__ = "0"
+    __path__ = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Absent(f"{self.__name__}.{name}")
+
+    def __call__(self, *given, **named):
+        return given[0] if given and callable(given[0]) else self
+
+
+for name in ("triton", "triton.language", "datasets", "datasets.distributed",
+             "torch.utils.tensorboard"):
+    sys.modules[name] = Absent(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+
 from torchtitan.config.manager import ConfigManager
-it = ConfigManager().parse_args(sys.argv[1:])
-p, t = it.parallelism, it.training
-print("PARSED", p.tensor_parallel_degree, p.pipeline_parallel_degree, p.data_parallel_shard_degree,
-      t.global_batch_size, t.steps, t.mixed_precision_param,
-      type(it.activation_checkpoint).__qualname__)
+
+for words in json.load(sys.stdin):
+    try:
+        it = ConfigManager().parse_args(words)
+    except (Exception, SystemExit) as error:
+        print("READ", json.dumps({"refused": f"{type(error).__name__}: {error}"}))
+        continue
+    p, t = it.parallelism, it.training
+    print("READ", json.dumps({
+        "tp": p.tensor_parallel_degree, "pp": p.pipeline_parallel_degree,
+        "cp": p.context_parallel_degree, "ep": p.expert_parallel_degree,
+        "dp_shard": p.data_parallel_shard_degree, "dp_replicate": p.data_parallel_replicate_degree,
+        "schedule": p.pipeline_parallel_schedule, "sequences": t.global_batch_size,
+        "steps": t.steps, "seq_len": t.seq_len, "precision": t.mixed_precision_param,
+        "recompute": type(it.activation_checkpoint).__qualname__,
+    }))
 """
+TORCHRUN = """\
+#!/bin/sh
+exec "$REAL_PYTHON" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
+"""
+KINDS = {"none": "NoneType", "full": "FullAC.Config"}
+SEEDED = {
+    "a flag it has not": ("--parallelism.tensor_parallel_degre", "2"),
+    "a number that is none": ("--training.steps", "many"),
+    "a choice it has not": ("activation-checkpoint:half",),
+    "a schedule without its value": ("--parallelism.pipeline_parallel_schedule",),
+}
 
 
-@pytest.mark.drill
-@pytest.mark.skipif(find_spec("torchtitan") is None, reason="torchtitan 0.3.0 is not installed")
-@pytest.mark.parametrize("layout", PLANS)
-def test_its_own_parser_takes_them(make, layout):
-    launch = make("dense", {"recompute": "none"} | PLANS[layout])
+def written(launch, folder: Path) -> list[str]:
+    """Return what the script gives to torchtitan, run with a torchrun that only says it."""
+    script = export("torchtitan", launch, "{}").files[0].text
+    (folder / "torchtitan.sh").write_text(script, encoding="utf-8")
+    (folder / "torchrun").write_text(TORCHRUN, encoding="utf-8")
+    (folder / "torchrun").chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", PARSE, *flags(launch)], capture_output=True, text=True, check=False,
+        ["bash", "torchtitan.sh"], cwd=folder, capture_output=True, text=True, check=True,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "REAL_PYTHON": sys.executable,
+             "RDZV_ENDPOINT": "host:29500"},
+    )  # fmt: skip
+    said: list[str] = json.loads(done.stdout)
+    return said[said.index("torchtitan.train") + 1 :]
+
+
+def read(lines: list[list[str]]) -> list[dict[str, Any]]:
+    """Return what torchtitan's own parser makes of command lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ], input=json.dumps(lines), capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said = re.search(r"^PARSED (.*)$", done.stdout, re.M)
-    assert said is not None
-    split = launch.layout
-    kind = {"none": "NoneType", "full": "FullAC.Config"}[split.recompute]
-    number = "float32" if split.precision == "fp32" else "bfloat16"
-    assert said[1] == (
-        f"{split.tp} {split.pp} {split.dp_shard} {launch.sequences} {launch.steps} {number} {kind}"
-    )
+    return [json.loads(it) for it in re.findall(r"^READ (.*)$", done.stdout, re.M)]
+
+
+@pytest.mark.skipif(
+    find_spec("torchtitan") is None, reason="pip install --no-deps torchtitan==0.3.0"
+)
+def test_its_own_parser_reads_the_plans_from_the_scripts(make, tmp_path):
+    launches = [make("dense", {"recompute": "none"} | layout) for layout in PLANS.values()]
+    right = [written(launch, tmp_path) for launch in launches]
+    wrong = [[*right[0], *words] for words in SEEDED.values()]
+    models = [
+        ["--module", it.module, "--config", it.function, "activation-checkpoint:none"]
+        for configs in CONFIGS.values() for it in configs
+        if it.precision == "bf16"  # those in 8 bits import torchao
+    ]  # fmt: skip
+    found = read([*right, *wrong, *models])
+    for launch, it in zip(launches, found[: len(right)], strict=True):
+        split = launch.layout
+        asked = {"tp": split.tp, "pp": split.pp, "cp": split.cp, "ep": split.ep,
+                 "dp_shard": split.dp_shard, "dp_replicate": split.dp_replicate,
+                 "sequences": launch.sequences, "steps": launch.steps, "seq_len": launch.seq_len,
+                 "precision": "float32" if split.precision == "fp32" else "bfloat16",
+                 "recompute": KINDS[split.recompute]}  # fmt: skip
+        if split.pp > 1:
+            asked["schedule"] = SCHEDULES[split.schedule]
+        assert {key: it.get(key) for key in asked} == asked
+    assert found[len(right) :][: len(wrong)] == [{"refused": "SystemExit: 2"}] * len(SEEDED)
+    assert [it for it in found[-len(models) :] if "refused" in it] == []
