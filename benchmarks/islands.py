@@ -39,7 +39,7 @@ from crore.train.islands.quantise import pack, unpack
 from crore.train.optim import build_optimizer
 from crore.train.schedule import factor, parse_schedule
 
-VOCAB, SEQ_LEN, BATCH = 512, 128, 16
+VOCAB, SEQ_LEN, BATCH = 512, 128, 8
 """Ids of the tokenizer, tokens of a sequence, sequences of a global batch."""
 SEEDS: Final = (0, 1, 2)
 """Of the first weights and the order of the samples."""
@@ -47,8 +47,10 @@ ISLANDS: Final = (1, 2, 4, 8)
 INTERVALS: Final = (1, 10, 30, 100)
 BUDGETS: Final = (0.25, 0.5, 1.0, 1.5)
 """Of a size's steps: data parallel runs whose losses say what a token is worth."""
-RATES: Final = (7.5e-4, 1.5e-3, 3e-3, 6e-3)
+RATES: Final = (1.5e-3, 3e-3, 6e-3)
 """Inner learning rates tried for data parallel, on a seed of its own."""
+OUTER_RATES: Final = ((0.7, 0.9), (0.35, 0.9), (0.7, 0.6), (1.0, 0.5), (1.0, 0.0))
+"""Outer learning rates and momenta tried for four islands, on the same seed."""
 SWEEP_SEED: Final = 100
 WHEN: Final = 30
 """Interval of the variants."""
@@ -81,9 +83,9 @@ class Size:
 
 
 SIZES: Final[Mapping[str, Size]] = {
-    "80k": Size(layers=2, hidden=48, ffn=128, steps=900, lr=4e-3),
-    "193k": Size(layers=3, hidden=64, ffn=192, steps=2100, lr=2.8e-3),
-    "382k": Size(layers=3, hidden=96, ffn=256, steps=3900, lr=2.1e-3),
+    "80k": Size(layers=2, hidden=48, ffn=128, steps=1800, lr=3e-3),
+    "193k": Size(layers=3, hidden=64, ffn=192, steps=4200, lr=2.1e-3),
+    "382k": Size(layers=3, hidden=96, ffn=256, steps=7800, lr=1.6e-3),
 }
 
 
@@ -101,6 +103,8 @@ class Cell:
     bits: int = 32
     fragments: int = 1
     overlap: int = 0
+    outer_lr: float = 0.7
+    momentum: float = 0.9
 
 
 class Island:
@@ -197,8 +201,9 @@ def trained(cell: Cell, data: Dataset) -> dict[str, Any]:
 
 def _outer(cell: Cell) -> Outer:
     return Outer(
-        interval=cell.interval, bits=cell.bits, fragments=cell.fragments, overlap=cell.overlap
-    )
+        interval=cell.interval, bits=cell.bits, fragments=cell.fragments, overlap=cell.overlap,
+        lr=cell.outer_lr, momentum=cell.momentum,
+    )  # fmt: skip
 
 
 def _loss(island: Island, data: Dataset) -> float:
@@ -227,10 +232,15 @@ def _gate_numbers(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 
 def sweep() -> Iterator[Cell]:
-    """Yield data parallel runs of the smallest size at each learning rate."""
-    name = next(iter(SIZES))
+    """Yield the smallest size's runs at each inner rate, and at each outer one."""
+    name, size = next(iter(SIZES.items()))
     for lr in RATES:
-        yield Cell(size=name, seed=SWEEP_SEED, steps=SIZES[name].steps, lr=lr)
+        yield Cell(size=name, seed=SWEEP_SEED, steps=size.steps, lr=lr)
+    for outer_lr, momentum in OUTER_RATES:
+        yield Cell(
+            size=name, seed=SWEEP_SEED, steps=size.steps, lr=size.lr, islands=4, interval=WHEN,
+            outer_lr=outer_lr, momentum=momentum,
+        )  # fmt: skip
 
 
 def grid(name: str) -> Iterator[Cell]:

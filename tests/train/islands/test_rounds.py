@@ -6,8 +6,11 @@ import pytest
 import torch
 from tests.train.gloo import run
 from tests.train.islands.test_exchange import Threads
-from tests.train.small import named, small
+from tests.train.small import named, small, whole
 from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
 from crore.train.islands import Members, Outer, Rounds
@@ -73,6 +76,37 @@ def test_joined_every_step_by_plain_averaging_is_data_parallel(tmp_path, count):
     for weights, _ in found:
         assert furthest(weights, expected) < 1e-6
         assert furthest(weights, found[0][0]) == 0
+
+
+def sharded(outer, steps):
+    """Train two islands of two ranks each, that share their island's weights by FSDP."""
+    model, rank = small(), dist.get_rank()
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("island", "dp_shard"))
+    for layer in model.layers.values():
+        fully_shard(layer, mesh=mesh["dp_shard"])
+    fully_shard(model, mesh=mesh["dp_shard"])
+    params, group = named(model), mesh["island"].get_group()
+    rounds = Rounds(params, outer, meet=lambda: members(rank // 2, 2, group))
+    for step in range(1, steps + 1):
+        inner_step(model, step, own_rows(rank, 4))
+        rounds.after(step, TOKENS)
+    placed = rounds.state.tensors(params)
+    for name, p in params.items():
+        shared = placed[f"{name}.global"]
+        assert isinstance(shared, DTensor)
+        assert isinstance(p, DTensor)
+        assert shared.placements == p.placements
+        assert torch.equal(whole(shared), whole(p))
+    return {name: whole(p) for name, p in params.items()}
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+def test_an_islands_ranks_each_join_their_own_shards(tmp_path, bits):
+    outer = Outer(interval=1, bits=bits, lr=1.0, momentum=0.0)
+    found = run(sharded, 4, tmp_path, outer, 4)
+    for weights in found:
+        assert furthest(weights, found[0]) == 0
+        assert furthest(weights, data_parallel(4)) < (1e-6 if bits == 32 else 0.1)
 
 
 OUTERS = [

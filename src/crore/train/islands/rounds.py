@@ -89,7 +89,7 @@ class Rounds:
         sent, error = self._sent.pop(fragment), ""
         try:
             exchanged = sent.pending.wait()
-        except RuntimeError as lost:  # torch's own errors, DistError and timeouts, are such
+        except (RuntimeError, TimeoutError) as lost:  # of a group, torch's errors are such
             exchanged, error = None, str(lost)
         applied = self._agreed(exchanged is not None) and exchanged is not None
         if exchanged is None or not applied:

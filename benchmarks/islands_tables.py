@@ -1,0 +1,335 @@
+"""What the cells of `benchmarks/islands.py` say: tables, a figure, and rows for the catalogue.
+
+    python -m benchmarks.islands_tables CELLS.jsonl TABLES.md FIGURE.svg [CATALOGUE.toml]
+
+φ of a cell is how many tokens data parallel training needs for the loss the cell reached, over the
+tokens the cell took: from the losses of data parallel runs of several lengths, each with its whole
+schedule, of the same seed. Between two lengths the loss is a line in the logarithm of the tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from benchmarks.islands import (
+    BATCH,
+    INTERVALS,
+    ISLANDS,
+    SEEDS,
+    SEQ_LEN,
+    SIZES,
+    STREAMED,
+    WHEN,
+    Cell,
+    cells_of,
+    variants,
+)
+
+from crore.cost import parameters
+from crore.cost.shape import shape_of
+
+Found = Mapping[Cell, Mapping[str, Any]]
+WIDTH, HEIGHT, EDGE = 300, 240, 44
+COLOURS: Final = {1: "gray", 2: "#1f77b4", 4: "#ff7f0e", 8: "#d62728"}
+SOURCE: Final = "crore, benchmarks/islands_epyc-2core_2026-11-26.md"
+DATE: Final = "2026-11-26"
+
+
+class Spread(NamedTuple):
+    """A number over the seeds."""
+
+    low: float
+    middle: float
+    high: float
+
+
+def spread(numbers: Sequence[float]) -> Spread:
+    """Return the least, the mean and the largest."""
+    return Spread(min(numbers), statistics.fmean(numbers), max(numbers))
+
+
+def budgets(found: Found, size: str, seed: int) -> list[tuple[float, float]]:
+    """Return (ln tokens, loss) of a seed's data parallel runs, shortest first."""
+    return sorted(
+        (math.log(cell.steps * BATCH * SEQ_LEN), row["loss"])
+        for cell, row in found.items()
+        if (cell.size, cell.seed, cell.interval) == (size, seed, 0)
+    )
+
+
+def tokens_for(loss: float, curve: Sequence[tuple[float, float]]) -> float:
+    """Return the tokens at which a falling curve of (ln tokens, loss) reaches a loss.
+
+    Beyond its ends the outermost lines go on.
+    """
+    pairs = list(itertools.pairwise(curve))
+    (x0, y0), (x1, y1) = next((pair for pair in pairs if loss >= pair[1][1]), pairs[-1])
+    return math.exp(x0 + (loss - y0) * (x1 - x0) / (y1 - y0))
+
+
+def of_seeds(
+    found: Found, make: Callable[[int], Cell], number: Callable[[Cell], float]
+) -> Spread | None:
+    """Return a number of a setting over the seeds, None until all have run."""
+    cells = [make(seed) for seed in SEEDS]
+    return spread([number(cell) for cell in cells]) if all(c in found for c in cells) else None
+
+
+def plain(size: str, islands: int, interval: int) -> Callable[[int], Cell]:
+    """Return how a seed makes a cell of the grid."""
+    how = SIZES[size]
+    return lambda seed: Cell(
+        size=size, seed=seed, steps=how.steps, lr=how.lr, islands=islands, interval=interval
+    )
+
+
+def over_data_parallel(found: Found, cell: Cell) -> float:
+    """Return a cell's loss over its seed's data parallel one, less 1."""
+    reference = plain(cell.size, 1, 0)(cell.seed)
+    return float(found[cell]["loss"] / found[reference]["loss"] - 1)
+
+
+def efficiency(found: Found, cell: Cell) -> float:
+    """Return φ of a cell."""
+    needed = tokens_for(found[cell]["loss"], budgets(found, cell.size, cell.seed))
+    return needed / (cell.steps * BATCH * SEQ_LEN)
+
+
+def finished(found: Found) -> list[str]:
+    """Return the sizes whose data parallel runs of every length and seed are there."""
+    curves = {name: [len(budgets(found, name, seed)) for seed in SEEDS] for name in SIZES}
+    return [name for name, lengths in curves.items() if min(lengths) > 2]
+
+
+def size_table(found: Found, name: str) -> Iterator[str]:
+    """Yield a size's losses and φ by islands and interval."""
+    model = SIZES[name]
+    tokens, held = model.steps * BATCH * SEQ_LEN, int(parameters(shape_of(model.spec)))
+    alone = of_seeds(found, plain(name, 1, 0), lambda cell: float(found[cell]["loss"]))
+    assert alone is not None
+    yield f"## {held:,} parameters, {tokens / 1e6:.2f}M tokens ({tokens / held:.1f} each)"
+    yield ""
+    yield (
+        f"{model.layers} layers of {model.hidden}; data parallel reaches {alone.middle:.4f} nats a "
+        f"token ({alone.low:.4f} to {alone.high:.4f}) in {model.steps:,} steps at {model.lr:g}."
+    )
+    yield ""
+    yield "| islands | " + " | ".join(f"H = {interval}" for interval in INTERVALS) + " |"
+    yield "| --- " * (len(INTERVALS) + 1) + "|"
+    for islands in ISLANDS:
+        row = [_entry(found, plain(name, islands, interval)) for interval in INTERVALS]
+        yield f"| {islands} | " + " | ".join(row) + " |"
+    yield ""
+
+
+def _entry(found: Found, make: Callable[[int], Cell]) -> str:
+    loss = of_seeds(found, make, lambda cell: over_data_parallel(found, cell))
+    phi = of_seeds(found, make, lambda cell: efficiency(found, cell))
+    if loss is None or phi is None:
+        return "–"
+    return f"{100 * loss.middle:+.2f} %, φ {phi.middle:.2f} ({phi.low:.2f} to {phi.high:.2f})"
+
+
+def variant_table(found: Found) -> Iterator[str]:
+    """Yield how far fewer bits and streaming move the loss, seed by seed."""
+    yield (
+        "| variant | islands | loss over 32 bits, not streamed: mean | worst seed "
+        "| over streamed 32 bits: mean | worst seed |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- |"
+    groups: dict[tuple[bool, int, int], list[Cell]] = {}
+    for cell in variants():
+        groups.setdefault((cell.fragments > 1, cell.bits, cell.islands), []).append(cell)
+    for (streamed, bits, islands), cells in groups.items():
+        if (bits == 32 and not streamed) or not all(cell in found for cell in cells):
+            continue
+        shapes: list[Mapping[str, int]] = [{}, STREAMED] if streamed and bits < 32 else [{}]
+        against = [
+            [found[cell]["loss"] / found[_reference(cell, shape)]["loss"] - 1 for cell in cells]
+            for shape in shapes
+        ]
+        numbers = [f"{100 * n:+.3f} %" for each in against for n in _mean_and_worst(each)]
+        numbers += [""] * (4 - len(numbers))
+        what = f"{'streamed, ' if streamed else ''}{bits} bits"
+        yield f"| {what} | {islands} | " + " | ".join(numbers) + " |"
+
+
+def _reference(cell: Cell, shape: Mapping[str, int]) -> Cell:
+    return Cell(
+        size=cell.size, seed=cell.seed, steps=cell.steps, lr=cell.lr, islands=cell.islands,
+        interval=cell.interval, **shape,
+    )  # fmt: skip
+
+
+def _mean_and_worst(numbers: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(numbers), max(numbers, key=abs)
+
+
+def gate_line(found: Found) -> str:
+    """Return what the gate would have done on these runs, in which nothing is wrong."""
+    judged = [(cell, row) for cell, row in found.items() if "fenced" in row]
+    many = [row for cell, row in judged if cell.islands > 2]
+    rounds = sum(row["rounds"] for _, row in judged)
+    members = sum(row["rounds"] * cell.islands for cell, row in judged)
+    return (
+        f"{rounds:,} rounds of {len(judged)} runs: {sum(row['fenced'] for _, row in judged)} of "
+        f"{members:,} outer gradients would have been left out; the largest norm was "
+        f"{max(row['norm_ratio'] for _, row in judged):.2f} times the round's median, the least "
+        "cosine to the others' mean "
+        f"{min(row['cosine_ratio'] for row in many):.2f} times the median (4 and 8 islands)."
+    )
+
+
+def sweep_lines(found: Found) -> Iterator[str]:
+    """Yield what the rates were chosen by."""
+    for cell, row in found.items():
+        if cell.seed not in SEEDS:
+            what = f"inner rate {cell.lr:g}, data parallel"
+            if cell.interval:
+                what = (
+                    f"outer rate {cell.outer_lr:g}, momentum {cell.momentum:g}: {cell.islands} "
+                    f"islands, H = {cell.interval}, inner rate {cell.lr:g}"
+                )
+            yield f"| {what} | {row['loss']:.4f} |"
+
+
+def figure(found: Found, sizes: Sequence[str]) -> str:
+    """Return loss over data parallel by interval, a panel for each size, as an SVG."""
+    numbers = {
+        (name, islands, interval): loss
+        for name in sizes for islands in ISLANDS for interval in INTERVALS
+        if (loss := of_seeds(found, plain(name, islands, interval),
+                             lambda cell: over_data_parallel(found, cell))) is not None
+    }  # fmt: skip
+    top = max((loss.high for loss in numbers.values()), default=0.01)
+    bottom = min(0.0, *(loss.low for loss in numbers.values()))
+    panels = "".join(
+        _panel(place * WIDTH, name, {k[1:]: v for k, v in numbers.items() if k[0] == name},
+               (bottom, top))
+        for place, name in enumerate(sizes)
+    )  # fmt: skip
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(sizes)} {HEIGHT}" '
+        'font-family="sans-serif" font-size="9" text-anchor="middle">'
+        f'<rect width="{WIDTH * len(sizes)}" height="{HEIGHT}" fill="white"/>{panels}</svg>'
+    )
+
+
+def _panel(
+    left: int, name: str, numbers: Mapping[tuple[int, int], Spread], ends: tuple[float, float]
+) -> str:
+    span = math.log(INTERVALS[-1] / INTERVALS[0])
+
+    def x(interval: int) -> float:
+        return left + EDGE + math.log(interval) / span * (WIDTH - 2 * EDGE)
+
+    def y(loss: float) -> float:
+        return HEIGHT - EDGE - (loss - ends[0]) / (ends[1] - ends[0]) * (HEIGHT - 2 * EDGE)
+
+    title, zero = f"{name} parameters: loss over data parallel", f"{y(0):.1f}"
+    drawn = [
+        f'<text x="{left + WIDTH / 2}" y="16" font-size="11">{title}</text>',
+        f'<path d="M{x(1):.1f} {zero}H{x(INTERVALS[-1]):.1f}" stroke="lightgray"/>',
+    ]
+    drawn += [f'<text x="{x(h):.1f}" y="{HEIGHT - 22}">H = {h}</text>' for h in INTERVALS]
+    for end in (ends[0], 0.0, ends[1]):
+        drawn.append(f'<text x="{left + 20}" y="{y(end) + 3:.1f}">{100 * end:+.1f} %</text>')
+    for islands in ISLANDS:
+        own = {h: numbers[islands, h] for h in INTERVALS if (islands, h) in numbers}
+        drawn += _curve([(x(h), y(s.low), y(s.middle), y(s.high)) for h, s in own.items()], islands)
+    return "".join(drawn)
+
+
+def _curve(points: Sequence[tuple[float, float, float, float]], islands: int) -> Iterator[str]:
+    """Yield a line through the means, a stroke over the seeds of each, and its name."""
+    if not points:
+        return
+    colour = COLOURS[islands]
+    path = " ".join(f"{x:.1f},{middle:.1f}" for x, _, middle, _ in points)
+    yield f'<polyline points="{path}" fill="none" stroke="{colour}"/>'
+    for x, low, middle, high in points:
+        yield (
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{colour}"/>'
+            f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="2.5" fill="{colour}"/>'
+        )
+    x, _, middle, _ = points[-1]
+    yield f'<text x="{x + 18:.1f}" y="{middle + 3:.1f}" fill="{colour}">M = {islands}</text>'
+
+
+def catalogue(found: Found, sizes: Sequence[str]) -> Iterator[str]:
+    """Yield the rows of `catalog/data/islands.toml`."""
+    yield "# Progress per token of islands over data parallel training, measured; written by"
+    yield "# benchmarks/islands_tables.py. The models are tiny: no plan of a large one rests on it."
+    for name in sizes:
+        model = SIZES[name]
+        held = int(parameters(shape_of(model.spec)))
+        for islands in ISLANDS:
+            for interval in INTERVALS:
+                make = plain(name, islands, interval)
+                phi = of_seeds(found, make, lambda cell: efficiency(found, cell))
+                if phi is not None:
+                    yield (
+                        f"m{islands}-h{interval}-{name} = {{islands = {islands}, "
+                        f"interval = {interval}, parameters = {held}, "
+                        f"tokens = {model.steps * BATCH * SEQ_LEN}, low = {phi.low:.3f}, "
+                        f"value = {phi.middle:.3f}, high = {phi.high:.3f}, "
+                        f'source = "{SOURCE}", date = "{DATE}", verified = true}}'
+                    )
+
+
+def tables(found: Found) -> Iterator[str]:
+    """Yield the page."""
+    spent_s = sum(row["cpu_s"] for row in found.values())
+    yield "# Loss of islands against data parallel, tiny models, 2026-11-26"
+    yield ""
+    yield (
+        f"`python -m benchmarks.islands` on two cores of an AMD EPYC, one thread, beside other "
+        f"work: {len(found)} runs, {spent_s / 3600:.1f} CPU hours. Every cell of a size sees the "
+        f"same tokens, {BATCH * SEQ_LEN:,} in each global batch, of which an island is given its "
+        "share; crore's own corpus in a vocabulary of 512; AdamW inside, WSD schedule; outer "
+        "Nesterov 0.7 and 0.9 where no other is named. In brackets the range over "
+        f"{len(SEEDS)} seeds. H: inner steps between outer steps."
+    )
+    yield ""
+    sizes = finished(found)
+    for name in sizes:
+        yield from size_table(found, name)
+    yield f"## Fewer bits, and streamed in {STREAMED['fragments']} fragments"
+    yield ""
+    yield f"{next(iter(SIZES))} parameters, H = {WHEN}, overlap {STREAMED['overlap']} steps."
+    yield ""
+    yield from variant_table(found)
+    yield ""
+    yield "## The gate on runs in which nothing is wrong"
+    yield ""
+    yield gate_line(found)
+    yield ""
+    yield "## Rates"
+    yield ""
+    yield "| setting | loss |"
+    yield "| --- | --- |"
+    yield from sweep_lines(found)
+
+
+def write(path: str, lines: Iterable[str]) -> None:
+    """Write lines as a file."""
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write the page and the figure, and the catalogue's rows where a file is named."""
+    found = cells_of(Path(arguments[0]))
+    write(arguments[1], tables(found))
+    write(arguments[2], [figure(found, finished(found))])
+    if len(arguments) > 3:
+        write(arguments[3], catalogue(found, finished(found)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,279 @@
+"""Joining the islands while they train: the world that leads an island meets the other islands.
+
+What it brings back it gives to the worlds of its own island, in one of their meetings: so an island
+holds one outer state, whoever dies. The round of a fragment is a turn; turns are counted by all
+islands alike, and an island that is behind takes up the others' state and keeps its own progress.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crore.train.fault.meeting import Meeting
+from crore.train.fault.seat import Seat
+from crore.train.islands.exchange import Exchanged, Members, mean
+from crore.train.islands.gate import Gate
+from crore.train.islands.outer import OuterState
+from crore.train.islands.settings import Outer
+from crore.train.local import local_part
+from crore.train.peers import Peers, State
+
+if TYPE_CHECKING:
+    from crore.train.loop import Trainer
+
+QUORUM_S: Final = 3600.0
+"""Islands wait so long for each other at one try: a round takes as long as its steps."""
+LETTER_BYTES: Final = 1 << 14
+Tell = Callable[[str, str], None]
+"""Hears the kind of an event and its line."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Result:
+    """What a meeting of the islands came to."""
+
+    turn: int
+    exchanged: Exchanged
+    me: int
+    sent_s: float
+    taken_up: State | None
+    """The state of another island, which this one is behind."""
+
+
+class Islands:
+    """The other islands, on one rank of a world: what the loop calls a fleet."""
+
+    def __init__(
+        self, seat: Seat, outer: Outer, named: Mapping[str, Tensor], *, peers: Peers, tell: Tell,
+        asked: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._seat, self._outer, self._named, self._peers = seat, outer, named, peers
+        self._tell, self._asked = tell, asked
+        self.state = OuterState(named, outer)
+        self._gates = [Gate() for _ in range(outer.fragments)]
+        self.turns = 0
+        """Rounds of fragments that this island has been through, or has taken up."""
+        self._place: dict[str, int] = {}
+        self._meeting: Meeting | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
+        self._sent: Future[_Result] | None = None
+        self._arrived: list[State] = []
+        # Used beside training: a group of its own.
+        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+
+    def after(self, run: Trainer) -> None:
+        """Count a step's tokens; send a fragment while training goes on, where that is asked."""
+        self.state.count(run.share.whole * run.job.seq_len)
+        self._place = asdict(run.place)
+        step = run.place.step
+        early = self._outer.overlap and self._outer.sends(step) is not None and step < run.job.steps
+        if early and self._peers.leads and self._sent is None:
+            self._send()
+
+    def due(self, run: Trainer) -> bool:
+        """Return whether a turn is to be taken after the steps that are done."""
+        return self.turns < self._expected(run.place.step, run.job.steps)
+
+    def _expected(self, step: int, steps: int) -> int:
+        """Return the turns that belong to so many steps; at the end every fragment has one more."""
+        outer = self._outer
+        if step < steps:
+            return max(step - outer.overlap, 0) // outer.spacing
+        whole = outer.fragments == 1 and steps % outer.spacing == 0
+        return steps // outer.spacing + (0 if whole else outer.fragments)
+
+    def join(self, run: Trainer) -> bool:
+        """Take a turn, in a meeting of the island's worlds that has begun; False: once more."""
+        before = self._snapshot(whole=True)
+        facts, place = self.facts(), replace(run.place)
+        letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
+        result = None
+        if self._peers.leads:
+            self._place = asdict(run.place)
+            result = self._wait()
+            letter = _letter(self._installed(run, result))
+        self._peers.publish([letter])
+        told = _read(letter)
+        if told is not None:
+            tensors = self._snapshot(whole=told["whole"], copy=False)
+            self._peers.publish(list(tensors.values()))
+        if told is None or not self._peers.commit():
+            if told is None:
+                self._peers.commit()
+            for name, tensor in self._snapshot(whole=True, copy=False).items():
+                tensor.copy_(before[name])
+            self.load_facts(facts)
+            run.place = place
+            return False
+        self._sent = None
+        self._settle(run, told, result)
+        return True
+
+    def _wait(self) -> _Result:
+        if self._sent is None:
+            self._send()
+        assert self._sent is not None
+        try:
+            return self._sent.result()
+        except BaseException:
+            self._sent = None
+            raise
+
+    def _send(self) -> None:
+        self._sent = self._thread.submit(self._exchange)
+
+    def _exchange(self) -> _Result:
+        """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
+        meeting = self._met()
+        while True:
+            self._arrived.clear()
+            meeting.begin(self.turns + 1)
+            turn, taken_up = self.turns, next(iter(self._arrived), None)
+            if taken_up is not None:
+                turn = int(taken_up[1]["turns"])
+            fragment = turn % self._outer.fragments
+            values = self.state.delta(fragment, self._named)
+            weight = float(self.state.tokens[fragment])
+            members = Members(
+                group=meeting.group if meeting.size > 1 else None, me=meeting.place,
+                count=meeting.size, weight=weight, judge=self._gates[fragment].judge,
+                together=self._together,
+            )  # fmt: skip
+            began_s = time.perf_counter()
+            try:
+                exchanged = mean(members, values, self._outer.bits)
+            except RuntimeError as error:  # an island is gone
+                meeting.fail(error)
+            if meeting.commit():
+                return _Result(
+                    turn=turn, exchanged=exchanged, me=meeting.place,
+                    sent_s=time.perf_counter() - began_s, taken_up=taken_up,
+                )  # fmt: skip
+
+    def _met(self) -> Meeting:
+        """Return the meeting of islands; the world that leads its island joins it."""
+        if self._meeting is None:
+            name = f"island-{self._seat.island:05d}"
+            self._meeting = Meeting(
+                name, self._seat.fleet, quorum_s=QUORUM_S,
+                tell=lambda line: self._tell("note", line), asked=self._asked,
+            )  # fmt: skip
+            self._meeting.attach(self._give, self._keep)
+        return self._meeting
+
+    def _together(self, products: Tensor) -> Tensor:
+        if self._group is not None:
+            dist.all_reduce(products, group=self._group)
+        return products
+
+    def _give(self) -> State:
+        """Return the outer state, for an island that is behind."""
+        tensors = {name: local_part(t) for name, t in self.tensors().items()}
+        return tensors, {**self.facts(), "place": self._place}
+
+    def _keep(self, state: State) -> None:
+        self._arrived.append(state)
+
+    def _installed(self, run: Trainer, result: _Result) -> dict[str, Any]:
+        """Apply a turn's result to the outer state; return what the other worlds must know."""
+        state, exchanged = self.state, result.exchanged
+        if result.taken_up is not None:
+            tensors, facts = result.taken_up
+            state.rebase(self._named, tensors)
+            own = list(state.tokens)
+            self.load_facts({**facts, "tokens": own})
+            for key in ("step", "samples", "set_aside"):
+                setattr(run.place, key, int(facts["place"][key]))
+        fragment = result.turn % self._outer.fragments
+        last = run.place.step >= run.job.steps
+        (state.settle if last else state.apply)(fragment, exchanged.mean)
+        state.take_count(fragment)
+        self._gates[fragment].keep(exchanged.verdict, exchanged.weights)
+        self.turns = result.turn + 1
+        return {
+            "facts": self.facts(), "fragment": fragment, "whole": result.taken_up is not None,
+            "fenced": exchanged.verdict.reasons[result.me], "place": asdict(run.place),
+        }  # fmt: skip
+
+    def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
+        """Go on from a turn that holds: mix in the global weights, and say what happened."""
+        met = run.place.met
+        self.load_facts(told["facts"])
+        for key, value in told["place"].items():
+            setattr(run.place, key, value)
+        run.place.met = met
+        fragment, last = int(told["fragment"]), run.place.step >= run.job.steps
+        self.state.take(fragment, self._named, whole=last or bool(told["fenced"]))
+        if result is None:
+            return
+        exchanged = result.exchanged
+        if told["fenced"]:
+            self._tell("fenced", f"this island's outer gradient is left out: {told['fenced']}")
+        if result.taken_up is not None:
+            self._tell(
+                "joined", f"took up the islands' turn {result.turn:,}, step {run.place.step}"
+            )
+        counted = sum(weight > 0 for weight in exchanged.weights)
+        self._tell(
+            "outer step",
+            f"turn {self.turns:,}: fragment {fragment}, {counted} islands, "
+            f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
+            f"in {result.sent_s:.2f} s",
+        )
+
+    def _snapshot(self, *, whole: bool, copy: bool = True) -> dict[str, Tensor]:
+        """Return the parts that a turn may change; their storage, or copies."""
+        found = {name: local_part(tensor) for name, tensor in self.tensors().items()}
+        if whole:
+            found |= {name: local_part(p.detach()) for name, p in self._named.items()}
+        return {name: tensor.clone() for name, tensor in found.items()} if copy else found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return global weights and momentum by the parameters' names."""
+        return self.state.tensors(self._named)
+
+    def facts(self) -> dict[str, Any]:
+        """Return counts and the gates' memory."""
+        gates = [gate.facts() for gate in self._gates]
+        return {**self.state.facts(), "turns": self.turns, "gates": gates}
+
+    def load_facts(self, facts: Mapping[str, Any]) -> None:
+        """Take up what `facts` returned."""
+        self.state.load_facts(facts)
+        self.turns = int(facts["turns"])
+        for gate, told in zip(self._gates, facts["gates"], strict=True):
+            gate.load_facts(told)
+
+    def close(self) -> None:
+        """Leave the other islands."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._meeting is not None:
+            self._meeting.close()
+
+
+def _letter(told: Mapping[str, Any]) -> Tensor:
+    """Return a record as bytes, filled up with zeros."""
+    text = json.dumps(told).encode()
+    assert len(text) < LETTER_BYTES, len(text)
+    letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
+    letter[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return letter
+
+
+def _read(letter: Tensor) -> dict[str, Any] | None:
+    """Return the record of a letter; None where it did not arrive."""
+    text = bytes(letter.tolist()).rstrip(b"\0")
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:
+        return None
+    return found
