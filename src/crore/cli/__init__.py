@@ -20,6 +20,7 @@ from crore.cli.document import called_as
 from crore.cli.explain import explain
 from crore.cli.fit import fit
 from crore.cli.launch import launch
+from crore.cli.lighthouse import lighthouse
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
@@ -75,6 +76,7 @@ _COMMANDS = {
         rehearse,
         train,
         launch,
+        lighthouse,
         calibrate,
         check,
         validate,

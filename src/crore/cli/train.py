@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from crore.cli import train_flags as flags
+from crore.cli.among import Among
 from crore.cli.arguments import CatalogFile, optional_count
 from crore.cli.document import command_line
 from crore.cli.needs import need_torch
-from crore.cli.request import Fix, GlobalBatch, Gpus, Precision, SeqLen, Target, Tokens
+from crore.cli.request import Fix, GlobalBatch, Gpus, Limit, Precision, SeqLen, Target, Tokens
 from crore.errors import CroreError, UnknownName
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def train(
     profile: flags.Profile = False, log: flags.Loggers = "", quiet: flags.Quiet = False,
     fresh: flags.Fresh = False, device: flags.Device = "", port: flags.Port = 0,
     hang_after: flags.HangAfter = 600.0, threads: flags.Threads = 0, cache: flags.Cache = None,
+    limit: Limit = None, world: flags.World = None, lighthouse: flags.LighthouseAt = "",
+    fleet: flags.FleetAt = "", spares: flags.Spares = 0,
+    lost_worlds: flags.LostWorlds = "keep-batch",
+    outer: flags.OuterStep = None, grace: flags.Grace = 60.0, chaos: flags.Chaos = "",
     catalog: CatalogFile = None, help_all: flags.HelpAll = False,
 ) -> None:  # fmt: skip
     """Carry out a plan here; resumes where it stopped.
@@ -60,13 +65,18 @@ def train(
         z_weight=flags.finite(z_loss, "--z-loss"), compiled=compile_blocks, mtp=mtp, ring=ring,
         profile=profile, loggers=flags.names(log), quiet=quiet,
         hang_s=flags.finite(hang_after, "--hang-after"), threads=threads, command=command_line(),
+        outer=flags.outer_step(outer),
     )  # fmt: skip
     given = {
         "gpus": gpus, "fix": fix, "tokens": tokens, "seq_len": seq_len,
-        "global_batch": global_batch, "precision": precision, "catalog": catalog,
+        "global_batch": global_batch, "precision": precision, "catalog": catalog, "limit": limit,
     }  # fmt: skip
+    fleet_of = Among(
+        world=world, lighthouse=lighthouse, fleet=fleet, spares=spares, lost=lost_worlds,
+        grace_s=grace, chaos=chaos, port=port,
+    )  # fmt: skip
     outcome = _spoken_once(
-        lambda: _carry_out(target, given, options, small=scale == "small", fresh=fresh, port=port)
+        lambda: _carry_out(target, given, options, fleet_of, small=scale == "small", fresh=fresh)
     )
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -104,32 +114,34 @@ def _spoken_once(carry_out: Callable[[], "Outcome"]) -> "Outcome":
 
 
 def _carry_out(
-    target: str, given: dict[str, Any], options: "Options", *, small: bool, fresh: bool, port: int
-) -> "Outcome":
+    target: str, given: dict[str, Any], options: "Options", among: "Among", *, small: bool,
+    fresh: bool,
+) -> "Outcome":  # fmt: skip
     from crore.cli.planned import plan_of
     from crore.cli.preparing import prepared
     from crore.train.folder import PLAN, own
     from crore.train.outcome import Outcome
     from crore.train.resume import finished, steps_done
     from crore.train.settings import job_of
-    from crore.train.start import check_start, start
     from crore.train.world import is_first, restarted
 
-    fresh = fresh and not restarted()
-    with own(options.folder, fresh=fresh):
-        planned = plan_of(target, _in_world(target, given), options.folder, small=small)
+    fresh = fresh and not restarted() and among.world is None
+    folder = among.folder(options.folder)
+    with own(folder, fresh=fresh):
+        planned = plan_of(target, _in_world(target, given), folder, small=small)
         job, derived = job_of(planned.body, planned.spec, planned.catalog, options)
-        check_start(job, port)
+        job = among.seated(job, planned.body)
+        among.check(job, planned.body)
         tell = typer.echo if is_first() and not options.quiet else _silent
         for line in (*planned.notes, *derived):
             tell(line)
         done = steps_done(job, prepared(job))
         if is_first():  # not before it is known that this is the run that is there
-            planned.write(options.folder / PLAN)
+            planned.write(folder / PLAN)
         if done >= job.steps:
             tell(finished(job, done))
             return Outcome(reason="finished", message="", exit_code=0)
-        return start(job, port=port)
+        return among.start(job, planned.body)
 
 
 def _silent(line: str) -> None:

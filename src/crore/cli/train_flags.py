@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from crore.cli.arguments import file_name, optional_count
-from crore.errors import InputError
+from crore.errors import InputError, UnknownName
 
 
 def _path(flag: str, text: str, **more: Any) -> Any:
@@ -58,6 +58,25 @@ HangAfter = Annotated[
     float, _option("S", "Seconds without progress that end a rank.", min=1, hidden=True)
 ]
 Threads = Annotated[int, _option("N", "CPU threads of a rank.", min=0, hidden=True)]
+World = Annotated[
+    int | None, _option("W", "This is world W of the plan's fleet, under its launcher.", min=0)
+]
+LighthouseAt = Annotated[
+    str, _option("HOST:PORT", "Where the worlds of this island meet.", hidden=True)
+]
+FleetAt = Annotated[str, _option("HOST:PORT", "Where islands meet.", hidden=True)]
+Spares = Annotated[int, _option("N", "Hot spares: worlds beyond the plan's.", min=0, hidden=True)]
+LostWorlds = Annotated[
+    str, _option("P", "keep-batch or scale-lr, when a world is lost.", hidden=True)
+]
+OuterStep = Annotated[
+    str | None,
+    _option("K=V,…", "Of islands: fragments, overlap, lr, momentum, mixing.", hidden=True),
+]
+Grace = Annotated[
+    float, _option("S", "An outer step waits so long for late islands.", min=0, hidden=True)
+]
+Chaos = Annotated[str, _option("F=S,…", "Faults on purpose: kill=30,hang,slow,corrupt,lighthouse.")]
 Cache = Annotated[Path | None, _path("--cache", "Folder of prepared data.", hidden=True)]
 
 
@@ -98,3 +117,20 @@ def finite(value: float, flag: str) -> float:
 def names(text: str) -> tuple[str, ...]:
     """Return the names in `a,b`."""
     return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def outer_step(text: str | None) -> dict[str, float]:
+    """Return what `fragments=2,lr=0.5` asks of the outer step; InputError for what is none."""
+    known = ("fragments", "overlap", "lr", "momentum", "mixing")
+    found: dict[str, float] = {}
+    for word in names(text or ""):
+        key, _, value = word.partition("=")
+        if key not in known:
+            raise UnknownName("key of --outer", key, known)
+        try:
+            found[key] = float(value)
+        except ValueError:
+            found[key] = math.nan
+        if not math.isfinite(found[key]) or found[key] < 0:
+            raise InputError(f"--outer {word[:40]}: give a number of 0 or more, such as lr=0.7")
+    return found

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crore.train.fault.crew import Crew
 from crore.train.fleet import Fleet, OneIsland
-from crore.train.islands.rounds import Rounds
+from crore.train.islands.joining import Islands
 from crore.train.job import Job
 from crore.train.peers import Alone, Peers
 
@@ -37,7 +37,7 @@ def others_of(
         peers = Crew(seat, tell=tell, asked=asked)
     if job.outer is None:
         return Others(peers=peers, fleet=OneIsland())
-    rounds = Rounds(
+    islands = Islands(
         seat, job.outer, named, peers=peers, tell=lambda what, line: tell(line, what), asked=asked
     )
-    return Others(peers=peers, fleet=rounds)
+    return Others(peers=peers, fleet=islands)

@@ -42,9 +42,9 @@ def check_start(job: Job, port: int) -> None:
         check_world(job, who)
 
 
-def check_room(job: Job) -> None:
+def check_room(job: Job, *, worlds: int = 1) -> None:
     """Raise InputError where a machine has fewer cards, or far fewer cores, than the plan ranks."""
-    ranks = job.split.ranks
+    ranks = job.split.ranks * worlds
     if job.device == "cuda":
         have, of_what = torch.cuda.device_count(), "GPUs"
     else:

@@ -10,11 +10,14 @@ from crore.train.fault.torchft import lighthouse
 
 def serve(port: int, least: int, grace_s: float, host: str = "127.0.0.1") -> None:
     """Start a lighthouse, print its address, and wait to be ended."""
+    asking = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, asking)  # its threads inherit it
     server = lighthouse(port=port, host=host, least=least, grace_s=grace_s)
     shown = str(server.address()).rpartition(":")[2]
     print(f"http://{host}:{shown}", flush=True)
-    stopped = signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    del server, stopped
+    signal.sigwait(asking)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
+    server.shutdown()
 
 
 def main(words: list[str]) -> None:
@@ -23,5 +26,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main(sys.argv[1:])

@@ -36,7 +36,7 @@ class Seat:
     @property
     def name(self) -> str:
         """Folder of the world, and its name at the lighthouse: they sort as the numbers do."""
-        return f"world-{self.world:05d}"
+        return folder_of(self.world)
 
 
 def seat_of(
@@ -71,6 +71,11 @@ def seat_of(
         world=world, worlds=each, island=island_of(world, worlds, islands), islands=islands,
         lighthouse=address(lighthouse, "--lighthouse"), fleet=address(fleet, "--fleet"), lost=lost,
     )  # fmt: skip
+
+
+def folder_of(world: int) -> str:
+    """Return the name of a world's folder in the run's."""
+    return f"world-{world:05d}"
 
 
 def island_of(world: int, worlds: int, islands: int) -> int:

@@ -142,7 +142,8 @@ class Supervisor:
                     world.ask()
             if asked_s and now_s() - asked_s > LEAVE_S:
                 break
-            if all([self._ended(world) for world in self.worlds]):  # each is looked at
+            ended = [self._ended(world) for world in self.worlds]
+            if all(ended):
                 break
             if self.asked is None:
                 self._do_faults()

@@ -23,7 +23,7 @@ _LOGGERS: Final = ("torchft", "torchft.manager", "torchft_quorums", "torchft_com
 
 def module(name: str) -> Any:
     """Return a module of torchft; raises InputError without it."""
-    os.environ.setdefault("RUST_LOG", "off")  # else it writes every quorum out, to every member
+    os.environ.setdefault("RUST_LOG", "error")  # else it writes every quorum out, to every member
     try:
         found = importlib.import_module(name)
     except ImportError as error:

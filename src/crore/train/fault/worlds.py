@@ -41,7 +41,7 @@ class Lighthouse:
     def start(self) -> None:
         """Start it, where it was before if it was; InputError when it does not come up."""
         port = self.address.rpartition(":")[2] or "0"
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - our own words
             [sys.executable, "-m", "crore.train.fault.lighthouse", port, str(self.least),
              str(self.grace_s)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
@@ -89,7 +89,7 @@ class World:
         words = [*self.before, sys.executable, "-m", "crore.train.fault.member", str(job),
                  str(seat)]  # fmt: skip
         with (own / OUTPUT).open("ab") as output:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - our own words
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, env={**os.environ, **self.environment},
             )  # fmt: skip
