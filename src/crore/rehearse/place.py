@@ -11,7 +11,7 @@ from typing import Any
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
-from crore.model.split import Split, world_split
+from crore.model.split import world_split
 from crore.rehearse.trace import Work
 
 

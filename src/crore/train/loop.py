@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,7 @@ from crore.train.local import local_part
 from crore.train.meters import Pace, mfu
 from crore.train.optim import Optimizer
 from crore.train.peers import Peers, Share, State, Torn
+from crore.train.place import NOTHING, Numbers, Place
 from crore.train.records import EndReason, Eval, Event, EventKind, Sample, Step
 from crore.train.resume import identity
 from crore.train.sample import write_text
@@ -37,39 +38,6 @@ from crore.train.update import add_gradients, shared_sums, update
 
 MEET_S: Final = 24 * 3600.0
 """What waiting for other worlds may take before the rank counts as hung: it has its own limits."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Place:
-    """Where a run is: all that a resume needs besides tensors."""
-
-    step: int = 0
-    """Steps done."""
-    set_aside: int = 0
-    """Samples that roll-backs have passed over."""
-    samples: int = 0
-    """Samples used."""
-    met: int = 0
-    """Steps and outer steps that the worlds took together, those that roll-backs undid included."""
-
-    @property
-    def next_sample(self) -> int:
-        """Global index of the first sample of the next step."""
-        return self.samples + self.set_aside
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Numbers:
-    """One step's numbers, reduced over the world."""
-
-    loss: float
-    """Nats per token."""
-    grad_norm: float
-    leave: bool
-    """Whether any rank was asked to end."""
-
-
-NOTHING: Final = Numbers(loss=0.0, grad_norm=0.0, leave=False)
 
 
 class Trainer:

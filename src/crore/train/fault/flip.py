@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ from torch import Tensor
 from crore.train.fault.chaos import FLIP
 from crore.train.local import local_part
 
-BIT = 29
-"""Of an fp32 number: in its exponent, so that a small weight becomes a large one."""
+BIT: Final = 30
+"""Of an fp32 number: the exponent's highest, so that a small weight becomes a huge one."""
 
 
 @torch.no_grad()

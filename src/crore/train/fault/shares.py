@@ -16,7 +16,9 @@ def share_of(
     `samples` are all islands' from `first` on; worlds run whole units of `unit` sequences, and as
     many each where `equal`. Worlds beyond the planned ones are spares. With `keep-batch` those that
     are there share the island's samples; with `scale-lr` each takes its planned part, and the rate
-    is lower by the root of the batch (Adam's rule, arXiv 2205.10287).
+    is lower by the root of the batch (Adam's rule, arXiv 2205.10287). Then one island goes on at
+    the first sample that nobody took; of several, which lose worlds each at its own time, all go
+    on after the whole batch, so that no sample is taken by two.
     """
     own = samples // seat.islands
     start = first + seat.island * own
@@ -24,7 +26,8 @@ def share_of(
     units = math.ceil(own / unit)
     if seat.lost == "scale-lr":
         each = math.ceil(units / seat.worlds)
-        return _part(start, own, unit, place, active, each, samples, shrink=True)
+        taken = samples if seat.islands > 1 else min(own, active * each * unit)
+        return _part(start, own, unit, place, active, each, taken, shrink=True)
     if equal:
         each = math.ceil(units / active)
         return _part(start, own, unit, place, active, each, samples)
@@ -50,7 +53,6 @@ def _part(
     active_here = place < active
     return Share(
         first=start + begin, samples=end - begin if active_here else 0,
-        rows=each * unit if active_here else 0, whole=whole,
-        taken=taken // own * whole if shrink else taken,
+        rows=each * unit if active_here else 0, whole=whole, taken=taken,
         lr=math.sqrt(whole / own) if shrink else 1.0,
     )  # fmt: skip

@@ -38,6 +38,8 @@ STUCK_S: Final = 120.0
 STARTS: Final = 5
 """A world that ends so often in a row without a step is not started again."""
 LEAVE_S: Final = 120.0
+SURVIVE: Final = 2
+"""A fault waits until so many worlds train."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +211,8 @@ class Supervisor:
             return
         since_s = now_s() - self._first_s
         while self._faults and self._faults[0].at_s <= since_s:
+            if len([world for world in self.worlds if self._trains(world)]) < SURVIVE:
+                return  # it waits: somebody is to live through it
             fault = self._faults.pop(0)
             houses = [house for house in (*self.lighthouses, self.between) if house]
             if fault.kind == "lighthouse" and houses:

@@ -1,0 +1,98 @@
+"""Worlds and islands that die, hang, slow down and err, by a seeded schedule, on gloo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.train.fault.fleet import job_for, run
+
+from crore.train.data import prepare
+from crore.train.fault.audit import Audit, audit
+from crore.train.fault.supervisor import Fleet
+from crore.train.folder import LOG
+from crore.train.history import read_run
+from crore.train.islands.settings import Outer
+from crore.train.job import Job
+from crore.train.start import start
+
+pytestmark = pytest.mark.drill
+WENT_ON_S = 5.0
+
+
+def _prepared(job: Job) -> None:
+    prepare(
+        job.text.sources, cache=job.text.cache, vocab=job.spec.vocab, tokenizer=None,
+        seq_len=job.seq_len, seed=job.seed,
+    )  # fmt: skip
+
+
+def _undisturbed(job: Job, folder: Path) -> float:
+    """Return the last held-out loss of the same run in one world."""
+    alone = job_for(
+        folder, steps=job.steps, batch=job.ramp.stages[0][1], seq_len=job.seq_len, seed=job.seed
+    )
+    assert start(alone).exit_code == 0
+    return read_run(folder / LOG).evals[-1].loss
+
+
+def _checked(job: Job, fleet: Fleet, least: int) -> Audit:
+    _prepared(job)
+    outcome = run(job, fleet)
+    assert outcome.reason == "finished", outcome
+    found = audit(job.folder, worlds=fleet.worlds, islands=fleet.islands)
+    assert not found.problems, found.problems
+    assert len(found.hits) >= least, found.hits
+    assert len(set(found.checksums.values())) == 1, found.checksums
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "every_s", "least", "seed"),
+    [
+        ("kill", 6.0, 5, 3), ("hang", 15.0, 2, 1), ("slow", 25.0, 1, 2), ("corrupt", 15.0, 2, 4),
+        ("lighthouse", 15.0, 0, 5),
+    ],
+)  # fmt: skip
+def test_an_island_of_three_worlds_outlives_them(
+    tmp_path: Path, kind: str, every_s: float, least: int, seed: int
+) -> None:
+    job = job_for(tmp_path / "run", steps=400)
+    found = _checked(job, Fleet(worlds=3, chaos={kind: every_s}, chaos_seed=seed), least)
+    assert found.went_on_s() <= WENT_ON_S, found.hits
+    assert all(hit.back_behind in (None, 0, 1) for hit in found.hits), found.hits
+    run_of = read_run(job.folder / LOG)
+    said = [event.message for event in run_of.events]
+    if kind == "lighthouse":
+        assert any("killed" in message for message in said), said
+    if kind == "corrupt":
+        assert any("differ from the others" in message for message in said), said
+    if kind == "slow":
+        assert any("times slower" in message for message in said), said
+    alone = _undisturbed(job, tmp_path / "alone")
+    assert run_of.evals[-1].loss == pytest.approx(alone, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "every_s", "least", "seed"),
+    [
+        ("kill", 8.0, 4, 3),
+        ("hang", 20.0, 1, 1),
+        ("corrupt", 20.0, 1, 4),
+        ("lighthouse", 15.0, 0, 5),
+    ],
+)
+def test_three_islands_outlive_each_other(
+    tmp_path: Path, kind: str, every_s: float, least: int, seed: int
+) -> None:
+    outer = Outer(interval=10, bits=4)
+    job = job_for(tmp_path / "run", steps=400, outer=outer)
+    fleet = Fleet(
+        worlds=3, islands=3, quorum=0.6, grace_s=20.0, chaos={kind: every_s}, chaos_seed=seed
+    )
+    found = _checked(job, fleet, least)
+    assert found.went_on_s() <= WENT_ON_S, found.hits
+    calm = job_for(tmp_path / "calm", steps=400, outer=outer)
+    assert run(calm, Fleet(worlds=3, islands=3)).reason == "finished"
+    losses = [read_run(one.folder / LOG).evals[-1].loss for one in (job, calm)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
