@@ -54,8 +54,11 @@ def numbers(records) -> list[int]:
 def test_each_step_is_told_once_by_whichever_world_logs_it_first(done, turns):
     """Worlds get so far; their logs are read in turns, some lagging behind."""
     history, told = History(), []
-    logs = [[START, *map(nth_step, range(1, n + 1))] for n in done]
-    for world in [*(t % len(done) for t in turns), *(w for w, n in enumerate(done) for _ in "x" * 99)]:
+    logs: list[list[Record]] = [[START, *map(nth_step, range(1, n + 1))] for n in done]
+    for world in [
+        *(t % len(done) for t in turns),
+        *(w for w, n in enumerate(done) for _ in "x" * 99),
+    ]:
         if logs[world]:
             told += heard(history, (world, logs[world].pop(0)))
     assert told[0] is START
@@ -66,7 +69,9 @@ def test_each_step_is_told_once_by_whichever_world_logs_it_first(done, turns):
 
 def test_a_world_that_comes_back_tells_no_step_again():
     history = History()
-    first = heard(history, (0, START), (1, START), *((w, nth_step(n)) for n in (1, 2) for w in (0, 1)))
+    first = heard(
+        history, (0, START), (1, START), *((w, nth_step(n)) for n in (1, 2) for w in (0, 1))
+    )
     assert numbers(first) == [1, 2]
     later = heard(history, (1, replace(START, step=1)), (1, nth_step(2)), (1, nth_step(3)))
     assert numbers(later) == [3]
@@ -83,7 +88,7 @@ def test_evaluations_texts_and_checkpoints_are_told_once():
 def test_events_say_whose_they_are_and_ends_are_kept_for_later():
     history = History()
     note = Event(step=3, what="note", message="no quorum")
-    assert [it.message for it in heard(history, (2, note))] == ["world 2: no quorum"]
+    assert heard(history, (2, note)) == [replace(note, message="world 2: no quorum")]
     assert heard(history, (2, Event(step=3, what="outer step", message="turn 1"))) == []
     assert heard(history, (2, replace(END, step=3))) == []
     assert history.worlds[2].end == replace(END, step=3)
@@ -93,21 +98,31 @@ def test_events_say_whose_they_are_and_ends_are_kept_for_later():
 
 def test_a_roll_back_is_told_once_and_the_steps_after_it_again():
     history = History()
-    steps = [(w, nth_step(n)) for n in range(1, 6) for w in (0, 1)]
-    assert numbers(heard(history, (0, START), *steps)) == [1, 2, 3, 4, 5]
-    assert heard(history, (0, back_to(2)), (1, back_to(2))) == [back_to(2)]
-    again = [(w, nth_step(n)) for n in (3, 4) for w in (1, 0)]
-    assert numbers(heard(history, *again)) == [3, 4]
+    told = stamped([START, *map(nth_step, range(1, 6)), back_to(2), *map(nth_step, range(3, 7))])
+    assert heard(history, *((w, it) for it in told for w in (0, 1))) == told
+    assert history.step == 6
 
 
 def test_what_was_evaluated_and_saved_after_a_roll_back_is_told_again():
     history = History()
-    late = [replace(EVAL, step=4), replace(CHECKPOINT, step=4), replace(SAMPLE, step=4)]
-    early = [replace(EVAL, step=2), replace(CHECKPOINT, step=2)]
-    heard(history, (0, START), *((0, nth_step(n)) for n in range(1, 6)))
-    heard(history, *((0, it) for it in (*early, *late)))
-    heard(history, (0, back_to(2)))
-    assert heard(history, *((w, it) for it in (*early, *late) for w in (0, 1))) == late
+    early, late = ([replace(it, step=n) for it in (EVAL, CHECKPOINT, SAMPLE)] for n in (2, 4))
+    told = stamped([START, *map(nth_step, range(1, 6)), *early, *late, back_to(2), *late])
+    assert heard(history, *((0, it) for it in told)) == told
+    assert heard(history, *((1, it) for it in told)) == []
+
+
+def test_a_roll_back_to_the_last_step_itself_is_told_too():
+    """A step that fails without having been logged sets its samples aside."""
+    history = History()
+    told = stamped([START, nth_step(1), nth_step(2), replace(back_to(2), samples=8),
+                    replace(back_to(2), samples=16), nth_step(3)])  # fmt: skip
+    assert heard(history, *((w, it) for it in told for w in (0, 1))) == told
+
+
+def losses(records) -> list[tuple[int, float]]:
+    """Return step and loss of the steps that no roll back took back."""
+    kept = [it for _, it in rolled_back((0, it) for it in records)]
+    return [(it.step, it.loss) for it in kept if isinstance(it, Step)]
 
 
 @given(
@@ -133,12 +148,15 @@ def test_a_history_with_roll_backs_is_that_of_the_run_whichever_log_is_read_firs
     for second in [*turns, *[True, False] * len(told)]:
         if logs[second]:
             found += heard(history, (int(second), logs[second].pop(0)))
-    true = [(it.step, it.loss) for _, it in rolled_back((0, it) for it in told) if isinstance(it, Step)]
+    true = [
+        (it.step, it.loss) for _, it in rolled_back((0, it) for it in told) if isinstance(it, Step)
+    ]
     kept = [it for _, it in rolled_back((0, it) for it in found)]
     assert [(it.step, it.loss) for it in kept if isinstance(it, Step)] == true
     assert gaps(kept) == []
-    events = [it for it in found if isinstance(it, Event)]
-    assert len(events) == len([it for it in told if isinstance(it, Event)])
+    assert [it for it in found if isinstance(it, Event)] == [
+        it for it in told if isinstance(it, Event)
+    ]
 
 
 def test_a_torn_last_line_waits_until_it_is_whole(tmp_path):
@@ -172,7 +190,8 @@ def test_a_line_is_what_ends_in_a_newline_whatever_it_holds(tmp_path, text):
 
 @given(cuts=st.lists(st.integers(1, 400), max_size=12))
 def test_however_a_log_grows_its_records_are_read_once(cuts):
-    content = "".join(map(line_of, (START, *map(nth_step, range(1, 5))))).encode()
+    told: list[Record] = [START, *map(nth_step, range(1, 5))]
+    content = "".join(map(line_of, told)).encode()
     with TemporaryDirectory() as folder:
         path, found, at = Path(folder) / "run-0.jsonl", [], 0
         log = Log(path=path)

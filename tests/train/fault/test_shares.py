@@ -130,9 +130,7 @@ def test_on_one_island_a_lower_rate_leaves_no_sample_out(worlds, per, gone):
 
 
 def test_three_of_four_worlds_at_a_lower_rate():
-    shares = shares_of(
-        worlds=4, islands=1, size=3, first=100, samples=32, unit=2, lost="scale-lr"
-    )
+    shares = shares_of(worlds=4, islands=1, size=3, first=100, samples=32, unit=2, lost="scale-lr")
     assert [(it.first, it.samples, it.rows) for it in shares] == [
         (100, 8, 8), (108, 8, 8), (116, 8, 8),
     ]  # fmt: skip
@@ -149,8 +147,8 @@ def test_three_of_four_worlds_with_the_whole_batch():
 
 
 def test_a_spare_takes_a_seat_as_soon_as_one_is_free():
-    held = {"worlds": 2, "islands": 1, "first": 0, "samples": 8, "unit": 1}
-    assert [it.samples for it in shares_of(size=3, **held)] == [4, 4, 0]
+    shares = shares_of(worlds=2, islands=1, size=3, first=0, samples=8, unit=1)
+    assert [it.samples for it in shares] == [4, 4, 0]
     seat = Seat(world=2, worlds=2)
     assert seat.spare
     assert share_of(seat, 1, 2, 0, 8, 1, equal=False).samples == 4

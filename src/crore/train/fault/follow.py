@@ -59,6 +59,10 @@ class History:
     worlds: dict[int, Seen] = field(default_factory=dict)
     _started: bool = False
     _told: set[tuple[str, int]] = field(default_factory=set)
+    _stepped: str = ""
+    """When the last step told was logged."""
+    _back: Event | None = None
+    """The last roll back told."""
 
     def hear(self, world: int, record: Record, now_s: float) -> Iterator[Record]:
         """Yield what a record of a world's log adds to the fleet's history."""
@@ -68,13 +72,11 @@ class History:
             yield from self._heard(world, seen, record)
         elif not isinstance(record, Event):
             key = (record.kind, record.step)
-            if key not in self._told:
+            if key not in self._told and not self._undone(record):
                 self._told.add(key)
                 yield record
         elif record.what == "roll back":
-            if record.step < self.step:
-                self.step = record.step
-                yield record
+            yield from self._rolled_back(record)
         elif record.what != "outer step":
             yield replace(record, message=f"world {world}: {record.message}")
 
@@ -83,11 +85,27 @@ class History:
             seen.end = record
         elif isinstance(record, Step):
             seen.step, seen.worlds = record.step, record.worlds or (world,)
-            if record.step > self.step:
-                self.step = record.step
+            if record.step > self.step and not self._undone(record):
+                self.step, self._stepped = record.step, record.time
                 yield record
         else:
             seen.end = None
             if not self._started:
                 self._started, self.step = True, record.step
                 yield record
+
+    def _rolled_back(self, record: Event) -> Iterator[Record]:
+        """Go back, once: each world of an island logs it, before any takes the next step."""
+        last = self._back
+        if record.time < self._stepped:
+            return
+        if last and self._stepped <= last.time and replace(last, time=record.time) == record:
+            return
+        self.step, self._back = min(self.step, record.step), record
+        self._told = {key for key in self._told if key[1] <= record.step}
+        yield record
+
+    def _undone(self, record: Record) -> bool:
+        """Return whether a roll back that is told already took a record back."""
+        back = self._back
+        return back is not None and record.step > back.step and record.time < back.time
