@@ -31,16 +31,17 @@ class Crew:
 
     Every rank of a world holds one. A world that dies makes the step fail for all; they meet again
     without it. One that joins takes up the state of a member before the step. `asked` says whether
-    this world has been asked to leave meanwhile.
+    this world has been asked to leave meanwhile. `meeting` stands in for a meeting of its own.
     """
 
     many = True
 
     def __init__(
-        self, seat: Seat, *, tell: Callable[[str], None], asked: Callable[[], bool]
-    ) -> None:
+        self, seat: Seat, *, tell: Callable[[str], None], asked: Callable[[], bool],
+        meeting: Meeting | None = None,
+    ) -> None:  # fmt: skip
         self._seat, self._tell = seat, tell
-        self._meeting = Meeting(
+        self._meeting = meeting or Meeting(
             seat.name, seat.lighthouse, quorum_s=QUORUM_S, tell=tell, asked=asked
         )
         self._judge, self._opinion = Judge(seat.world), Opinion()

@@ -159,8 +159,8 @@ def _products(received: Tensor, chunk: int, bits: int) -> Tensor:
     for first in range(0, chunk, size):
         values = min(size, chunk - first)
         start, length = packed_bytes(first, bits), packed_bytes(values, bits)
-        rows = received[:, start : start + length].unbind()
-        slab = torch.stack([unpack(row, values, bits) for row in rows])
+        rows = received[:, start : start + length].reshape(-1)
+        slab = unpack(rows, count * values, bits).view(count, values)
         found += (slab @ slab.T).double()
     return found
 
