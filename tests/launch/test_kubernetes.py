@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -23,15 +27,41 @@ KINDS = {
 NAMES = ("dense", "one card", "fleet", "processor")
 
 
+PLACES = {"WORLD": "47", "FLEET_LIGHTHOUSE": "far.example:29510", "LIGHTHOUSE": "island-1"}
+
+
 def manifests(launch, plan: str = '{"a": 1}') -> dict[str, Json]:
-    """Return the objects by kind, as world 7 of a fleet has them."""
+    """Return the objects by kind, as world 47 of a fleet has them."""
+    files = export("kubernetes", launch, plan, image="registry.example/crore:1").files
     found = {}
-    for file in export("kubernetes", launch, plan, image="registry.example/crore:1").files:
-        if file.name.endswith(".json"):
-            record = json.loads(file.text.replace("${WORLD}", "7"))
-            for item in record["items"] if record["kind"] == "List" else [record]:
-                found[item["kind"]] = item
+    for name in [file.name for file in files if file.name.endswith(".json")]:
+        record = json.loads(text_of(launch, files, name))
+        for item in record["items"] if record["kind"] == "List" else [record]:
+            found[item["kind"]] = item
     return found
+
+
+def text_of(launch, files, name: str) -> str:
+    """Return a manifest, filled in by the script that comes with those of a fleet."""
+    texts = {file.name: file.text for file in files}
+    if not launch.is_fleet or name == "configmap.json":
+        return str(texts[name])
+    done = filled(texts, name, PLACES)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def filled(
+    texts: dict[str, str], name: str, places: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the script that fills in a manifest."""
+    with tempfile.TemporaryDirectory() as folder:
+        for it in ("fill.sh", name):
+            (Path(folder) / it).write_text(texts[it], encoding="utf-8")
+        return subprocess.run(
+            ["bash", f"{folder}/fill.sh", name], env={"PATH": "/usr/bin:/bin", **places},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
 
 def accept(item: Json) -> None:
@@ -79,6 +109,60 @@ def test_their_jobs_and_maps_are_kubernetes_own(make, name):
     check_core(found["ConfigMap"])
     check_core(job_of(found["JobSet"]))
     check_core(job_of(found["TrainingRuntime"]))
+    for kind in ("Deployment", "Service"):
+        assert (kind in found) == (name == "fleet")
+        if name == "fleet":
+            check_core(found[kind])
+
+
+def test_a_world_finds_the_lighthouses_of_its_island_and_of_the_fleet(make):
+    launch = make("fleet")
+    found = manifests(launch)
+    service = found["Service"]["metadata"]["name"]
+    assert service == f"{launch.name}-island-1"
+    assert 47 in launch.worlds_of(1)
+    command = found["TrainJob"]["spec"]["trainer"]["command"]
+    asked = dict(itertools.pairwise(command))
+    assert asked["--world"] == "47"
+    assert asked["--lighthouse"] == f"{service}:29510"
+    assert asked["--fleet"] == "far.example:29510"
+    pod = found["Deployment"]["spec"]["template"]
+    assert found["Service"]["spec"]["selector"] == pod["metadata"]["labels"]
+    assert found["Deployment"]["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+    assert found["Service"]["spec"]["ports"][0]["port"] == port == 29510
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("trainjob.json", "WORLD"), ("jobset.json", "FLEET_LIGHTHOUSE"),
+     ("lighthouse.json", "LIGHTHOUSE")],
+)  # fmt: skip
+def test_what_is_missing_is_one_line_and_no_manifest(make, name, missing):
+    files = export("kubernetes", make("fleet"), "{}").files
+    given = {key: value for key, value in PLACES.items() if key != missing}
+    done = filled({file.name: file.text for file in files}, name, given)
+    assert done.returncode != 0
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert f" {missing}: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("Deployment", "spec/replicas", "one"),
+        ("Deployment", "spec/strategy/type", 1),
+        ("Deployment", "spec/template/spec/containers/0/port", []),
+        ("Service", "spec/ports/0/port", "http"),
+    ],
+)
+def test_seeded_errors_in_a_lighthouse_are_found(make, kind, place, value):
+    item = manifests(make("fleet"))[kind]
+    check_core(item)
+    holder, key = at(item, place)
+    holder[key] = value
+    with pytest.raises(kubernetes_validate.ValidationError):
+        check_core(item)
 
 
 def at(record: Any, place: str) -> tuple[Any, Any]:

@@ -45,7 +45,7 @@ def test_ranks_that_do_not_divide_leave_cards_idle(bodies):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("gpus", 63), ("global_batch_tokens", 8191), ("worlds", 7)]
+    ("place", "value"), [("gpus", 63), ("global_batch_tokens", 8191), ("worlds", 7), ("islands", 2)]
 )
 def test_a_plan_that_contradicts_itself_is_refused(bodies, place, value):
     with pytest.raises(InputError):

@@ -1,22 +1,15 @@
-"""The batch file asks for what the plan has, and is executed by a Slurm of two pretended nodes."""
+"""The batch file asks for what the plan has."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import socket
 import subprocess
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crore.launch import export
-
-SOURCE = Path(__file__).parents[2] / "src"
 
 
 def directives(text: str) -> dict[str, str]:
@@ -39,123 +32,84 @@ def test_a_job_asks_for_the_plans_nodes_and_cards(make):
     assert "gres" not in directives(script(make("processor")))
 
 
-def test_an_island_is_an_array_of_worlds(make):
+SBATCH = """\
+#!/bin/sh
+echo "$FIRST_WORLD $*"
+"""
+WHERE = {"ISLAND_LIGHTHOUSE": "a:1", "FLEET_LIGHTHOUSE": "b:2"}
+
+
+def island(launch, folder: Path, number: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """Submit an island with an sbatch that only says what it was asked."""
+    files = {file.name: file.text for file in export("slurm", launch, "{}").files}
+    (folder / "island.sh").write_text(files["island.sh"], encoding="utf-8")
+    (folder / "sbatch").write_text(SBATCH, encoding="utf-8")
+    (folder / "sbatch").chmod(0o755)
+    return subprocess.run(
+        ["bash", str(folder / "island.sh"), number, "--qos=high"],
+        env={"PATH": f"{folder}:/usr/bin:/bin", **given},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def submitted(said: str, most: int) -> list[int]:
+    """Return the worlds of what an sbatch was asked."""
+    worlds: list[int] = []
+    for line in said.splitlines():
+        asked = re.fullmatch(r"(\d+) --export=ALL --array=0-(\d+) --qos=high world.sbatch", line)
+        assert asked is not None, line
+        first, last = int(asked[1]), int(asked[2])
+        assert last < most  # what MaxArraySize allows
+        worlds += range(first, first + last + 1)
+    return worlds
+
+
+def test_every_world_of_a_fleet_is_submitted_once(make, tmp_path):
     launch = make("fleet")
-    made = export("slurm", launch, "{}")
-    last = launch.worlds // launch.islands - 1
-    assert any(f"--array=0-{last} " in line for line in made.run)
-    assert any("MaxArraySize" in line for line in made.needs)
-    assert "SLURM_ARRAY_TASK_ID" in script(launch)
-    assert not any("MaxArraySize" in line for line in export("slurm", make("405b"), "{}").needs)
+    found = [
+        submitted(island(launch, tmp_path, str(number), **WHERE).stdout, 1001)
+        for number in range(launch.islands)
+    ]
+    assert [list(launch.worlds_of(number)) for number in range(launch.islands)] == found
+    assert [world for worlds in found for world in worlds] == list(range(launch.worlds))
+
+
+@pytest.mark.parametrize(("worlds", "most"), [(1, 1001), (1001, 1001), (1002, 1001), (4400, 7)])
+def test_an_island_larger_than_an_array_may_be_is_several(make, tmp_path, worlds, most):
+    launch = replace(make("fleet"), worlds=3 * worlds, islands=3)
+    said = island(launch, tmp_path, "2", MAX_ARRAY_SIZE=str(most), **WHERE).stdout
+    assert submitted(said, most) == list(range(2 * worlds, 3 * worlds))
+
+
+@pytest.mark.parametrize(
+    ("number", "given", "said"),
+    [
+        ("0", {"ISLAND_LIGHTHOUSE": "a:1"}, "FLEET_LIGHTHOUSE: HOST:29510"),
+        ("0", {"FLEET_LIGHTHOUSE": "b:2"}, "ISLAND_LIGHTHOUSE: HOST:29510"),
+        ("80", WHERE, "no island 80: they are 0 to 79"),
+        ("one", WHERE, "no island one: they are 0 to 79"),
+    ],
+)
+def test_what_an_island_lacks_is_one_line_and_nothing_is_submitted(
+    make, tmp_path, number, given, said
+):
+    done = island(make("fleet"), tmp_path, number, **given)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+def test_one_island_has_no_lighthouse_of_a_fleet_and_lone_worlds_none_of_an_island(make):
+    together = script(replace(make("fleet"), worlds=4, islands=1))
+    assert '--lighthouse "$ISLAND_LIGHTHOUSE"' in together
+    assert "FLEET_LIGHTHOUSE" not in together
+    apart = script(replace(make("fleet"), worlds=4, islands=4))
+    assert '--fleet "$FLEET_LIGHTHOUSE"' in apart
+    assert "ISLAND_LIGHTHOUSE" not in apart
+    assert "LIGHTHOUSE" not in script(make("405b"))
 
 
 @pytest.mark.parametrize("name", ["dense", "fleet", "processor"])
 def test_it_is_bash(make, name):
     done = subprocess.run(["bash", "-n"], input=script(make(name)), text=True, check=False)
     assert done.returncode == 0
-
-
-CONFIGURATION = """\
-ClusterName=pretended
-SlurmUser=root
-SlurmctldHost={host}(127.0.0.1)
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SwitchType=switch/none
-MpiDefault=none
-JobAcctGatherType=jobacct_gather/none
-SlurmdParameters=config_overrides
-SlurmctldPort=16827
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/%n.log
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17011 CPUs=4 RealMemory=2000
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17012 CPUs=4 RealMemory=2000
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """Run Slurm with two pretended nodes on this machine (Debian: slurm-wlm, munge; as root)."""
-    missing = [it for it in ("slurmctld", "slurmd", "sbatch", "munged") if not shutil.which(it)]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"no Slurm here ({', '.join(missing) or 'not root'})")
-    host = socket.gethostname().partition(".")[0]
-    folder = tmp_path / "slurm"
-    (folder / "state").mkdir(parents=True)
-    text = CONFIGURATION.format(host=host, folder=folder)
-    (folder / "slurm.conf").write_text(text, encoding="utf-8")
-    (folder / "cgroup.conf").write_text("", encoding="utf-8")
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    if subprocess.run(["munge", "-n"], stdout=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("no munged is running")
-    daemons = [
-        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for words in (
-            ["slurmctld", "-D"],
-            ["slurmd", "-D", "-N", "n1"],
-            ["slurmd", "-D", "-N", "n2"],
-        )
-    ]
-    try:
-        yield wait_for(lambda: "idle" in told("sinfo", "-h", "-o", "%D %T"), 60)
-    finally:
-        told("scancel", "-u", "root")
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(timeout=60)
-
-
-def told(*words: str) -> str:
-    """Return what a command prints."""
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
-
-
-def wait_for(holds, patience_s: float) -> bool:
-    """Return True when something holds; fails when it does not in time."""
-    end_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < end_s, holds
-        time.sleep(0.2)
-    return True
-
-
-def records(job: Path) -> list[dict[str, object]]:
-    """Return what a run has logged so far."""
-    path = job / "run" / "run.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-@pytest.mark.drill
-@pytest.mark.usefixtures("slurm")
-def test_a_job_near_its_limit_saves_queues_again_and_ends(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHON", sys.executable)
-    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
-    job = tmp_path / "job"
-    plan = "plan nano-1m --gpu cpu-2core --gpus 2 --tokens 120k --seq-len 256 --global-batch 8"
-    for words in (
-        f"{plan} --precision fp32 --stack crore -o plan.json",
-        "launch plan.json --to slurm --gpus-per-node 1 -o job",
-    ):
-        crore = [sys.executable, "-m", "crore", *words.split()]
-        subprocess.run(crore, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    number = re.findall(
-        r"\d+", subprocess.check_output(["sbatch", "world.sbatch"], cwd=job, text=True)
-    )
-    wait_for(lambda: sum(it["kind"] == "step" for it in records(job)) > 5, 120)
-    told("scancel", "--batch", "--signal=USR1", *number)  # what Slurm sends before the limit
-    wait_for(lambda: "PENDING" in told("squeue", "-h", "-o", "%T"), 60)
-    assert records(job)[-1]["reason"] == "signal"
-    told("scontrol", "update", f"job={number[0]}", "StartTime=now")
-    wait_for(lambda: "JobState=COMPLETED" in told("scontrol", "show", "job", number[0]), 150)
-    logged = records(job)
-    said = "".join(path.read_text(encoding="utf-8") for path in job.glob("*.log"))
-    assert logged[-1]["reason"] == "finished", said
-    steps = [it["step"] for it in logged if it["kind"] == "step"]
-    assert sorted(set(map(str, steps)), key=int) == [str(n + 1) for n in range(len(set(steps)))]

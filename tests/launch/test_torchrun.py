@@ -34,15 +34,24 @@ def test_it_is_bash(make, name):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(("name", "said"), [("dense", "RDZV_ENDPOINT"), ("fleet", "WORLD")])
-def test_what_is_missing_is_said_before_anything_starts(make, tmp_path, name, said):
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("dense", ["RDZV_ENDPOINT"]),
+        ("fleet", ["WORLD", "ISLAND_LIGHTHOUSE", "FLEET_LIGHTHOUSE", "RDZV_ENDPOINT"]),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_starts(make, tmp_path, name, needed):
     (tmp_path / "torchrun.sh").write_text(script(make(name)), encoding="utf-8")
-    done = subprocess.run(
-        ["bash", str(tmp_path / "torchrun.sh")], env={"PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert said in done.stderr
+    for missing in needed:
+        given = {it: "7" for it in needed if it != missing}
+        done = subprocess.run(
+            ["bash", str(tmp_path / "torchrun.sh")], env={"PATH": "/usr/bin:/bin", **given},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert f" {missing}: " in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.drill

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -27,11 +28,13 @@ def test_what_it_does_not_run_is_refused(make, target, what):
         export(target, make("dense", REFUSED[what]), "{}")
 
 
-@pytest.mark.parametrize("target", OURS)
-def test_a_fleet_is_told_to_be_no_training_yet(make, target):
-    launch = make("fleet") if target != "skypilot" else make("dense")
-    said = " ".join(export(target, launch, "{}").leaves_out)
-    assert ("refuses this plan of a fleet" in said) == launch.is_fleet
+@pytest.mark.parametrize(("name", "said"), [("fleet", "worlds 1,920 to 1,928"), ("dense", "")])
+def test_spare_gpus_become_spare_worlds_where_there_are_enough(make, name, said):
+    launch = make(name)
+    line = " ".join(it for it in left_out(launch) if "spare GPUs" in it)
+    assert said in line
+    few = " ".join(left_out(replace(launch, spares=launch.layout.ranks - 1)))
+    assert "no world takes them" in few
 
 
 def test_another_stacks_times_are_said(make):

@@ -1,6 +1,7 @@
 """Kubernetes: a TrainJob for Kubeflow Trainer, and the same world as a bare JobSet.
 
 Manifests are JSON, which kubectl reads as it reads YAML: no emitter, nothing to quote wrongly.
+Those of a fleet hold `${WORLD}` and the like, which a script fills in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, Final
 from crore import __version__
 from crore.errors import InputError
 from crore.launch.export import Export, File
+from crore.launch.fleet import FAR, NEAR, fleet_words, lighthouses
+from crore.launch.fleet import PORT as LIGHTHOUSE_PORT
 from crore.launch.launch import Launch
 from crore.launch.trainer import (
     HEALTH,
@@ -21,13 +24,16 @@ from crore.launch.trainer import (
     check_trainer,
     health,
     left_out,
-    needs,
+    own_catalog,
+    package,
     train_words,
 )
 
 Json = dict[str, Any]
 TRAIN_JOB: Final = "trainjob.json"
 JOB_SET: Final = "jobset.json"
+LIGHTHOUSE: Final = "lighthouse.json"
+FILL: Final = "fill.sh"
 WRITTEN_FOR: Final = "Kubeflow Trainer 2.3 (trainer.kubeflow.org/v1alpha1), JobSet v1alpha2"
 IMAGE: Final = "crore-train:latest"
 """An image of the user's with crore[train] in it, where none is named."""
@@ -39,10 +45,9 @@ MOST_MAP_BYTES: Final = 1_000_000
 
 
 def kubernetes(launch: Launch, plan: str, image: str = IMAGE) -> Export:
-    """Return the manifests around a plan's text.
+    """Return the manifests around a plan's text; those of a fleet with a script that fills them in.
 
-    In a fleet, `${WORLD}` in them is the number of the world, for envsubst to fill in. Raises
-    InputError for a plan that `crore train` does not run or a ConfigMap does not hold.
+    Raises InputError for a plan that `crore train` does not run or a ConfigMap does not hold.
     """
     check_trainer(launch)
     if len(plan.encode()) > MOST_MAP_BYTES:
@@ -57,27 +62,42 @@ def kubernetes(launch: Launch, plan: str, image: str = IMAGE) -> Export:
         name=TRAIN_JOB, text=_text(_list(_runtime(launch, image), _train_job(launch, image)))
     )
     jobs = File(name=JOB_SET, text=_text(_job_set(launch, image)))
-    create = f"kubectl create -f {TRAIN_JOB}"
+    files: tuple[File, ...] = (maps, train, jobs, script)
     if launch.is_fleet:
-        create = f"WORLD=0 envsubst '$WORLD' < {TRAIN_JOB} | kubectl create -f -"
+        light = File(name=LIGHTHOUSE, text=_text(_list(*_lighthouse(launch, image))))
+        files = (*files, light, File(name=FILL, text=_fill(launch), runs=True))
     return Export(
-        target="kubernetes", written_for=WRITTEN_FOR, files=(maps, train, jobs, script),
-        world_file=TRAIN_JOB,
-        run=(
-            "kubectl apply -f configmap.json",
-            f"{create}    # or {JOB_SET}, where there is JobSet and no Trainer",
-        ),
+        target="kubernetes", written_for=WRITTEN_FOR, files=files, world_file=TRAIN_JOB,
+        run=_run(launch),
         needs=(
-            f"The image {image}, with crore[train] in it (--image names another).",
+            f"The image {image}, with {package(launch)} in it (--image names another).",
             f"A PersistentVolumeClaim {CLAIM} that all pods can write (ReadWriteMany).",
-            *needs(launch)[1:],
+            *own_catalog(launch),
         ),
         leaves_out=(
             *left_out(launch),
             "Gang scheduling and queues: label the job for Kueue (kueue.x-k8s.io/queue-name).",
             "Networks of the GPUs (RDMA devices, host network), memory and cores of a pod.",
             "A pod has 600 s to save after SIGTERM, but torchrun gives its ranks 30 s.",
+            *(("The fleet's lighthouse seen from other clusters: expose its service yourself.",)
+              if launch.islands > 1 else ()),
         ),
+    )  # fmt: skip
+
+
+def _run(launch: Launch) -> tuple[str, ...]:
+    """Return how it is started, line by line."""
+    instead = f"# or {JOB_SET}, where there is JobSet and no Trainer"
+    if not launch.is_fleet:
+        return ("kubectl apply -f configmap.json", f"kubectl create -f {TRAIN_JOB}    {instead}")
+    needed = lighthouses(launch)
+    near = f"LIGHTHOUSE=island-0 ./{FILL} {LIGHTHOUSE} | kubectl apply -f -    # for each island"
+    far = f"LIGHTHOUSE=fleet ./{FILL} {LIGHTHOUSE} | kubectl apply -f -    # once"
+    given = f"{FAR}=HOST:{LIGHTHOUSE_PORT} " if FAR in needed else ""
+    return (
+        "kubectl apply -f configmap.json    # on the cluster of every island",
+        *((near,) if NEAR in needed else ()), *((far,) if FAR in needed else ()),
+        f"WORLD=0 {given}./{FILL} {TRAIN_JOB} | kubectl create -f -    {instead}",
     )  # fmt: skip
 
 
@@ -112,9 +132,9 @@ def _cards(launch: Launch) -> Json:
 
 def _words(launch: Launch) -> list[str]:
     """Return the trainer's command behind torchrun's own flags."""
-    folder = f"{_RUN}/world-${{WORLD}}" if launch.is_fleet else f"{_RUN}/{launch.name}"
-    return ["-m", *train_words(launch, f"{_PLACE}/{PLAN}"), "--out", folder,
-            "--cache", f"{_RUN}/cache"]  # fmt: skip
+    others = fleet_words(launch, "${WORLD}", f"${{{NEAR}}}", f"${{{FAR}}}")
+    folders = ("--out", f"{_RUN}/{launch.name}", "--cache", f"{_RUN}/cache")
+    return ["-m", *train_words(launch, f"{_PLACE}/{PLAN}"), *others, *folders]
 
 
 def _pod(launch: Launch, image: str, trainer: Json) -> Json:
@@ -206,3 +226,51 @@ def _job_set(launch: Launch, image: str) -> Json:
             "replicatedJobs": [{"name": "node", "replicas": 1, "template": {"spec": job}}],
         },
     )  # fmt: skip
+
+
+def _lighthouse(launch: Launch, image: str) -> tuple[Json, Json]:
+    """Return a lighthouse, which is started again when it dies, and the service that finds it."""
+    name = f"{launch.name}-${{LIGHTHOUSE}}"
+    label = {"crore.dev/lighthouse": name}
+    command = ["python3", "-m", "crore", "lighthouse", "--port", str(LIGHTHOUSE_PORT)]
+    port = [{"containerPort": LIGHTHOUSE_PORT}]
+    container = {"name": "lighthouse", "image": image, "command": command, "ports": port}
+    template = {"metadata": {"labels": label}, "spec": {"containers": [container]}}
+    pods = {
+        "replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": label},
+        "template": template,
+    }  # fmt: skip
+    service = {"selector": label, "ports": [{"port": LIGHTHOUSE_PORT}]}
+    return (
+        _object("apps/v1", "Deployment", name, spec=pods),
+        _object("v1", "Service", name, spec=service),
+    )
+
+
+def _fill(launch: Launch) -> str:
+    """Return the script that prints a manifest of one world, or of one lighthouse."""
+    needed, each = lighthouses(launch), len(launch.worlds_of(0))
+    own = f"{launch.name}-island-$((world / {each})):{LIGHTHOUSE_PORT}"
+    places = ["WORLD=$world"]
+    checks = f"world=${{WORLD:?the number of the world, 0 to {launch.worlds - 1}}}\n"
+    if NEAR in needed:
+        checks += f"near=${{{NEAR}:-{own}}}\n"
+        places.append(f"{NEAR}=$near")
+    if FAR in needed:
+        checks += f"far=${{{FAR}:?HOST:{LIGHTHOUSE_PORT} of {needed[FAR]}}}\n"
+        places.append(f"{FAR}=$far")
+    edits = " ".join(
+        f'-e "s|\\${{{name}}}|{value}|g"' for name, _, value in (it.partition("=") for it in places)
+    )
+    return f"""\
+#!/usr/bin/env bash
+# Written by crore {__version__}: prints a manifest with its numbers and addresses, for kubectl.
+set -euo pipefail
+cd "$(dirname "${{BASH_SOURCE[0]}}")"
+file=${{1:?{TRAIN_JOB}, {JOB_SET} or {LIGHTHOUSE}}}
+if [ "$file" = {LIGHTHOUSE} ]; then
+    whose=${{LIGHTHOUSE:?island-0 to island-{launch.islands - 1}, or fleet}}
+    exec sed "s|\\${{LIGHTHOUSE}}|$whose|g" "$file"
+fi
+{checks}exec sed {edits} "$file"
+"""

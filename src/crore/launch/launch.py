@@ -102,10 +102,9 @@ class Launch:
         return f"crore-{plain[:30]}".rstrip("-")
 
     def worlds_of(self, island: int) -> range:
-        """Return the numbers of an island's worlds: the first islands have one more if need be."""
-        each, more = divmod(self.worlds, self.islands)
-        first = island * each + min(island, more)
-        return range(first, first + each + (island < more))
+        """Return the numbers of an island's worlds; islands hold equally many, in order."""
+        each = self.worlds // self.islands
+        return range(island * each, (island + 1) * each)
 
 
 def launch_of(body: Mapping[str, Any], catalog: Catalog, *, node_gpus: int = 0) -> Launch:
@@ -116,6 +115,11 @@ def launch_of(body: Mapping[str, Any], catalog: Catalog, *, node_gpus: int = 0) 
     """
     accelerator = catalog.accelerator(str(body["gpu"]))
     islands, worlds = int(body["islands"]), int(body["worlds"])
+    if worlds % islands:
+        raise InputError(
+            f"the plan is damaged: {worlds:,} worlds are not shared evenly by {islands:,} islands; "
+            "plan it again"
+        )
     layout = _layout(body["layout"], worlds, islands)
     if layout.ranks * worlds != int(body["gpus"]):
         raise InputError(
@@ -146,7 +150,7 @@ def _layout(record: Mapping[str, Any], worlds: int, islands: int) -> Layout:
     """Return one world's layout: a plan's replicas are those of all worlds of an island."""
     from crore.cost.layout import ZERO
 
-    each = max(worlds // islands, 1)
+    each = worlds // islands
     replicas, rest = divmod(int(record["dp_replicate"]), each)
     if rest:
         raise InputError(

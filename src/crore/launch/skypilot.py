@@ -8,6 +8,8 @@ from typing import Final
 from crore import __version__
 from crore.errors import UnknownName
 from crore.launch.export import Export, File
+from crore.launch.fleet import PORT as LIGHTHOUSE_PORT
+from crore.launch.fleet import FAR, NEAR, lighthouses, shell_checks, shell_words
 from crore.launch.launch import Launch
 from crore.launch.trainer import (
     HEALTH,
@@ -16,10 +18,13 @@ from crore.launch.trainer import (
     check_trainer,
     health,
     left_out,
+    own_catalog,
+    package,
     train_words,
 )
 
 TASK: Final = "task.yaml"
+LIGHTHOUSE: Final = "lighthouse.yaml"
 WRITTEN_FOR: Final = "SkyPilot 0.14"
 CARDS: Final = {
     "v100-sxm-32gb": "V100-32GB", "a100-sxm-40gb": "A100", "a100-sxm-80gb": "A100-80GB",
@@ -39,15 +44,29 @@ def skypilot(launch: Launch) -> Export:
     check_trainer(launch)
     if not launch.accelerator.cpu and launch.accelerator.name not in CARDS:
         raise UnknownName("GPU of SkyPilot", launch.accelerator.name, CARDS)
-    world = " --env WORLD=0" if launch.is_fleet else ""
+    files: tuple[File, ...] = (File(name=TASK, text=_task(launch)), health(launch))
+    start: tuple[str, ...] = ()
+    given = ""
+    if launch.is_fleet:
+        files = (*files, File(name=LIGHTHOUSE, text=_lighthouse(launch)))
+        clusters = {NEAR: "island-0", FAR: "fleet"}
+        start = tuple(
+            f"sky launch -c {clusters[name]} {LIGHTHOUSE}    # {whose}; its HOST: sky status --ip "
+            f"{clusters[name]}"
+            for name, whose in lighthouses(launch).items()
+        )
+        given = " --env WORLD=0" + "".join(
+            f" --env {name}=HOST:{LIGHTHOUSE_PORT}" for name in lighthouses(launch)
+        )
     return Export(
-        target="skypilot", written_for=WRITTEN_FOR,
-        files=(File(name=TASK, text=_task(launch)), health(launch)), world_file=TASK,
-        run=(f"sky jobs launch {TASK}{world}    # in this folder: it is the task's workdir",),
+        target="skypilot", written_for=WRITTEN_FOR, files=files, world_file=TASK,
+        run=(
+            *start,
+            f"sky jobs launch {TASK}{given}    # in this folder: it is the task's workdir",
+        ),
         needs=(
             "A bucket at /crore-run that outlives the machines: add it under file_mounts.",
-            *((f"Your catalogue {launch.catalog_file}, at this path on every node.",)
-              if launch.catalog_file else ()),
+            *own_catalog(launch),
         ),
         leaves_out=(
             *left_out(launch),
@@ -60,10 +79,13 @@ def _task(launch: Launch) -> str:
     machine = f"cpus: {launch.node_gpus}+"
     if not launch.accelerator.cpu:
         machine = f"accelerators: {CARDS[launch.accelerator.name]}:{launch.node_gpus}"
-    envs, suffix = "", ""
+    envs, checks = "", ""
     if launch.is_fleet:
-        envs, suffix = 'envs:\n  WORLD: ""  # the number of the world\n', "-world-$WORLD"
-    words = " ".join(train_words(launch))
+        names = {"WORLD": "the number of the world", **lighthouses(launch)}
+        envs = "envs:\n" + "".join(f"  {name}: null  # {what}\n" for name, what in names.items())
+        checks = "world=${WORLD:?the number of the world}\n" + shell_checks(launch)
+        checks = checks.replace("\n", "\n  ")
+    words = " ".join(train_words(launch)) + shell_words(launch)
     return f"""\
 # Written by crore {__version__} for {WRITTEN_FOR}: one world of {launch.layout.ranks} ranks of
 # {launch.spec.name}.
@@ -73,12 +95,27 @@ resources:
   {machine}
 workdir: .
 {envs}setup: |
-  pip install torch==2.13.0 'crore[train]=={__version__}'
+  pip install torch==2.13.0 '{package(launch)}=={__version__}'
 run: |
   set -euo pipefail
-  ./{HEALTH}
+  {checks}./{HEALTH}
   torchrun --nnodes {launch.nodes} --nproc-per-node {launch.node_gpus} \\
     --node-rank "$SKYPILOT_NODE_RANK" --max-restarts {RESTARTS} \\
     --master-addr "$(echo "$SKYPILOT_NODE_IPS" | head -n 1)" --master-port {PORT} \\
-    -m {words} --out /crore-run/{launch.name}{suffix} --cache /crore-run/cache
+    -m {words} --out /crore-run/{launch.name} --cache /crore-run/cache
+"""
+
+
+def _lighthouse(launch: Launch) -> str:
+    return f"""\
+# Written by crore {__version__} for {WRITTEN_FOR}: where the worlds of an island, or the
+# islands of a fleet, meet.
+name: {json.dumps(f"{launch.name}-lighthouse")}
+resources:
+  cpus: 2+
+  ports: {LIGHTHOUSE_PORT}
+setup: |
+  pip install torch==2.13.0 '{package(launch)}=={__version__}'
+run: |
+  python3 -m crore lighthouse --port {LIGHTHOUSE_PORT}
 """

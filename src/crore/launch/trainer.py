@@ -48,14 +48,8 @@ def check_trainer(launch: Launch) -> None:
 def left_out(launch: Launch) -> tuple[str, ...]:
     """Return what `crore train` leaves out of a plan, one line each."""
     lines = []
-    if launch.is_fleet:
-        lines.append(
-            "crore train runs one world and refuses this plan of a fleet with one line: how worlds "
-            "meet in islands, and islands in outer steps, is simulated and rehearsed, not trained "
-            "yet. The files say where each world will start; nothing trains as so many models."
-        )
     if launch.spares:
-        lines.append(f"{launch.spares:,} spare GPUs: no world takes them by itself.")
+        lines.append(f"{launch.spares:,} spare GPUs: {_spares(launch)}")
     if launch.stack != STACK:
         lines.append(
             f"The plan's times are those of the stack {launch.stack}; crore's own trainer runs "
@@ -68,14 +62,37 @@ def left_out(launch: Launch) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _spares(launch: Launch) -> str:
+    """Return what becomes of GPUs that no planned world has."""
+    worlds = launch.spares // launch.layout.ranks if launch.is_fleet else 0
+    if not worlds:
+        return "no world takes them by itself."
+    last = launch.worlds + worlds - 1
+    return f"start them as worlds {launch.worlds:,} to {last:,}, which wait as hot spares."
+
+
+def package(launch: Launch) -> str:
+    """Return crore with what this plan needs of it, as pip calls it."""
+    return "crore[train,ft]" if launch.is_fleet else "crore[train]"
+
+
 def needs(launch: Launch) -> tuple[str, ...]:
     """Return what `crore train` needs on every node, one line each."""
-    lines = ["crore[train] and torch 2.13 in the Python that runs (PYTHON names another)."]
-    if launch.nodes > 1:
-        lines.append("This folder, the run's folder and its --cache on storage that all share.")
-    if launch.catalog_file:
-        lines.append(f"Your catalogue {launch.catalog_file}, at this path on every node.")
-    return tuple(lines)
+    python = "in the Python that runs (PYTHON names another)."
+    lines = [f"{package(launch)} and torch 2.13 {python}"]
+    if launch.nodes > 1 or launch.is_fleet:
+        whose = " of an island" if launch.islands > 1 else ""
+        lines.append(
+            f"This folder, the run's folder and its --cache on storage that all nodes{whose} share."
+        )
+    return (*lines, *own_catalog(launch))
+
+
+def own_catalog(launch: Launch) -> tuple[str, ...]:
+    """Return the line on the user's own catalogue; none without one."""
+    if not launch.catalog_file:
+        return ()
+    return (f"Your catalogue {launch.catalog_file}, at this path on every node.",)
 
 
 def train_words(launch: Launch, plan: str = PLAN) -> tuple[str, ...]:
@@ -90,7 +107,9 @@ def train_words(launch: Launch, plan: str = PLAN) -> tuple[str, ...]:
 def health(launch: Launch) -> File:
     """Return the check of one node: its cards are there and sound, and the trainer imports."""
     cards = 0 if launch.accelerator.cpu else launch.node_gpus
-    return File(name=HEALTH, text=_HEALTH.replace("@CARDS@", str(cards)), runs=True)
+    modules = "crore, torch, torchft" if launch.is_fleet else "crore, torch"
+    text = _HEALTH.replace("@CARDS@", str(cards)).replace("@MODULES@", modules)
+    return File(name=HEALTH, text=text, runs=True)
 
 
 _HEALTH: Final = """\
@@ -101,7 +120,7 @@ fail() { echo "health: $(hostname): $1" >&2; exit 1; }
 cards=@CARDS@
 python=${PYTHON:-python3}
 
-"$python" -c 'import crore, torch' || fail "crore or torch does not import in $python"
+"$python" -c 'import @MODULES@' || fail "not all of @MODULES@ import in $python"
 [ "$cards" = 0 ] && exit 0
 
 seen=$("$python" -c 'import torch; print(torch.cuda.device_count())')
