@@ -16,7 +16,7 @@ TOKENS ?= 1M
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: run plans calibration training test drills lint clean
+.PHONY: run plans calibration training test drills drills-full lint clean
 
 run: plans calibration training
 
@@ -50,6 +50,10 @@ test: lint
 drills: $(VENV)/.test
 	$(PYTEST) -m drill
 
+# Hours of them, for the numbers in benchmarks/.
+drills-full: $(VENV)/.test
+	$(BIN)/python benchmarks/chaos.py
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,5 +77,5 @@ $(VENV)/.run: pyproject.toml $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[train,dev]'
+	$(PIP) --editable '.[train,ft,dev]'
 	@touch $@ $(VENV)/.run

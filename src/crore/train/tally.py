@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from crore.train.meters import Pace
 from crore.train.records import Checkpoint, End, Eval, Event, Record, Sample, Start, Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crew:
+    """The worlds of a fleet so far."""
+
+    there: int = 0
+    """In the last step; 0 for a world alone."""
+    lost: int = 0
+    """Times that a world was not in the next step."""
+    back: int = 0
+    """Times that one came to it."""
+    stalled_s: float = 0.0
+    """Between steps, beyond the steps themselves, where the worlds changed."""
+
+    def after(self, before: Step | None, step: Step) -> Crew:
+        """Return the same with one step more."""
+        if step.worlds is None:
+            return self
+        there = len(step.worlds)
+        if before is None or before.worlds is None or before.worlds == step.worlds:
+            return replace(self, there=there)
+        old, new = set(before.worlds), set(step.worlds)
+        between_s = (_time(step) - _time(before)).total_seconds() - step.step_time_s
+        return Crew(
+            there=there, lost=self.lost + len(old - new), back=self.back + len(new - old),
+            stalled_s=self.stalled_s + max(between_s, 0.0),
+        )  # fmt: skip
+
+
+def _time(step: Step) -> dt.datetime:
+    return dt.datetime.fromisoformat(step.time)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +63,9 @@ class Tally:
     peak_bytes: float = 0.0
     """Peak of rank 0, or of the fullest rank at the end."""
 
+    crew: Crew = field(default_factory=Crew)
+    """Of a fleet: how its worlds fared."""
+
     def after(self, record: Record) -> Tally:
         """Return the tally with one record more; one that is passed in order, each once."""
         match record:
@@ -37,6 +73,7 @@ class Tally:
                 return replace(
                     self, step=record, done=record.step, peak_bytes=record.memory_bytes,
                     pace=self.pace.after(record.step_time_s),
+                    crew=self.crew.after(self.step, record),
                 )  # fmt: skip
             case Start():
                 return replace(

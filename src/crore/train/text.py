@@ -62,7 +62,7 @@ def step_line(tally: Tally) -> str:
     """Return where a run is and how fast it goes, in one line; empty before the first step."""
     if tally.step is None:
         return ""
-    parts = [f"{position(tally):<16}", learning(tally), speed(tally), left(tally)]
+    parts = [f"{position(tally):<16}", learning(tally), speed(tally), left(tally), crew(tally)]
     return "  ".join(part for part in parts if part)
 
 
@@ -135,6 +135,15 @@ def left(tally: Tally) -> str:
     return f"{format_duration(eta_s)} left" if eta_s else ""
 
 
+def crew(tally: Tally) -> str:
+    """Return a fleet's worlds: how many are there, left and came back; empty for one world."""
+    it = tally.crew
+    if not it.there:
+        return ""
+    fared = f" ({it.lost} lost, {it.back} back, stalled {format_duration(it.stalled_s)})"
+    return f"worlds {it.there}{fared if it.lost or it.back else ''}"
+
+
 def status_lines(tally: Tally) -> list[str]:
     """Return the lines below the bar: learning, speed, memory; none before the first step."""
     if tally.step is None:
@@ -144,7 +153,7 @@ def status_lines(tally: Tally) -> list[str]:
     saved = f"checkpoint of step {format_int(tally.checkpoint.step)}" if tally.checkpoint else ""
     rows = [
         [learning(tally) + seen, f"gradient {tally.step.grad_norm:.3g}", f"lr {tally.step.lr:.3g}"],
-        [speed(tally)],
+        [speed(tally), crew(tally)],
         [f"memory {memory(tally)}", saved],
     ]
     return ["  ".join(part for part in row if part) for row in rows]

@@ -18,6 +18,7 @@ from crore.train.start import start
 
 pytestmark = pytest.mark.drill
 WENT_ON_S = 5.0
+STEPS = 300
 
 
 def _prepared(job: Job) -> None:
@@ -57,7 +58,7 @@ def _checked(job: Job, fleet: Fleet, least: int) -> Audit:
 def test_an_island_of_three_worlds_outlives_them(
     tmp_path: Path, kind: str, every_s: float, least: int, seed: int
 ) -> None:
-    job = job_for(tmp_path / "run", steps=400)
+    job = job_for(tmp_path / "run", steps=STEPS)
     found = _checked(job, Fleet(worlds=3, chaos={kind: every_s}, chaos_seed=seed), least)
     assert found.went_on_s() <= WENT_ON_S, found.hits
     assert all(hit.back_behind in (None, 0, 1) for hit in found.hits), found.hits
@@ -86,13 +87,13 @@ def test_three_islands_outlive_each_other(
     tmp_path: Path, kind: str, every_s: float, least: int, seed: int
 ) -> None:
     outer = Outer(interval=10, bits=4)
-    job = job_for(tmp_path / "run", steps=400, outer=outer)
+    job = job_for(tmp_path / "run", steps=STEPS, outer=outer)
     fleet = Fleet(
         worlds=3, islands=3, quorum=0.6, grace_s=20.0, chaos={kind: every_s}, chaos_seed=seed
     )
     found = _checked(job, fleet, least)
     assert found.went_on_s() <= WENT_ON_S, found.hits
-    calm = job_for(tmp_path / "calm", steps=400, outer=outer)
+    calm = job_for(tmp_path / "calm", steps=STEPS, outer=outer)
     assert run(calm, Fleet(worlds=3, islands=3)).reason == "finished"
     losses = [read_run(one.folder / LOG).evals[-1].loss for one in (job, calm)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from crore.train.fault.orphan import leave_with_parent
 from crore.train.fault.torchft import lighthouse
 
 
@@ -26,4 +27,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    leave_with_parent()
     main(sys.argv[1:])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crore.errors import CroreError
+from crore.train.fault.orphan import leave_with_parent
 from crore.train.fault.seat import Seat
 from crore.train.folder import own
 from crore.train.job import Job
@@ -46,4 +47,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leave_with_parent()
     sys.exit(main(sys.argv[1:]))

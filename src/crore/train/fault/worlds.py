@@ -47,7 +47,8 @@ class Lighthouse:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
         assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
+        with self.process.stdout as told:
+            line = told.readline().strip()
         if not line.startswith("http"):
             raise InputError(f"a lighthouse did not start on port {port} of 127.0.0.1")
         self.address = line
