@@ -8,8 +8,8 @@ from typing import Final
 from crore import __version__
 from crore.errors import UnknownName
 from crore.launch.export import Export, File
-from crore.launch.fleet import PORT as LIGHTHOUSE_PORT
 from crore.launch.fleet import FAR, NEAR, lighthouses, shell_checks, shell_words
+from crore.launch.fleet import PORT as LIGHTHOUSE_PORT
 from crore.launch.launch import Launch
 from crore.launch.trainer import (
     HEALTH,
