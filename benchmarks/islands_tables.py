@@ -21,6 +21,8 @@ from benchmarks.islands import (
     BATCH,
     INTERVALS,
     ISLANDS,
+    OUTER_LR,
+    OUTER_MOMENTUM,
     SEEDS,
     SEQ_LEN,
     SIZES,
@@ -293,8 +295,8 @@ def tables(found: Found) -> Iterator[str]:
         f"work: {len(found)} runs, {spent_s / 3600:.1f} CPU hours. Every cell of a size sees the "
         f"same tokens, {BATCH * SEQ_LEN:,} in each global batch, of which an island is given its "
         "share; crore's own corpus in a vocabulary of 512; AdamW inside, WSD schedule; outer "
-        "Nesterov 0.7 and 0.9 where no other is named. In brackets the range over "
-        f"{len(SEEDS)} seeds. H: inner steps between outer steps."
+        f"Nesterov of rate {OUTER_LR:g} and momentum {OUTER_MOMENTUM:g}. In brackets the range "
+        f"over {len(SEEDS)} seeds. H: inner steps between outer steps."
     )
     yield ""
     sizes = finished(found)

@@ -9,8 +9,9 @@ n: values, M: members, C: values of a chunk.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -91,10 +92,17 @@ def begin(members: Members, values: Tensor, bits: int) -> Pending:
 
     One exchange of a group at a time: its collectives follow one another.
     """
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
-    pending = Pending(worker.submit(mean, members, values, bits))
-    worker.shutdown(wait=False)
-    return pending
+    future: Future[Exchanged] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(mean(members, values, bits))
+        except BaseException as error:  # raised where it is waited for
+            future.set_exception(error)
+
+    # A daemon: a rank that ends while others are silent must not wait for them.
+    threading.Thread(target=work, name="outer", daemon=True).start()
+    return Pending(future)
 
 
 @torch.no_grad()
