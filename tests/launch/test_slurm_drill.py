@@ -145,7 +145,7 @@ exit "$(cat "$out/go")"
 def test_worlds_of_an_array_queue_again_and_die_alone(slurm, make, tmp_path, monkeypatch):
     launch = replace(make("processor"), worlds=2)
     job = tmp_path / "island"
-    write_launch(job, launch, export("slurm", launch, "{}"), "{}")
+    write_launch(job, launch, export("slurm", launch, "{}"), "{}", {})
     trainer = tmp_path / "trainer"
     trainer.write_text(TRAINER, encoding="utf-8")
     trainer.chmod(0o755)

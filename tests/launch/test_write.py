@@ -5,17 +5,43 @@ from __future__ import annotations
 import json
 import os
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from crore.cli.document import headed
 from crore.errors import InputError
 from crore.launch import export, write_launch
 
 
 def put(folder, launch, target="slurm"):
     """Write a launch with a plan of no content."""
-    return write_launch(folder, launch, export(target, launch, "{}"), "{}")
+    return write_launch(folder, launch, export(target, launch, "{}"), "{}", headed({}))
+
+
+SCHEMA = Draft202012Validator(
+    json.loads((files("crore") / "schemas" / "launch.json").read_text(encoding="utf-8"))
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("dense", "slurm"), ("fleet", "kubernetes"), ("one card", "torchrun"), ("405b", "skypilot"),
+     ("experts", "megatron"), ("dense", "torchtitan")],
+)  # fmt: skip
+def test_the_map_is_as_its_schema_says_key_by_key(make, tmp_path, name, target):
+    put(tmp_path / "job", make(name, {"zero": 1, "recompute": "none"}), target)
+    record = json.loads((tmp_path / "job" / "map.json").read_text(encoding="utf-8"))
+    assert [error.message for error in SCHEMA.iter_errors(record)] == []
+    for key in record:
+        assert not SCHEMA.is_valid({k: v for k, v in record.items() if k != key}), key
+        assert not SCHEMA.is_valid({**record, key: {"some": "thing"}}), key
+    assert not SCHEMA.is_valid({**record, "other": 1})
+    island = record["islands"][0]
+    for wrong in ({**island, "other": 1}, {**island, "gpus": [0]}, {"island": 0}):
+        assert not SCHEMA.is_valid({**record, "islands": [wrong]})
 
 
 def held(folder: Path) -> set[str]:

@@ -44,7 +44,7 @@ def launch(
     refused: exit code 2.
     """
     from crore.catalog import load_catalog
-    from crore.cli.document import dumped
+    from crore.cli.document import dumped, headed
     from crore.cli.planned import body_of
     from crore.launch import IMAGE, TARGETS, export, launch_of, readme, write_launch
     from crore.plan import SCHEMA_VERSION
@@ -58,7 +58,7 @@ def launch(
     whole = launch_of(body, load_catalog(request.catalog_file), node_gpus=gpus_per_node)
     text = dumped("plan", SCHEMA_VERSION, body) + "\n"
     made = export(to, whole, text, image=image or IMAGE)
-    names = write_launch(output, whole, made, text)
+    names = write_launch(output, whole, made, text, headed({}))
     typer.echo(f"{output}: {', '.join(names)}\n\n{readme(whole, made)}", nl=False)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from crore.errors import InputError
 from crore.io import dump_json, read_json, write_text
@@ -19,15 +20,18 @@ PLAN: Final = "plan.json"
 _KIND: Final = "launch"
 
 
-def write_launch(folder: Path, launch: Launch, export: Export, plan: str) -> tuple[str, ...]:
+def write_launch(
+    folder: Path, launch: Launch, export: Export, plan: str, head: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Write an export, its plan, its map and its README to a folder; return the files' names.
 
-    A folder that is new or empty appears whole. One that a launch wrote before is written again,
-    file by file, and what a run left there stays. Raises InputError where a file that no launch
-    wrote would be lost, and where the folder cannot be written.
+    `head` are the first keys of the map: which command wrote it, from which constants. A folder
+    that is new or empty appears whole. One that a launch wrote before is written again, file by
+    file, and what a run left there stays. Raises InputError where a file that no launch wrote
+    would be lost, and where the folder cannot be written.
     """
     names = (*(file.name for file in export.files), PLAN, README, MAP)
-    record = world_map(launch, export, names)
+    record = {**head, **world_map(launch, export, names)}
     files = (
         *export.files,
         File(name=PLAN, text=plan),
