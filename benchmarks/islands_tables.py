@@ -296,7 +296,9 @@ def tables(found: Found) -> Iterator[str]:
         f"same tokens, {BATCH * SEQ_LEN:,} in each global batch, of which an island is given its "
         "share; crore's own corpus in a vocabulary of 512; AdamW inside, WSD schedule; outer "
         f"Nesterov of rate {OUTER_LR:g} and momentum {OUTER_MOMENTUM:g}. In brackets the range "
-        f"over {len(SEEDS)} seeds. H: inner steps between outer steps."
+        f"over {len(SEEDS)} seeds. H: inner steps between outer steps. The inner rate is data "
+        "parallel's and the outer one that of 4 islands at H = 30: no cell has rates of its own, "
+        "so φ is what these rates reach, not the best that islands can."
     )
     yield ""
     sizes = finished(found)
