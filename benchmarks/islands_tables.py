@@ -184,7 +184,7 @@ def gate_line(found: Found) -> str:
         f"{members:,} outer gradients would have been left out; the largest norm was "
         f"{max(row['norm_ratio'] for _, row in judged):.2f} times the round's median, the least "
         "cosine to the others' mean "
-        f"{min(row['cosine_ratio'] for row in many):.2f} times the median (4 and 8 islands)."
+        f"{min((row['cosine_ratio'] for row in many), default=1.0):.2f} times the median (4 and 8 islands)."
     )
 
 
@@ -210,7 +210,8 @@ def figure(found: Found, sizes: Sequence[str]) -> str:
                              lambda cell: over_data_parallel(found, cell))) is not None
     }  # fmt: skip
     top = max((loss.high for loss in numbers.values()), default=0.01)
-    bottom = min(0.0, *(loss.low for loss in numbers.values()))
+    bottom = min((loss.low for loss in numbers.values()), default=0.0)
+    bottom = min(bottom, 0.0)
     panels = "".join(
         _panel(place * WIDTH, name, {k[1:]: v for k, v in numbers.items() if k[0] == name},
                (bottom, top))
@@ -330,9 +331,11 @@ def main(arguments: Sequence[str]) -> None:
     """Write the page and the figure, and the catalogue's rows where a file is named."""
     found = cells_of(Path(arguments[0]))
     write(arguments[1], tables(found))
-    write(arguments[2], [figure(found, finished(found))])
-    if len(arguments) > 3:
-        write(arguments[3], catalogue(found, finished(found)))
+    sizes = finished(found)
+    if sizes:
+        write(arguments[2], [figure(found, sizes)])
+    if sizes and len(arguments) > 3:
+        write(arguments[3], catalogue(found, sizes))
 
 
 if __name__ == "__main__":
