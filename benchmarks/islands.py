@@ -265,7 +265,7 @@ def variants() -> Iterator[Cell]:
     """Yield the smallest size with fewer bits, streamed, and both."""
     name = next(iter(SIZES))
     for streamed in ({}, STREAMED):
-        for bits in (32, 8, 4):
+        for bits in (32, 4, 8):
             for islands in (2, 4):
                 for seed in SEEDS:
                     yield Cell(

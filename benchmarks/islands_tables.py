@@ -176,7 +176,7 @@ def _mean_and_worst(numbers: Sequence[float]) -> tuple[float, float]:
 def gate_line(found: Found) -> str:
     """Return what the gate would have done on these runs, in which nothing is wrong."""
     judged = [(cell, row) for cell, row in found.items() if "fenced" in row]
-    many = [row for cell, row in judged if cell.islands > 2]
+    least = min((row["cosine_ratio"] for cell, row in judged if cell.islands > 2), default=1.0)
     rounds = sum(row["rounds"] for _, row in judged)
     members = sum(row["rounds"] * cell.islands for cell, row in judged)
     return (
@@ -184,7 +184,7 @@ def gate_line(found: Found) -> str:
         f"{members:,} outer gradients would have been left out; the largest norm was "
         f"{max(row['norm_ratio'] for _, row in judged):.2f} times the round's median, the least "
         "cosine to the others' mean "
-        f"{min((row['cosine_ratio'] for row in many), default=1.0):.2f} times the median (4 and 8 islands)."
+        f"{least:.2f} times the median (4 and 8 islands)."
     )
 
 
