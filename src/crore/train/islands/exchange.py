@@ -37,6 +37,20 @@ class Group(Protocol):
         """Send equal parts of `input` to the members, in turn."""
 
 
+def products_of(received: Tensor, chunk: int, bits: int) -> Tensor:
+    """Return the products of all pairs of the members' packed chunks [M, bytes], float64 [M, M]."""
+    count = len(received)
+    found = torch.zeros(count, count, dtype=torch.float64, device=received.device)
+    size = max(1, SLAB_VALUES // BLOCK_VALUES // count) * BLOCK_VALUES
+    for first in range(0, chunk, size):
+        values = min(size, chunk - first)
+        start, length = packed_bytes(first, bits), packed_bytes(values, bits)
+        rows = received[:, start : start + length].reshape(-1)
+        slab = unpack(rows, count * values, bits).view(count, values)
+        found += (slab @ slab.T).double()
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Members:
     """Who exchanges, and what each of them counts for."""
@@ -54,6 +68,8 @@ class Members:
     together: Callable[[Tensor], Tensor] = lambda products: products
     """Adds the products over the ranks of an island, so that an island is judged as a whole. It
     runs beside training: a group it uses must be used by nothing else."""
+    products: Callable[[Tensor, int, int], Tensor] = products_of
+    """Makes the products of received chunks of so many values in so many bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +132,7 @@ def mean(members: Members, values: Tensor, bits: int) -> Exchanged:
     chunk = _chunk_values(length, count, bits)
     packed = pack(torch.nn.functional.pad(values, (0, chunk * count - length)), bits)
     received = _to_owners(members, packed)
-    weights, products = _share_facts(members, _products(received, chunk, bits))
+    weights, products = _share_facts(members, members.products(received, chunk, bits))
     verdict = members.judge(products, weights)
     kept = weights.masked_fill(torch.tensor(verdict.fenced), 0.0)
     own = pack(_weighted_mean(received, kept, chunk, bits), bits)
@@ -157,20 +173,6 @@ def _share_facts(members: Members, products: Tensor) -> tuple[Tensor, Tensor]:
     # Rows are added in the same order everywhere: the sums are the same to the last bit.
     added = rows[:, 1:].sum(0).view(members.count, members.count)
     return rows[:, 0], members.together(added)
-
-
-def _products(received: Tensor, chunk: int, bits: int) -> Tensor:
-    """Return the products of all pairs of the members' chunks, float64 [M, M]."""
-    count = len(received)
-    found = torch.zeros(count, count, dtype=torch.float64, device=received.device)
-    size = max(1, SLAB_VALUES // BLOCK_VALUES // count) * BLOCK_VALUES
-    for first in range(0, chunk, size):
-        values = min(size, chunk - first)
-        start, length = packed_bytes(first, bits), packed_bytes(values, bits)
-        rows = received[:, start : start + length].reshape(-1)
-        slab = unpack(rows, count * values, bits).view(count, values)
-        found += (slab @ slab.T).double()
-    return found
 
 
 def _weighted_mean(received: Tensor, weights: Tensor, chunk: int, bits: int) -> Tensor:
