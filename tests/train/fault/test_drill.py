@@ -21,7 +21,8 @@ WENT_ON_S = 5.0
 STEPS = 300
 
 
-def _prepared(job: Job) -> None:
+def prepared(job: Job) -> None:
+    """Have a job's text ready."""
     prepare(
         job.text.sources, cache=job.text.cache, vocab=job.spec.vocab, tokenizer=None,
         seq_len=job.seq_len, seed=job.seed,
@@ -38,7 +39,7 @@ def _undisturbed(job: Job, folder: Path) -> float:
 
 
 def _checked(job: Job, fleet: Fleet, least: int) -> Audit:
-    _prepared(job)
+    prepared(job)
     outcome = run(job, fleet)
     assert outcome.reason == "finished", outcome
     found = audit(job.folder, worlds=fleet.worlds, islands=fleet.islands)

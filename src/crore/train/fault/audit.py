@@ -43,6 +43,12 @@ class Audit:
     checksums: Mapping[int, int]
     """World -> of its weights at the last step."""
     steps: int
+    missed: Mapping[int, tuple[float, ...]]
+    """World -> Unix seconds of steps that others took without it."""
+
+    def without(self, world: int) -> tuple[float, ...]:
+        """Return when steps were taken without a world, in order."""
+        return self.missed.get(world, ())
 
     def went_on_s(self) -> float:
         """Return the median time until the others went on; 0 without a fault."""
@@ -66,8 +72,17 @@ def audit(folder: Path, *, worlds: int, islands: int) -> Audit:
     return Audit(
         hits=tuple(_hits(told, steps)),
         problems=tuple(_problems(logs, worlds, islands)), steps=last,
+        missed={number: tuple(sorted(_missed(number, steps))) for number in logs},
         checksums={n: e[-1].checksum for n, e in ends.items() if e and e[-1].checksum is not None},
     )  # fmt: skip
+
+
+def _missed(world: int, steps: Mapping[int, Sequence[Step]]) -> Iterator[float]:
+    first_s = min((_time_s(step) for step in steps[world]), default=0.0)
+    for number, each in steps.items():
+        for step in each if number != world else ():
+            if step.worlds is not None and world not in step.worlds and _time_s(step) > first_s:
+                yield _time_s(step)
 
 
 def _numbers(folder: Path) -> list[int]:

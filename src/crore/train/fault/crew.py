@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crore.train.fault.judge import Judge, Opinion
-from crore.train.fault.meeting import HEAL_S, Meeting
+from crore.train.fault.meeting import Meeting
 from crore.train.fault.seat import Seat
 from crore.train.fault.shares import share_of
 from crore.train.peers import Left, Share, State, Torn
@@ -20,6 +20,8 @@ LEAST_S: Final = 3.0
 """A message waits at least so long for its peers before they count as hung."""
 STEPS: Final = 12.0
 """And so many usual steps: a world ten times slower is slow, and not gone."""
+CHANGED_S: Final = 20.0
+"""The same where the worlds changed: one takes up the state of another meanwhile."""
 QUORUM_S: Final = 120.0
 BUCKET_BYTES: Final = 64 << 20
 RECENT: Final = 20
@@ -73,7 +75,7 @@ class Crew:
     @property
     def _wait_s(self) -> float:
         if self._meeting.changed or not self._took_s:
-            return HEAL_S
+            return CHANGED_S
         return max(LEAST_S, STEPS * statistics.median(self._took_s))
 
     def share(self, first: int, size: int, unit: int, *, equal: bool) -> Share:

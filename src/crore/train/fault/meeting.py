@@ -22,7 +22,7 @@ from crore.train.fault.torchft import (
 from crore.train.peers import Left, State
 
 HEAL_S: Final = 60.0
-"""Where members changed, a message may take so long: somebody takes up the state of another."""
+"""Taking up the state of another, and a vote, may take so long."""
 AGAIN_S: Final = 0.2
 """Between two tries to reach a lighthouse."""
 

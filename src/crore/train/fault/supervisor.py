@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Final
 
 from crore.errors import CroreError
+from crore.train.fault.audit import audit
 from crore.train.fault.chaos import Fault, ask_flip, faults
 from crore.train.fault.follow import History, Log
 from crore.train.fault.seat import Lost, island_of, seat_of
@@ -29,10 +30,10 @@ from crore.train.records import End, EndReason, Event, EventKind, Record
 from crore.train.screen import make_screen
 from crore.train.signals import ASKING
 from crore.train.tally import tally_of
+from crore.train.text import labelled
+from crore.units import three_digits
 
 LOOK_S: Final = 0.05
-SILENT_S: Final = 5.0
-"""A world that the others have gone on without for so long, and that says nothing, is ended."""
 STUCK_S: Final = 120.0
 """And one without others that says nothing for so long."""
 STARTS: Final = 5
@@ -56,6 +57,8 @@ class Fleet:
     """Share of the islands that an outer step needs."""
     grace_s: float = 60.0
     """An outer step waits so long for islands that live and are late."""
+    silent_s: float = 5.0
+    """A world that the others go on without, and that says nothing for so long, is ended."""
     chaos: dict[str, float] = field(default_factory=dict)
     """Kind of fault -> mean seconds between two."""
     chaos_seed: int = 0
@@ -255,7 +258,7 @@ class Supervisor:
                 and other.worlds and seen.step for number, other in self.history.worlds.items()
                 if number != world.seat.world and self._same_island(world, number)
             )  # fmt: skip
-            if silent_s > (SILENT_S if without else STUCK_S):
+            if silent_s > (self.fleet.silent_s if without else STUCK_S):
                 self._event("lost world", f"world {world.seat.world} says nothing for "
                             f"{silent_s:.0f} s: it is ended")  # fmt: skip
                 world.kill()
@@ -277,10 +280,21 @@ class Supervisor:
         if best is None:
             return Outcome(reason="failed", message=self._why(), exit_code=1)
         self.listeners.end(best)
+        if not self.job.quiet:
+            print(self._survived())
         if self.asked is not None and best.reason != "finished":
             return Outcome.asked(self.asked)
         reason: EndReason = best.reason
         return Outcome(reason=reason, message=best.message, exit_code=int(reason != "finished"))
+
+    def _survived(self) -> str:
+        """Return in a line what the fleet lived through."""
+        found = audit(self.job.folder, worlds=self.fleet.worlds, islands=self.fleet.islands)
+        same = len(set(found.checksums.values())) == 1
+        went_on = f"; the others went on after {three_digits(found.went_on_s())} s (median)"
+        said = f"{len(found.hits)} faults{went_on}" if found.hits else "no fault"
+        weights = "all weights are equal" if same else "THE WEIGHTS DIFFER"
+        return labelled("survived", "; ".join((said, weights, *found.problems)))
 
     def _why(self) -> str:
         """Return the last words of a world."""

@@ -17,6 +17,8 @@ DEAD_AFTER_S: Final = 2.0
 """A world that has not been heard for so long is no member of the next quorum."""
 TICK_S: Final = 0.05
 CONNECT_S: Final = 10.0
+FORM_S: Final = 8.0
+"""Members find each other within this, or one of them has died meanwhile and they meet again."""
 _LOGGERS: Final = ("torchft", "torchft.manager", "torchft_quorums", "torchft_commits",
                    "torchft_errors")  # fmt: skip
 
@@ -75,7 +77,7 @@ def manager(
     torchft = module("torchft")
     transport = _transport(own_host(lighthouse), patience_s)
     return torchft.Manager(
-        pg=torchft.ProcessGroupGloo(timeout=timedelta(seconds=patience_s)),
+        pg=torchft.ProcessGroupGloo(timeout=timedelta(seconds=FORM_S)),
         load_state_dict=None, state_dict=None, min_replica_size=1, use_async_quorum=False,
         timeout=timedelta(seconds=patience_s), quorum_timeout=timedelta(seconds=quorum_s),
         connect_timeout=timedelta(seconds=CONNECT_S), rank=rank, world_size=ranks,

@@ -35,6 +35,7 @@ class Lighthouse:
     """Members of a quorum."""
     grace_s: float
     """A quorum waits so long for members that live and do not ask."""
+    host: str = "127.0.0.1"
     address: str = ""
     process: subprocess.Popen[str] | None = None
 
@@ -43,14 +44,14 @@ class Lighthouse:
         port = self.address.rpartition(":")[2] or "0"
         self.process = subprocess.Popen(  # noqa: S603 - our own words
             [sys.executable, "-m", "crore.train.fault.lighthouse", port, str(self.least),
-             str(self.grace_s)],
+             str(self.grace_s), self.host],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
         assert self.process.stdout is not None
         with self.process.stdout as told:
             line = told.readline().strip()
         if not line.startswith("http"):
-            raise InputError(f"a lighthouse did not start on port {port} of 127.0.0.1")
+            raise InputError(f"a lighthouse did not start on port {port} of {self.host}")
         self.address = line
 
     @property

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 
 import torch
@@ -23,6 +24,8 @@ from crore.cost.islands import BLOCK_VALUES
 from crore.train.islands.gate import Verdict, nobody
 from crore.train.islands.quantise import SLAB_VALUES, pack, packed_bytes, unit_values, unpack
 
+WAIT_S: Final = 60.0
+"""An island that is silent for so long in an exchange counts as gone."""
 FACT_BYTES: Final = 8
 """Of a number the members share about a round: float64."""
 
@@ -157,7 +160,9 @@ def _to_owners(members: Members, packed: Tensor) -> Tensor:
     if members.group is None:
         received.copy_(packed)
     else:
-        members.group.alltoall_base(received, packed, [], [], AllToAllOptions()).wait()
+        options = AllToAllOptions()
+        options.timeout = timedelta(seconds=WAIT_S)
+        members.group.alltoall_base(received, packed, [], [], options).wait()
     return received.view(members.count, -1)
 
 
