@@ -133,6 +133,17 @@ def test_a_world_finds_the_lighthouses_of_its_island_and_of_the_fleet(make):
     assert found["Service"]["spec"]["ports"][0]["port"] == port == 29510
 
 
+@pytest.mark.parametrize("world", [0, 23, 24, 1919, 1920, 1928, 1999, 2000])
+def test_a_world_finds_its_island_where_the_trainer_puts_it(make, world):
+    from crore.train.fault.seat import island_of
+
+    launch = make("fleet")
+    texts = {file.name: file.text for file in export("kubernetes", launch, "{}").files}
+    said = filled(texts, "trainjob.json", {**PLACES, "WORLD": str(world)}).stdout
+    island = island_of(world, launch.worlds, launch.islands)
+    assert f'"{launch.name}-island-{island}:29510"' in said
+
+
 @pytest.mark.parametrize(
     ("name", "missing"),
     [("trainjob.json", "WORLD"), ("jobset.json", "FLEET_LIGHTHOUSE"),

@@ -250,7 +250,9 @@ def _lighthouse(launch: Launch, image: str) -> tuple[Json, Json]:
 def _fill(launch: Launch) -> str:
     """Return the script that prints a manifest of one world, or of one lighthouse."""
     needed, each = lighthouses(launch), len(launch.worlds_of(0))
-    own = f"{launch.name}-island-$((world / {each})):{LIGHTHOUSE_PORT}"
+    spare = f"(world - {launch.worlds}) % {launch.islands}"  # dealt out to islands in turn
+    island = f"$((world < {launch.worlds} ? world / {each} : {spare}))"
+    own = f"{launch.name}-island-{island}:{LIGHTHOUSE_PORT}"
     places = ["WORLD=$world"]
     checks = f"world=${{WORLD:?the number of the world, 0 to {launch.worlds - 1}}}\n"
     if NEAR in needed:

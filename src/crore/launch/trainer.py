@@ -64,8 +64,8 @@ def left_out(launch: Launch) -> tuple[str, ...]:
 
 def _spares(launch: Launch) -> str:
     """Return what becomes of GPUs that no planned world has."""
-    worlds = launch.spares // launch.layout.ranks if launch.is_fleet else 0
-    if not worlds:
+    worlds = launch.spares // launch.layout.ranks
+    if not worlds or launch.worlds == launch.islands:  # a world alone in its island meets nobody
         return "no world takes them by itself."
     last = launch.worlds + worlds - 1
     return f"start them as worlds {launch.worlds:,} to {last:,}, which wait as hot spares."
