@@ -18,7 +18,7 @@ from crore.train.start import start
 
 pytestmark = pytest.mark.drill
 WENT_ON_S = 5.0
-STEPS = 300
+STEPS = 400
 
 
 def prepared(job: Job) -> None:
@@ -52,8 +52,8 @@ def _checked(job: Job, fleet: Fleet, least: int) -> Audit:
 @pytest.mark.parametrize(
     ("kind", "every_s", "least", "seed"),
     [
-        ("kill", 6.0, 5, 3), ("hang", 15.0, 2, 1), ("slow", 25.0, 1, 2), ("corrupt", 15.0, 2, 4),
-        ("lighthouse", 15.0, 0, 5),
+        ("kill", 6.0, 4, 6), ("hang", 10.0, 2, 14), ("slow", 12.0, 1, 15), ("corrupt", 7.0, 2, 14),
+        ("lighthouse", 9.0, 0, 14),
     ],
 )  # fmt: skip
 def test_an_island_of_three_worlds_outlives_them(
@@ -78,10 +78,10 @@ def test_an_island_of_three_worlds_outlives_them(
 @pytest.mark.parametrize(
     ("kind", "every_s", "least", "seed"),
     [
-        ("kill", 8.0, 4, 3),
-        ("hang", 20.0, 1, 1),
-        ("corrupt", 20.0, 1, 4),
-        ("lighthouse", 15.0, 0, 5),
+        ("kill", 6.0, 4, 6),
+        ("hang", 10.0, 1, 14),
+        ("corrupt", 7.0, 1, 14),
+        ("lighthouse", 9.0, 0, 14),
     ],
 )
 def test_three_islands_outlive_each_other(

@@ -250,7 +250,12 @@ class Supervisor:
         """End a world that stands still while others have gone on without it."""
         for world in self.worlds:
             seen = self.history.worlds.get(world.seat.world)
-            if world.code is not None or seen is None or not self._trains(world):
+            if world.code is not None or seen is None:
+                continue
+            if seen.end is not None and seen.end.reason == "left":
+                world.kill()  # it said so, and may be too slow to end
+                continue
+            if not self._trains(world):
                 continue
             silent_s = now_s() - seen.since_s
             without = any(

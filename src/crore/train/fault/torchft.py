@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import os
 import socket
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +19,8 @@ DEAD_AFTER_S: Final = 2.0
 """A world that has not been heard for so long is no member of the next quorum."""
 TICK_S: Final = 0.05
 CONNECT_S: Final = 10.0
+AGAIN_S: Final = 0.5
+"""Between two tries at a lighthouse that does not answer; without them it is one try."""
 FORM_S: Final = 8.0
 """Members find each other within this, or one of them has died meanwhile and they meet again."""
 _LOGGERS: Final = ("torchft", "torchft.manager", "torchft_quorums", "torchft_commits",
@@ -54,10 +58,24 @@ def lighthouse(
 
     A quorum needs `least` members, and waits `grace_s` for those that live and do not ask.
     """
-    return module("torchft.coordination").LighthouseServer(
+    return _native().LighthouseServer(
         bind=f"{host}:{port}", min_replicas=least, join_timeout_ms=round(1000 * grace_s),
         quorum_tick_ms=round(1000 * TICK_S), heartbeat_timeout_ms=round(1000 * dead_after_s),
     )  # fmt: skip
+
+
+def _native() -> Any:
+    """Return torchft's compiled part alone: a lighthouse needs no torch, and starts at once."""
+    os.environ.setdefault("RUST_LOG", "error")
+    package = importlib.util.find_spec("torchft")
+    folder = Path((package.origin if package else None) or "nowhere").parent
+    found = next(iter(sorted(folder.glob("_torchft*.so"))), None)
+    spec = importlib.util.spec_from_file_location("_torchft", found) if found else None
+    if spec is None or spec.loader is None:
+        return module("torchft.coordination")
+    native = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native)
+    return native
 
 
 def manager(
@@ -83,7 +101,7 @@ def manager(
         connect_timeout=timedelta(seconds=CONNECT_S), rank=rank, world_size=ranks,
         store_addr=store[0], store_port=store[1], lighthouse_addr=lighthouse, replica_id=name,
         hostname=own_host(lighthouse), checkpoint_transport=transport, init_sync=False,
-        heartbeat_interval=timedelta(seconds=HEARTBEAT_S),
+        heartbeat_interval=timedelta(seconds=HEARTBEAT_S), quorum_retries=round(quorum_s / AGAIN_S),
     )  # fmt: skip
 
 
