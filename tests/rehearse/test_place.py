@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def test_a_gpu_and_its_place_name_each_other(fleet, data):
     assert fleet.gpu(place) == gpu
     assert 0 <= place.world < fleet.worlds_of(place.island)
     assert gpu in fleet.quorum(place)
-    assert gpu in fleet.outer(place)
+    assert fleet.outer(place)[place.island] == fleet.gpu(replace(place, world=0))
     assert len(fleet.quorum(place)) == fleet.worlds_of(place.island)
     assert len(fleet.outer(place)) == fleet.islands
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from crore.rehearse.around import ABOVE
+from crore.rehearse.joining import OUTER
 from crore.rehearse.messages import Message
 from crore.rehearse.predicted import predicted_flops, predicted_messages
 from crore.rehearse.predicted_memory import KINDS, predicted_memory
@@ -58,7 +60,7 @@ def counted_messages(messages: Iterable[Message]) -> Sizes:
 
 
 def _messages(work: Work, trace: Trace) -> Iterator[Row]:
-    counted = counted_messages(trace.messages)
+    counted = counted_messages(m for m in trace.messages if m.axis not in ABOVE)
     told: Sizes = Counter()
     for axis, collective, size, count in predicted_messages(work, trace.rank):
         told[axis, collective, size] += count
@@ -78,9 +80,8 @@ def _messages(work: Work, trace: Trace) -> Iterator[Row]:
 def _memory(work: Work, trace: Trace) -> Iterator[Row]:
     told = predicted_memory(work, trace.rank)
     counted = {**trace.peak_kinds}
-    # Tokens are the data's, and no layout makes them more.
-    tokens = counted.pop("tokens", 0)
-    peak = float(trace.peak_bytes - tokens)
+    # Tokens are the data's, and no layout makes them more; the outer state is in no plan.
+    peak = float(trace.peak_bytes - counted.pop("tokens", 0) - counted.pop(OUTER, 0))
     for kind in KINDS:
         row = _row(kind, "bytes", told[kind], float(counted.get(kind, 0)), CATEGORY, SMALL * peak)
         yield row

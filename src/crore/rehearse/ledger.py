@@ -64,6 +64,8 @@ class Stretch:
     """What it left alive, less what it freed."""
 
 
+READ: Final = "_local_scalar_dense"
+"""The operation that makes a number of a tensor."""
 HEADS_DIM: Final = 4
 """Dimensions of a message of attention heads."""
 
@@ -86,7 +88,8 @@ class Ledger(LiveBytes):
         self.piped = False
         """Whether a pipeline says which pass is at work: what is in none belongs to the step."""
         self._addressed: dict[int, Address] = {}
-        self._outside, self._axis = False, ""
+        self._outside: Phase | None = None
+        self._axis, self._answers = "", False
         self._apart = 0
         self._issued, self._batches = -1, -1
 
@@ -106,17 +109,27 @@ class Ledger(LiveBytes):
             yield
 
     @contextmanager
-    def update(self, axis: str = "") -> Iterator[None]:
+    def update(self, axis: str = "", phase: Phase = "step") -> Iterator[None]:
         """Book what is done inside to the step and not to a pass, its messages to `axis` if given.
 
         (A mesh whose axis has all ranks uses the group of the world for it.)
         """
-        self._outside, self._axis = True, axis
+        before = self._outside, self._axis
+        self._outside, self._axis = phase, axis
         try:
             with self.passing(-1, -1):
                 yield
         finally:
-            self._outside, self._axis = False, ""
+            self._outside, self._axis = before
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer 1 where a number is read of a tensor that holds none."""
+        self._answers = True
+        try:
+            yield
+        finally:
+            self._answers = False
 
     @contextmanager
     def passing(self, stage: int, micro_batch: int) -> Iterator[None]:
@@ -167,6 +180,8 @@ class Ledger(LiveBytes):
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented
         kwargs = kwargs or {}
+        if self._answers and func.overloadpacket.__name__ == READ and not has_values(args[0]):
+            return 1.0 if args[0].is_floating_point() else 1
         # What is waited for is what was sent into, which a fake kernel does not know.
         waits = func.overloadpacket.__name__ == "wait_tensor" and not has_values(args[0])
         made = args[0] if waits else func(*args, **kwargs)
@@ -222,7 +237,9 @@ class Ledger(LiveBytes):
         return self._batches
 
     def _phase(self) -> Phase:
-        if self._outside or (self.piped and self.stage < 0):
+        if self._outside is not None:
+            return self._outside
+        if self.piped and self.stage < 0:
             return "step"
         return "backward" if in_backward() else "forward"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-Phase: TypeAlias = Literal["forward", "backward", "step"]
+Phase: TypeAlias = Literal["forward", "backward", "step", "round"]
 Kind: TypeAlias = Literal[
     "all_gather", "reduce_scatter", "all_reduce", "all_to_all", "broadcast", "send", "recv"
 ]
@@ -17,7 +17,8 @@ class Message:
     """One collective as one of its ranks issues it."""
 
     axis: str
-    """Of the mesh, as in a layout; `world` for all ranks, `tied` for the two ends of a pipeline."""
+    """Of the mesh, as in a layout; `world` for all ranks, `tied` for the two ends of a pipeline,
+    `worlds` and `islands` for the same rank of others."""
     collective: Kind
     group: str
     """Name of the process group, the same on all its ranks."""

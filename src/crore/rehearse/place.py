@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
 from crore.model.split import world_split
+from crore.rehearse.around import Around
 from crore.rehearse.trace import Work
+from crore.train.islands.settings import Outer
+
+OUTER_BITS: Final = 16
+"""Of an outer gradient's element, where a plan has no outer step to say so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,16 +84,8 @@ class Fleet:
         return range(first, first + self.worlds_of(place.island) * self.ranks, self.ranks)
 
     def outer(self, place: Place) -> tuple[int, ...]:
-        """Return the GPUs of the same rank in every island: one outer group.
-
-        Each island is there by its world of the same number, or by its last where it has fewer.
-        """
-        places = (
-            Place(
-                island=island, world=min(place.world, self.worlds_of(island) - 1), rank=place.rank
-            )
-            for island in range(self.islands)
-        )
+        """Return the GPUs of the same rank in every island's leading world: one outer group."""
+        places = (Place(island=k, world=0, rank=place.rank) for k in range(self.islands))
         return tuple(self.gpu(other) for other in places)
 
 
@@ -97,6 +94,20 @@ def fleet_of(plan: Mapping[str, Any]) -> Fleet:
     return Fleet(
         islands=int(plan["islands"]), worlds=int(plan["worlds"]), ranks=world_split(plan).ranks
     )
+
+
+def around_of(plan: Mapping[str, Any], fleet: Fleet, place: Place) -> Around:
+    """Return what stands around a place of a fleet, its islands joined as the plan says.
+
+    In 16 bits where a plan of one island says nothing. Raises InputError for an outer step that
+    the trainer does not take.
+    """
+    step = plan["outer_step"] or {"interval": 1, "bits": OUTER_BITS}
+    outer = Outer(interval=int(step["interval"]), bits=int(step["bits"]))
+    return Around(
+        world=place.world, worlds=fleet.worlds_of(place.island), island=place.island,
+        islands=fleet.islands, outer=outer if fleet.islands > 1 else None,
+    )  # fmt: skip
 
 
 def work_of(plan: Mapping[str, Any], spec: ModelSpec) -> Work:

@@ -23,6 +23,8 @@ STACK: Final = "crore"
 PART: Final = "h100-sxm"
 """A part that has every format; what is sent and computed does not depend on it."""
 P2P: Final = ("p2p", "receive")
+SAID_TO_WORLDS: Final = 2 * 8
+"""Bytes of seconds of work and checksum, summed over a world before its island hears them."""
 EXACT: Final = 1e-6
 """Largest distance of a count or a size from a whole number."""
 
@@ -30,13 +32,18 @@ EXACT: Final = 1e-6
 def predicted_messages(
     work: Work, rank: int, *, cpu: bool = True
 ) -> list[tuple[str, str, int, int]]:
-    """Return (axis, collective, bytes, count) of a rank's step, a send or a receive as `p2p`."""
+    """Return (axis, collective, bytes, count) of a rank's step, a send or a receive as `p2p`.
+
+    Among other worlds, whose sums are two numbers more than those of the planner's one world.
+    """
     job = job_of(work, rank, cpu=cpu)
     found: Counter[tuple[str, str, int]] = Counter()
     for op in operations(job):
         count = _whole(op.count * _repeats(job, op))
         if op.kind == "collective" and count:
             size = _whole(op.message_bytes * job.machine.element_scale)
+            if op.axis == "world" and work.around.worlds > 1:
+                size += SAID_TO_WORLDS
             found[op.axis, "p2p" if op.collective in P2P else op.collective, size] += count
     return sorted((*key, count) for key, count in found.items())
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from crore.catalog.types import ModelSpec
 from crore.errors import InputError
 from crore.model.refuse import check_runnable
+from crore.rehearse.above import compare_above
 from crore.rehearse.agree import Finding, RankList, disagreements
 from crore.rehearse.classes import Reach, representatives, untraced
 from crore.rehearse.compare import Row, compare
 from crore.rehearse.fake import rehearse
-from crore.rehearse.place import Fleet, Place, fleet_of, work_of
+from crore.rehearse.place import Fleet, Place, around_of, fleet_of, work_of
 from crore.rehearse.predicted_memory import fewer_on_a_card
 from crore.rehearse.trace import Trace, Work
 from crore.units import format_bytes
@@ -21,6 +22,36 @@ from crore.units import format_bytes
 Watch: TypeAlias = Callable[[float, str], None]
 """Called with the share done and what is traced next."""
 STACK = "crore"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """Bytes that a card must have, context and fragmentation as planned."""
+
+    step: float
+    """For the traced peak of a step."""
+    round: float
+    """For joining the other islands between two steps; 0 where there are none."""
+    outer: float
+    """Of both, what the islands share from round to round, which no plan counts."""
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any], work: Work, trace: Trace) -> Needs:
+        """Return what a rank needs: a step less what a card's kernels keep less, as planned."""
+        parts = plan["memory_split_bytes"]
+        apart = ("context", "fragmentation")
+        tensors = sum(size for name, size in parts.items() if name not in apart)
+        more = 1 + (parts.get("fragmentation", 0.0) / tensors if tensors else 0.0)
+        context, step = (
+            parts.get("context", 0.0),
+            trace.peak_bytes - fewer_on_a_card(work, trace.rank),
+        )
+        joining = trace.round
+        return cls(
+            step=step * more + context,
+            round=joining.peak_bytes * more + context if joining else 0.0,
+            outer=joining.state_bytes * more if joining else 0.0,
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,8 +67,8 @@ class Rehearsal:
     traces: list[Trace] = field(default_factory=list)
     rows: dict[int, list[Row]] = field(default_factory=dict)
     """By rank in its world."""
-    needed_bytes: dict[int, float] = field(default_factory=dict)
-    """What a card needs for the traced peak, by rank in its world."""
+    needs: dict[int, Needs] = field(default_factory=dict)
+    """What a card needs, by rank in its world."""
     findings: list[Finding] = field(default_factory=list)
     untraced: list[int] = field(default_factory=list)
     """Pipeline ranks of which no rank was traced."""
@@ -65,8 +96,9 @@ def rehearse_plan(
             f"the plan is for stack {plan['stack']}, and a rehearsal runs crore's own trainer: "
             "plan it with --stack crore"
         )
-    fleet, work = fleet or fleet_of(plan), work_of(plan, spec)
+    fleet = fleet or fleet_of(plan)
     place = fleet.place(gpu)
+    work = replace(work_of(plan, spec), around=around_of(plan, fleet, place))
     split = work.split
     check_runnable(
         spec, split, seq_len=work.seq_len, global_batch=work.global_batch, device="cpu",
@@ -89,39 +121,27 @@ def rehearse_plan(
 
 def _add(done: Rehearsal, trace: Trace) -> None:
     done.traces.append(trace)
-    done.rows[trace.rank] = compare(done.work, trace)
-    needed = needed_bytes(done.plan, done.work, trace)
-    done.needed_bytes[trace.rank] = needed
-    over = does_not_fit(done.plan, done.work, trace, needed)
-    done.findings += [over] if over is not None else []
+    done.rows[trace.rank] = [*compare(done.work, trace), *compare_above(done.work, trace)]
+    needs = Needs.of(done.plan, done.work, trace)
+    done.needs[trace.rank] = needs
+    done.findings += does_not_fit(done.plan, done.work, trace, needs)
 
 
 def _list(trace: Trace) -> RankList:
     return RankList(rank=trace.rank, messages=trace.messages, groups=trace.groups)
 
 
-def needed_bytes(plan: Mapping[str, Any], work: Work, trace: Trace) -> float:
-    """Return what a card needs for a traced peak.
-
-    Less what its kernels keep less than those traced, as planned; context and fragmentation added.
-    """
-    parts = plan["memory_split_bytes"]
-    tensors = sum(size for name, size in parts.items() if name not in ("context", "fragmentation"))
-    lost = parts.get("fragmentation", 0.0) / tensors if tensors else 0.0
-    peak = trace.peak_bytes - fewer_on_a_card(work, trace.rank)
-    return float(peak * (1 + lost) + parts.get("context", 0.0))
-
-
-def does_not_fit(
-    plan: Mapping[str, Any], work: Work, trace: Trace, needed: float
-) -> Finding | None:
-    """Return the finding of a rank that `needed` bytes of its card are not enough for."""
-    have = float(plan["memory_capacity_bytes"])
-    if needed <= have:
-        return None
-    each = work.split.ranks // work.split.pp
-    return Finding(
-        kind="memory", ranks=(trace.rank,),
-        text=f"rank {trace.rank} (pipeline rank {trace.rank // each} of {work.split.pp}) needs "
-        f"{format_bytes(needed)} of {format_bytes(have)}: {format_bytes(needed - have)} over",
-    )  # fmt: skip
+def does_not_fit(plan: Mapping[str, Any], work: Work, trace: Trace, needs: Needs) -> list[Finding]:
+    """Return what a rank's card does not have the bytes for: its step, or joining the islands."""
+    have, each = float(plan["memory_capacity_bytes"]), work.split.ranks // work.split.pp
+    who = f"rank {trace.rank} (pipeline rank {trace.rank // each} of {work.split.pp})"
+    outer = f", {format_bytes(needs.outer)} of it outer state, which the plan does not count"
+    return [
+        Finding(
+            kind="memory", ranks=(trace.rank,),
+            text=f"{who} needs {format_bytes(needed)} of {format_bytes(have)}{what}: "
+            f"{format_bytes(needed - have)} over{outer if needs.outer else ''}",
+        )
+        for needed, what in ((needs.step, ""), (needs.round, " to join the islands"))
+        if needed > have
+    ]  # fmt: skip

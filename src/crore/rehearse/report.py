@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from crore.rehearse.above import outer_bytes, quorum_bytes
+from crore.rehearse.above import outer_sent_bytes, state_sent_bytes
+from crore.rehearse.around import WORLDS
 from crore.rehearse.compare import Row
+from crore.rehearse.joining import Round
+from crore.rehearse.messages import Message
 from crore.rehearse.rehearsal import Rehearsal
 from crore.rehearse.trace import Trace
 from crore.units import format_bytes, format_int, format_si, three_digits
 
 SCHEMA_VERSION: Final = 1
-OUTER_BITS: Final = 16
-"""Of an outer gradient's element, where a plan has no outer step to say so."""
 UNMEASURED: Final = (
     "kernels of a CPU were traced: RMSNorm keeps x/rms, where CUDA's fused one keeps less",
     "what kernels take for themselves and free again (workspaces) is not seen",
@@ -40,33 +41,48 @@ def record(done: Rehearsal) -> dict[str, Any]:
 
 def _above(done: Rehearsal) -> dict[str, Any]:
     """Return whom the GPU meets above its world, and what they send each other."""
-    quorum, outer = done.fleet.quorum(done.place), done.fleet.outer(done.place)
-    step = done.plan["outer_step"] or {}
     first = done.traces[0] if done.traces else None
     return {
-        "quorum_gpus": list(quorum), "outer_gpus": list(outer),
-        "quorum_bytes_per_step": quorum_bytes(first) if first and len(quorum) > 1 else 0,
-        "outer_bytes_per_round": (
-            outer_bytes(first, float(step.get("bits", OUTER_BITS)))
-            if first and len(outer) > 1 else 0
-        ),
-    }  # fmt: skip
+        "quorum_gpus": list(done.fleet.quorum(done.place)),
+        "outer_gpus": list(done.fleet.outer(done.place)),
+        "quorum_bytes_per_step": sum(_over_worlds(first)) if first else 0,
+        "outer_bytes_per_round": outer_sent_bytes(done.work, first) if first else 0,
+        "state_bytes_per_round": state_sent_bytes(first) if first else 0,
+    }
+
+
+def _over_worlds(trace: Trace) -> list[int]:
+    return [m.bytes for m in trace.messages if m.axis == WORLDS]
 
 
 def _rank(done: Rehearsal, trace: Trace) -> dict[str, Any]:
-    kinds = Counter((m.axis, m.sort, m.ranks, m.bytes, m.phase) for m in trace.messages)
+    needs = done.needs[trace.rank]
     return {
         "rank": trace.rank, "stages": list(trace.stages), "parameters": trace.parameters,
         "flops": trace.flops, "operations": trace.operations, "peak_bytes": trace.peak_bytes,
-        "needed_bytes": done.needed_bytes[trace.rank],
+        "needed_bytes": needs.step,
         "peak_kinds_bytes": trace.peak_kinds, "kept_bytes": trace.kept_bytes,
-        "messages": [
-            {"axis": axis, "collective": what, "ranks": ranks, "bytes": size, "phase": phase,
-             "count": count}
-            for (axis, what, ranks, size, phase), count in sorted(kinds.items())
-        ],
+        "messages": _alike((*trace.messages, *(trace.round.messages if trace.round else ()))),
+        "round": _round(trace.round, needs.round) if trace.round else None,
         "compared": [_row(row) for row in done.rows[trace.rank]],
     }  # fmt: skip
+
+
+def _round(joining: Round, needed: float) -> dict[str, Any]:
+    return {
+        "state_bytes": joining.state_bytes, "peak_bytes": joining.peak_bytes,
+        "needed_bytes": needed, "peak_kinds_bytes": joining.peak_kinds,
+    }  # fmt: skip
+
+
+def _alike(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Return messages, alike ones together."""
+    kinds = Counter((m.axis, m.sort, m.ranks, m.bytes, m.phase) for m in messages)
+    return [
+        {"axis": axis, "collective": what, "ranks": ranks, "bytes": size, "phase": phase,
+         "count": count}
+        for (axis, what, ranks, size, phase), count in sorted(kinds.items())
+    ]  # fmt: skip
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -104,16 +120,24 @@ def _lines(done: Rehearsal) -> Iterator[str]:
 
 def _meetings(done: Rehearsal) -> Iterator[str]:
     above = _above(done)
-    for name, when, size in (
-        ("quorum", "step", above["quorum_bytes_per_step"]),
-        ("outer", "round", above["outer_bytes_per_round"]),
-    ):
-        group = above[f"{name}_gpus"]
-        if len(group) > 1:
-            yield (
-                f"{name} group of {len(group):,} GPUs, {group[0]:,} to {group[-1]:,}: "
-                f"{format_bytes(float(size))} a {when}, by the plan (not traced)"
-            )
+    quorum, outer = above["quorum_gpus"], above["outer_gpus"]
+    if done.traces and len(quorum) > 1:
+        sizes = _over_worlds(done.traces[0])
+        yield (
+            f"quorum group of {len(quorum):,} GPUs, {quorum[0]:,} to {quorum[-1]:,}: "
+            f"{_size(sum(sizes))} a step in {len(sizes):,} messages"
+        )
+    if done.traces and len(outer) > 1:
+        again = above["state_bytes_per_round"]
+        rest = f", then {_size(again)} in its island" if again else ""
+        yield (
+            f"outer group of {len(outer):,} GPUs, {outer[0]:,} to {outer[-1]:,}: "
+            f"{_size(above['outer_bytes_per_round'])} sent a round{rest}"
+        )
+
+
+def _size(value: float) -> str:
+    return format_bytes(float(value))
 
 
 def _verdict(done: Rehearsal) -> str:
@@ -141,9 +165,14 @@ def _table(done: Rehearsal, trace: Trace, *, only_wrong: bool = False) -> Iterat
             f"{_error(row):>10}{mark}"
         )
     if not only_wrong:
-        needed, have = done.needed_bytes[trace.rank], done.plan["memory_capacity_bytes"]
-        room = f"{format_bytes(needed)} of {format_bytes(float(have))}"
+        needs, have = done.needs[trace.rank], _size(done.plan["memory_capacity_bytes"])
+        room = f"{_size(needs.step)} of {have}"
         yield f"  on the card, by its kernels, with context and fragmentation {room}"
+        if trace.round is not None:
+            yield (
+                f"  of it {_size(needs.outer)} outer state, which is in no plan; "
+                f"to join the islands {_size(needs.round)}"
+            )
 
 
 def _value(row: Row, value: float) -> str:

@@ -15,8 +15,8 @@ import torch
 from torch.distributed import ProcessGroup
 
 from crore.model.mesh import World, make_world
-from crore.model.private import silent_group
 from crore.model.split import Split
+from crore.rehearse.around import Around, islands_group, worlds_group
 from crore.rehearse.fake import seen_from
 from crore.rehearse.place import Fleet, Place
 from crore.train.meters import resident_bytes
@@ -29,7 +29,7 @@ class Above:
     quorum: ProcessGroup
     """The same rank in every world of the island."""
     outer: ProcessGroup
-    """The same rank in every island."""
+    """The same rank in every island's leading world."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,11 +57,11 @@ class StartCost:
 
 def groups_above(fleet: Fleet, place: Place) -> Above:
     """Return the groups above a GPU's world, which nothing but it knows of."""
-    island = place.island
-    return Above(
-        quorum=silent_group(place.world, fleet.worlds_of(island), f"quorum of island {island}"),
-        outer=silent_group(island, fleet.islands, "outer"),
-    )
+    around = Around(
+        world=place.world, worlds=fleet.worlds_of(place.island), island=place.island,
+        islands=fleet.islands,
+    )  # fmt: skip
+    return Above(quorum=worlds_group(around), outer=islands_group(around))
 
 
 @contextmanager

@@ -25,14 +25,18 @@ from crore.model.private import (
     wrap_loss,
 )
 from crore.model.split import Split
+from crore.rehearse.around import ABOVE, ALONE, Around, axes_around, crew_of
+from crore.rehearse.joining import OUTER, Round, take_round
 from crore.rehearse.ledger import GRADIENTS, Ledger
 from crore.rehearse.messages import Message, Phase
 from crore.rehearse.replay import Book, Replay
+from crore.train.checksum import checksum
 from crore.train.engine import Engine
+from crore.train.islands.outer import OuterState
 from crore.train.live import MADE
 from crore.train.local import local_part
 from crore.train.optim import OptimSettings, build_optimizer
-from crore.train.update import shared_sums, update
+from crore.train.update import add_gradients, shared_sums, update
 
 NORM: Final = 2.0
 """A gradient norm that is clipped, as it is at a run's start."""
@@ -49,6 +53,8 @@ class Work:
     global_batch: int
     """Sequences of the world's step."""
     optimizer: str = "adamw"
+    around: Around = ALONE
+    """The worlds and islands it trains with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +70,7 @@ class Trace:
     messages: tuple[Message, ...]
     """In the order it issued them."""
     groups: dict[str, tuple[int, ...]]
-    """Ranks of each process group that a message names, in the world."""
+    """Ranks of each process group of the world that a message names."""
     flops: int
     operations: int
     peak_bytes: int
@@ -77,6 +83,8 @@ class Trace:
     by_round: dict[int, tuple[int, int]]
     """FLOPs and operations of each micro-batch, -1 for what is outside; empty where some were only
     booked."""
+    round: Round | None = None
+    """Joining the other islands, as the leading world's rank does; None where there are none."""
 
 
 def axes_of(world: World) -> dict[str, tuple[str, ...]]:
@@ -127,32 +135,49 @@ class Stage:
             self.optimizer = build_optimizer(work.optimizer, self.named, OptimSettings(lr=1e-3))
             own = work.global_batch // work.split.dp
             self.samples = torch.zeros(own, work.seq_len + 1, dtype=torch.int64)
+            outer = work.around.outer
+            self.outer = None if outer is None else OuterState(self.named, outer)
+        self.crew = crew_of(work.around)
 
     def step(self, ledger: Ledger | None = None) -> None:
-        """Take one step, booked in a ledger where one is given."""
+        """Take one step as the trainer's loop does, booked in a ledger where one is given."""
         engine, optimizer = self.engine, self.optimizer
         outside: Callable[..., AbstractContextManager[None]]
         outside = ledger.update if ledger is not None else nullcontext
         with self._inside():
             optimizer.zero_grad()
             engine.backward(self.samples)
-            with outside("world"):
-                shared_sums(engine, self.named, 0.0)
             with outside():
-                engine.sum_load()
-                update(engine, self.named, optimizer, norm=NORM, clip=CLIP, lr_factor=1.0)
+                self._add(engine.sum_load())
+            with outside("world"):
+                shared_sums(engine, self.named, 0.0, *self._told_to_others(ledger))
+        if self.crew is not None:
+            with outside():  # numbers that are judged, so of real tensors
+                self.crew.sums({"nats": 0.0}, checksum=0, busy_s=0.0)
+        with self._inside(), outside():
+            update(engine, self.named, optimizer, norm=NORM, clip=CLIP, lr_factor=1.0)
+
+    def _add(self, loads: Tensor | None) -> None:
+        """Add up gradients, and the experts' loads, over the worlds of the island."""
+        if self.crew is None:
+            return
+        add_gradients(self.named, self.crew.add)
+        if loads is not None:
+            self.crew.add([loads])
+
+    def _told_to_others(self, ledger: Ledger | None) -> tuple[float, ...]:
+        """Return what a world among others sums besides: seconds of work, its weights' checksum."""
+        if self.crew is None:
+            return ()
+        with ledger.answering() if ledger is not None else nullcontext():
+            return 0.0, float(checksum(self.named.values()))
 
     def trace(self, *, whole: bool = False) -> Trace:
         """Take one step under a ledger and return what it booked.
 
         A pipeline's passes are run once of each kind and booked from then on, unless `whole`.
         """
-        ledger = Ledger(axes_of(self.world))
-        ledger.hold(self.named.values(), "weights")
-        ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
-        ledger.hold([self.samples], "tokens")
-        if self.engine.schedule is not None:
-            ledger.hold(receive_buffers(self.engine.schedule), MADE)
+        ledger = self._ledger()
         sums: Ledger | Book = ledger
         with ExitStack() as stack:
             booked = self.engine.schedule is not None and not whole
@@ -166,16 +191,41 @@ class Stage:
                 sums = replay.close()
         return self._told(sums)
 
+    def _ledger(self) -> Ledger:
+        """Return a ledger that knows what is alive between steps."""
+        ledger = Ledger(axes_of(self.world) | axes_around(self.work.around))
+        ledger.hold(self.named.values(), "weights")
+        ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
+        ledger.hold([self.samples], "tokens")
+        if self.engine.schedule is not None:
+            ledger.hold(receive_buffers(self.engine.schedule), MADE)
+        if self.outer is not None:
+            ledger.hold(self.outer.tensors(self.named).values(), OUTER)
+        return ledger
+
+    def round(self) -> Round | None:
+        """Join the other islands once, after a step; None where there are none."""
+        if self.outer is None:
+            return None
+        ledger = self._ledger()
+        for part in self.engine.parts:
+            ledger.sort_fsdp(part)
+        return take_round(self.work.around, self.outer, self.named, ledger, self._inside)
+
     def _told(self, sums: Ledger | Book) -> Trace:
         return Trace(
             rank=self.world.rank, stages=tuple(self._stages()), flops=sums.flops,
             parameters=sum(_local(p).numel() for p in self.named.values()),
             shards={name: tuple(_local(p).shape) for name, p in self.named.items()},
             messages=tuple(sums.messages), operations=sums.operations,
-            groups={name: members(name) for name in {m.group for m in sums.messages}},
+            groups={
+                name: members(name)
+                for name in {m.group for m in sums.messages if m.axis not in ABOVE}
+            },
             peak_bytes=sums.peak_bytes, peak_kinds=dict(+Counter(sums.peak_kinds)),
             kept_bytes=sums.now_bytes,
             by_round=dict(sums.by_round) if isinstance(sums, Ledger) else {},
+            round=self.round(),
         )  # fmt: skip
 
     def _stages(self) -> list[int]:

@@ -1,0 +1,116 @@
+"""One round of the outer step on one rank, by the trainer's own exchange and outer optimizer.
+
+As the world that leads its island takes it, which any world may have to: it keeps what there was,
+exchanges a fragment with the other islands, moves the global weights, and gives the outer state to
+the worlds of its island (`train/islands/joining.py`). Who died, and what a fragment says, is not
+rehearsed: each number that the code reads of a tensor is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from crore.rehearse.around import Around, crew_of, islands_group
+from crore.rehearse.ledger import Ledger
+from crore.rehearse.messages import Message
+from crore.train.fault.crew import Crew
+from crore.train.islands.exchange import Exchanged, Members, mean, products_of
+from crore.train.islands.gate import Gate
+from crore.train.islands.joining import LETTER_BYTES
+from crore.train.islands.outer import OuterState
+from crore.train.islands.quantise import SLAB_VALUES
+from crore.train.local import local_part
+
+OUTER = "outer"
+"""Kind of the bytes of global weights and momentum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """What one rank did while every fragment was sent once."""
+
+    turns: tuple[tuple[str, ...], ...]
+    """Parameters of each turn's fragment, in their order in what is sent."""
+    messages: tuple[Message, ...]
+    """In the order it issued them."""
+    state_bytes: int
+    """Global weights and momentum, alive from round to round."""
+    peak_bytes: int
+    peak_kinds: dict[str, int]
+    """Bytes at the peak by kind; `made` is what the round itself takes."""
+    operations: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Joining:
+    """Who joins, and what."""
+
+    around: Around
+    group: ProcessGroup
+    crew: Crew | None
+    state: OuterState
+    named: Mapping[str, Tensor]
+    ledger: Ledger
+
+
+def take_round(
+    around: Around, state: OuterState, named: Mapping[str, Tensor], ledger: Ledger,
+    inside: Callable[[], AbstractContextManager[Any]],
+) -> Round:  # fmt: skip
+    """Send each fragment once and return what a ledger, which knows all that is alive, booked."""
+    joining = _Joining(
+        around=around, group=islands_group(around), crew=crew_of(replace(around, world=0)),
+        state=state, named=named, ledger=ledger,
+    )  # fmt: skip
+    turns = range(state.settings.fragments)
+    with ledger.counting(), inside(), ledger.update("", "round"), ledger.answering():
+        for turn in turns:
+            _turn(joining, turn % state.settings.fragments)
+    return Round(
+        turns=tuple(tuple(state.names[turn]) for turn in turns), messages=tuple(ledger.messages),
+        state_bytes=ledger.kinds[OUTER], peak_bytes=ledger.peak_bytes,
+        peak_kinds=dict(+ledger.peak_kinds), operations=ledger.operations,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _turn(joining: _Joining, fragment: int) -> None:
+    state, named, crew = joining.state, joining.named, joining.crew
+    held = {name: local_part(tensor) for name, tensor in state.tensors(named).items()}
+    weights = {name: local_part(p.detach()) for name, p in named.items()}
+    # What a round that does not hold goes back to lives as long as the round.
+    before = [tensor.clone() for tensor in (*held.values(), *weights.values())]
+    exchanged = _exchanged(joining, fragment)
+    state.apply(fragment, exchanged.mean)
+    if crew is not None:
+        crew.publish([torch.zeros(LETTER_BYTES, dtype=torch.uint8)])
+        crew.publish(list(held.values()))
+    state.take(fragment, named)
+    del before
+
+
+def _of_one_slab(received: Tensor, chunk: int, bits: int) -> Tensor:
+    """Return the products of a first slab: those after it do the same, and leave nothing."""
+    return products_of(received, min(chunk, SLAB_VALUES), bits)
+
+
+def _exchanged(joining: _Joining, fragment: int) -> Exchanged:
+    def together(products: Tensor) -> Tensor:
+        with joining.ledger.update("world", "round"):
+            dist.all_reduce(products)
+        return products
+
+    around, state = joining.around, joining.state
+    members = Members(
+        group=joining.group, me=around.island, count=around.islands, weight=1.0,
+        judge=Gate().judge, together=together, products=_of_one_slab,
+    )  # fmt: skip
+    return mean(members, state.delta(fragment, joining.named), state.settings.bits)
