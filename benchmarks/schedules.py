@@ -18,16 +18,11 @@ import numpy as np
 
 from crore.catalog import load_catalog
 from crore.cost import Job, Layout, machine_of, shape_of, stack_of
-from crore.cost.schedules import (
-    SCHEDULE_NAMES,
-    absorbed_s,
-    bubble_s,
-    least_micro_batches,
-    schedule_code,
-)
+from crore.cost.pipeline import Pipeline, waiting
+from crore.cost.schedules import SCHEDULE_NAMES, SCHEDULES, least_micro_batches, schedule_code
 from crore.cost.stragglers import barrier_slowdown
 from crore.simulate.schedules import Jitter, StageTimes, job_timeline, simulate_schedule
-from crore.simulate.schedules.passes import chunk_share, ways
+from crore.simulate.schedules.passes import FOLDED, chunk_share, ways
 
 PER_CELL = 16
 """Pipelines of each schedule and kind."""
@@ -40,7 +35,7 @@ FOLDED_CHUNKS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pipeline:
+class Drawn:
     """One random pipeline."""
 
     name: str
@@ -51,7 +46,7 @@ class Pipeline:
     jitter: Jitter | None
 
 
-def drawn(rng: np.random.Generator, name: str, kind: str) -> Pipeline:
+def drawn(rng: np.random.Generator, name: str, kind: str) -> Drawn:
     """Return a pipeline whose input gradient is its longest pass, as in a transformer."""
     ranks = 2 * int(rng.integers(1, 9))
     chunks = {"interleaved": int(rng.integers(2, 5))}.get(name, 1)
@@ -77,18 +72,19 @@ def drawn(rng: np.random.Generator, name: str, kind: str) -> Pipeline:
     cv = {"rank jitter": {"rank_cv": rng.uniform(0, RANK_CV)},
           "pass jitter": {"pass_cv": rng.uniform(0, PASS_CV)}}.get(kind)  # fmt: skip
     jitter = Jitter(draws=DRAWS, seed=int(rng.integers(1 << 30)), **cv) if cv else None
-    return Pipeline(name=name, ranks=ranks, chunks=chunks, micro_batches=micro_batches,
-                    times=times, jitter=jitter)  # fmt: skip
+    return Drawn(name=name, ranks=ranks, chunks=chunks, micro_batches=micro_batches,
+                 times=times, jitter=jitter)  # fmt: skip
 
 
-def played_s(it: Pipeline) -> float:
-    """Return the mean step: of zb-h2, whose steps overlap, the longest rank's own."""
+def played_s(it: Drawn) -> float:
+    """Return the mean step: where steps overlap, the longest rank's own."""
     played = simulate_schedule(it.name, it.micro_batches, it.times, it.jitter)
-    steps = played.span_s.max(axis=0) if it.name == "zb-h2" else played.makespan_s
+    overlap = SCHEDULES[schedule_code(it.name)].steps_overlap
+    steps = played.span_s.max(axis=0) if overlap else played.makespan_s
     return float(steps.mean())
 
 
-def planned_s(it: Pipeline) -> float:
+def planned_s(it: Drawn) -> float:
     """Return the planner's step: slowest rank, bubble of the others' mean, wait for the slowest.
 
     A step's noise on one rank is the rank's own, or that of its passes averaged over the step.
@@ -101,13 +97,24 @@ def planned_s(it: Pipeline) -> float:
     whole = sum(by_rank, start=np.zeros(it.ranks))
     slow = int(whole.argmax())
     others = [float((x.sum() - x[slow]) / (ranks - 1)) for x in by_rank]
-    longer = float(whole[slow]) - sum(others)
-    bubble = bubble_s(code, ranks, vpp, *others) - absorbed_s(code, ranks, longer)
-    even = it.micro_batches * float(whole[slow]) + max(float(bubble), 0.0)
+    waits = waiting(Pipeline(
+        code=code, pp=ranks, vpp=vpp, micro_batches=float(it.micro_batches), forward_s=others[0],
+        backward_s=others[1], weight_s=others[2], longer_s=float(whole[slow]) - sum(others),
+        away=away(it, slow), hop_s=float(it.times.transfer_s.max()),
+    ))  # fmt: skip
+    even = it.micro_batches * float(whole[slow]) + float(waits.bubble_s + waits.messages_s)
     return even * float(barrier_slowdown(ranks, _noise(it)))
 
 
-def _noise(it: Pipeline) -> float:
+def away(it: Drawn, rank: int) -> float:
+    """Return how far a rank is from the one with the head, or from the nearer of DualPipe's two."""
+    last = it.ranks - 1
+    if it.name == "dualpipe":
+        return min(rank, last - rank) / max(it.ranks // 2 - 1, 1)
+    return (rank if it.name in FOLDED else last - rank) / last
+
+
+def _noise(it: Drawn) -> float:
     if it.jitter is None:
         return 0.0
     passes = np.stack([it.times.forward_s, it.times.input_s, it.times.weight_s])
