@@ -96,6 +96,8 @@ def _passes_s(path: Path, it: Pipeline, stages: Num) -> Num:
     passes = _line((_sum(path.stages, it), _sum(path.once, it)), stages) / it.vpp
     each, once = path.apart
     apart = _line((each + path.far * it.away, once), stages)
+    if once < 0:
+        apart = np.maximum(apart, 0.0)
     if path.elsewhere:
         apart = apart + it.micro_batches
     if any(path.weight_apart):
