@@ -136,7 +136,7 @@ def test_each_candidate_has_its_own_schedule():
 
 def test_every_schedule_fills_its_pipe_before_messages_count_twice():
     """With no more micro-batches than fill it, only the way there and back waits for them."""
-    for name in CODES:
-        least = float(least_micro_batches(CODES[name], 8.0)) or 1.0
+    for name, code in CODES.items():
+        least = float(least_micro_batches(code, 8.0)) or 1.0
         hops = of(name, hop_s=1e-3, micro_batches=least)[1] / 1e-3
         assert 2 * 7 - 1e-6 <= hops <= 8 * 7, name

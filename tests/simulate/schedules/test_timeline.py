@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,9 +52,18 @@ def test_every_schedule_is_drawn_within_three_percent(make_job, schedule, vpp, r
 def test_with_the_fewest_micro_batches_and_a_long_head_it_still_is(
     make_job, model, stack, schedule
 ):
-    """A head lengthens the last rank by up to a third; a sender waits in one stack, not the other."""
+    """A head makes a rank up to a third longer; senders wait in one stack, not in the other."""
     drawn = job_timeline(make_job(model, schedule=schedule, stack=stack, rounds=16.0))
     assert drawn.step_s == pytest.approx(drawn.planned_s, rel=0.02)
+
+
+@pytest.mark.drill
+def test_every_drawn_pipeline_and_job_is_planned_within_three_percent():
+    """The benchmark's 768 random pipelines and 120 jobs."""
+    script = Path(__file__).parents[3] / "benchmarks/schedules.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("0 of ") == 2
 
 
 def test_a_step_that_the_next_overlaps_is_drawn_whole(make_job):
