@@ -16,6 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crore.cost.arrays import Num
+from crore.cost.schedule_paths import (
+    DUALPIPE,
+    DUALPIPE_V,
+    GPIPE,
+    ONE_F_ONE_B,
+    ZB_H1,
+    ZB_H2,
+    ZB_V,
+    Path,
+    Turn,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,16 +34,10 @@ class Schedule:
     """One row: how long the pipe idles, what it holds in flight, who can run it."""
 
     name: str
-    bubble_forward: float
-    """Coefficient of F in the bubble, per stage that waits."""
-    bubble_backward: float
-    """Coefficient of B."""
-    bubble_weight: float
-    """Coefficient of W (negative: weight gradients fill the bubble)."""
-    bubble_least: tuple[tuple[float, float, float], ...]
-    """Coefficients of (F, B, W) in sums that the bubble is at least: fill and drain."""
-    absorbs: float
-    """Micro-batches per waiting stage whose longer time on the slowest rank fills the bubble."""
+    paths: tuple[Path, ...]
+    """The step is the longest of them, or the slowest rank's own passes."""
+    turn: Turn | None
+    """None where nothing that a message waits for comes round: GPipe."""
     ends_apart: float
     """1 where first and last stage are on two ranks, 0 where a V has them on one; 0.5 where each of
     two ranks has both, for half of the micro-batches."""
@@ -51,6 +56,8 @@ class Schedule:
     """Stage-boundary messages per micro-batch and direction on a rank, over 1F1B's one."""
     fill_stages: float
     """Micro-batches per stage that the bubble's formula needs: fewer leave the pipe part empty."""
+    steps_overlap: bool
+    """A rank begins its next step when its own passes are done, whatever the others still do."""
     runs_on: tuple[str, ...]
     """Who can execute it."""
     source: str
@@ -58,57 +65,49 @@ class Schedule:
 
 def _row(
     name: str,
-    bubble: tuple[float, float, float],
+    paths: tuple[Path, ...],
     chunks: int,
     flight: tuple[float, float],
     runs_on: tuple[str, ...],
     source: str,
     *,
-    least: tuple[tuple[float, float, float], ...] = (),
-    absorbs: float = 0.0,
+    turn: Turn | None = None,
     ends_apart: float = 1.0,
     busy: float = 1.0,
     copies: float = 1.0,
     transfers: float = 1.0,
     fill: float = 0.0,
+    steps_overlap: bool = False,
 ) -> Schedule:
     return Schedule(
-        name=name, bubble_forward=bubble[0], bubble_backward=bubble[1], bubble_weight=bubble[2],
-        bubble_least=least, absorbs=absorbs, ends_apart=ends_apart, busy_stages=busy,
+        name=name, paths=paths, turn=turn, ends_apart=ends_apart, busy_stages=busy,
         virtual_chunks=chunks, in_flight_all=name == "gpipe",
         in_flight_stages=flight[0], in_flight_extra=flight[1], weight_copies=copies,
-        transfers=transfers, fill_stages=fill,
+        transfers=transfers, fill_stages=fill, steps_overlap=steps_overlap,
         runs_on=runs_on, source=source,
     )  # fmt: skip
 
 
 _TORCH = "torch.distributed.pipelining"
 _ZB = "arXiv 2401.10241"
-# Where weight gradients fill the bubble, those of a longer stage fill more of it; how much is read
-# off uneven pipelines played event by event (benchmarks/schedules.py).
 SCHEDULES: Final[tuple[Schedule, ...]] = (
-    _row("gpipe", (1, 1, 1), 1, (1, 0), (_TORCH,), "arXiv 1811.06965"),
-    _row("1f1b", (1, 1, 1), 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473"),
-    _row("interleaved", (1, 1, 1), 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473",
-         transfers=0),
-    # The last rank begins p - 1 forward passes late, and all wait for the gradients' norm.
-    _row("zb-h1", (1, 1, -1), 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB,
-         fill=1, least=((1, 0, 0), (0, 1, 0)), absorbs=0.25),
-    # Its one runner checks the norm afterwards: a rank begins its next step at once.
-    _row("zb-h2", (1, 1, -2), 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2,
-         absorbs=0.5),
-    # None for the paper, whose steps overlap and whose passes are equal. Where all wait for the
-    # norm, fill and drain remain: half stages, as long as the longest pass, more where W is short.
-    # Read off the order played event by event: exact for B >= F and W.
-    _row("zb-v", (0, 0, 0), 2, (1, 0), (_TORCH, "zero-bubble megatron fork"),
-         "arXiv 2405.15362", transfers=2, fill=2, absorbs=0.5, ends_apart=0,
-         least=((0, 0.5, 0), (1, -0.5, 0), (0, 1, -1))),
-    # Their B is the whole backward and F&B, two passes overlapped, lasts as long as both:
-    # (p/2 - 1)(F&B + B - 3W) = (p - 2)(F/2 + B - W/2) in our B. DualPipeV cuts 2p half stages.
-    _row("dualpipe", (0.5, 1, -0.5), 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
-         busy=2.0, copies=2.0, fill=2, absorbs=2.25, ends_apart=0.5),
-    _row("dualpipe-v", (0.5, 1, -0.5), 2, (1, 0.5), (_TORCH, "deepseek-ai/DualPipe"),
-         "github deepseek-ai/DualPipe README", transfers=2, fill=2, absorbs=1.6, ends_apart=0),
+    _row("gpipe", GPIPE, 1, (1, 0), (_TORCH,), "arXiv 1811.06965"),
+    _row("1f1b", ONE_F_ONE_B, 1, (1, 0), (_TORCH, "megatron", "deepspeed"), "arXiv 2104.04473",
+         turn=Turn(hops=2)),
+    _row("interleaved", GPIPE, 0, (1, 0), (_TORCH, "megatron"), "arXiv 2104.04473",
+         transfers=0, turn=Turn(hops=1, slack=(1, 0, 0))),
+    _row("zb-h1", ZB_H1, 1, (1, 0), (_TORCH, "zero-bubble megatron fork"), _ZB,
+         fill=1, turn=Turn(hops=2, slack=(0, 0, 1))),
+    # Its one runner checks the norm afterwards.
+    _row("zb-h2", ZB_H2, 1, (2, -1), ("zero-bubble megatron fork",), _ZB, fill=2,
+         steps_overlap=True, turn=Turn(hops=1, slack=(0.5, 0.5, 1))),
+    _row("zb-v", ZB_V, 2, (1, 0), (_TORCH, "zero-bubble megatron fork"), "arXiv 2405.15362",
+         transfers=2, fill=2, ends_apart=0, turn=Turn(hops=2, slack=(1, 0, 1))),
+    _row("dualpipe", DUALPIPE, 2, (1, 1), ("deepseek-ai/DualPipe",), "arXiv 2412.19437",
+         busy=2.0, copies=2.0, fill=2, ends_apart=0.5, turn=Turn(hops=1)),
+    _row("dualpipe-v", DUALPIPE_V, 2, (1, 0.5), (_TORCH, "deepseek-ai/DualPipe"),
+         "github deepseek-ai/DualPipe README", transfers=2, fill=2, ends_apart=0,
+         turn=Turn(hops=2)),
 )  # fmt: skip
 SCHEDULE_NAMES: Final = tuple(schedule.name for schedule in SCHEDULES)
 
@@ -121,39 +120,6 @@ def schedule_code(name: str) -> int:
 def _pick(field: str, code: Num) -> NDArray[np.float64]:
     table = np.array([float(getattr(schedule, field)) for schedule in SCHEDULES])
     return table[np.asarray(code, dtype=np.intp)]
-
-
-def _bubbles() -> tuple[NDArray[np.float64], ...]:
-    """Return tables [3, rows] of the sums of which a bubble is the longest, padded with zeros."""
-    sums = [((s.bubble_forward, s.bubble_backward, s.bubble_weight), *s.bubble_least)
-            for s in SCHEDULES]  # fmt: skip
-    most = max(map(len, sums))
-    padded = [(*row, *[(0.0, 0.0, 0.0)] * (most - len(row))) for row in sums]
-    return tuple(np.array(padded, dtype=float).transpose(1, 2, 0))
-
-
-_BUBBLES: Final = _bubbles()
-
-
-def bubble_s(code: Num, pp: Num, vpp: Num, forward_s: Num, backward_s: Num, weight_s: Num) -> Num:
-    """Return idle seconds per step of a pipeline of equal stages, never negative.
-
-    The `*_s` are one rank's times per micro-batch over all its chunks.
-    """
-    idle: Num = 0.0
-    for sums in _BUBBLES:
-        forward, backward, weight = sums[:, np.asarray(code, dtype=np.intp)]
-        idle = np.maximum(idle, forward * forward_s + backward * backward_s + weight * weight_s)
-    return idle * np.maximum(pp - _pick("busy_stages", code), 0.0) / vpp
-
-
-def absorbed_s(code: Num, pp: Num, longer_s: Num) -> Num:
-    """Return seconds of `bubble_s` that the slowest rank fills with what it does longer.
-
-    `longer_s` is its time per micro-batch over the others' mean.
-    """
-    waiting = np.maximum(pp - _pick("busy_stages", code), 0.0)
-    return _pick("absorbs", code) * waiting * longer_s
 
 
 def ends_apart(code: Num) -> Num:

@@ -30,6 +30,7 @@ class Stack:
     tp_overlap: Num
     dp_overlap: Num
     p2p_overlap: Num
+    """1 where a rank computes while what it sent to the next stage travels, 0 where it waits."""
     launch_blocking: Num
     """1 where the host waits for every kernel, so that host and device time add up."""
     p2p_scatter: Num

@@ -12,8 +12,9 @@ from crore.cost.job import Job
 from crore.cost.layout import SELECTIVE
 from crore.cost.measured import MeasuredPricer
 from crore.cost.operations import Operation
+from crore.cost.pipeline import Pipeline, Waiting, waiting
 from crore.cost.price import Pricer
-from crore.cost.schedules import absorbed_s, bubble_s, ends_apart
+from crore.cost.schedules import ends_apart
 from crore.cost.shape import core_width, forward_flops_per_token, mean_context
 from crore.cost.step import operations
 from crore.cost.stragglers import barrier_slowdown
@@ -36,6 +37,8 @@ class Tally:
     messages: Num = 0.0
     ahead: Num = 0.0
     """Of `axis`, all axes together: sent in the forward pass."""
+    hop: Num = 0.0
+    """Of one message from a stage to the next."""
     axis: dict[str, Num] = field(default_factory=dict)
     step: dict[str, Num] = field(default_factory=dict)
     optimizer: Num = 0.0
@@ -64,7 +67,8 @@ def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
     """Sum priced operations by where they run and what they are."""
     total = Tally()
     for op in ops:
-        seconds = pricer.seconds(op) * op.count
+        each = pricer.seconds(op)
+        seconds = each * op.count
         if op.kind == "optimizer":
             total.optimizer = total.optimizer + seconds
         elif op.kind == "transfer":
@@ -75,6 +79,8 @@ def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
             if op.repeat == "micro_batch":
                 total.messages = total.messages + op.count * op.launches
                 total.ahead = total.ahead + seconds * (op.phase == "forward")
+                if op.axis == "pp":
+                    total.hop = each * np.greater(op.count, 0)
         elif op.stage == "first":
             total.first = total.first + seconds
         elif op.stage == "last":
@@ -127,14 +133,18 @@ def host_and_device(device_s: Num, host_s: Num, blocking: Num) -> Num:
 
 
 def exposed_messages(job: Job, total: Tally, c: Constants) -> dict[str, Num]:
-    """Seconds per micro-batch that each axis adds on the fullest stage."""
+    """Seconds per micro-batch that each axis adds on the fullest stage.
+
+    Of messages between stages, those that a rank waits for while it sends them; the others are on
+    their way while it computes (`pipeline_waiting`).
+    """
     stack, axis = job.stack, total.axis
     tp_overlap = np.maximum(stack.tp_overlap, job.layout.tp_overlap)
     exposed = {
         "tp": axis.get("tp", 0.0) * (1 - c.tp_hidden * tp_overlap),
         "cp": axis.get("cp", 0.0) * (1 - c.tp_hidden * stack.tp_overlap),
         "ep": axis.get("ep", 0.0) * (1 - c.ep_hidden * stack.dp_overlap),
-        "pp": axis.get("pp", 0.0) * (1 - c.tp_hidden * stack.p2p_overlap),
+        "pp": axis.get("pp", 0.0) * (1 - stack.p2p_overlap),
     }
     shard = data_messages(total)
     exposed["dp"] = hide(shard, total.compute, stack.dp_overlap, c) if present(shard) else 0.0
@@ -246,12 +256,12 @@ def _device_share(device_s: Num, host_s: Num, blocking: Num) -> Num:
     return blocking * device_s / (device_s + host_s) + (1 - blocking) * power
 
 
-def idle_s(job: Job, total: Tally, at: Stages) -> Num:
-    """Return the pipeline's bubble: the schedule's share of the other stages' mean times.
+def pipeline_waiting(job: Job, total: Tally, at: Stages) -> Waiting:
+    """Return what the pipeline's schedule leaves the slowest rank to wait for.
 
-    Their mean is `(whole - slowest)/(pp - 1)`. Forward and weight gradients have their device time
-    in it and a third of the host's; recompute delays the input gradients, exposed messages the pass
-    that sends them. What the slowest stage does longer fills a part of it.
+    The other stages' mean is `(whole - slowest)/(pp - 1)`. Forward and weight gradients have their
+    device time in it and a third of the host's; recompute delays the input gradients, exposed
+    messages the pass that sends them.
     """
     layout = job.layout
     mean_other = (at.whole - at.slowest) / np.maximum(layout.pp - 1, 1.0)
@@ -263,30 +273,33 @@ def idle_s(job: Job, total: Tally, at: Stages) -> Num:
     early = np.where(np.greater(sent, 0), total.ahead / np.where(sent > 0, sent, 1.0), 0.0)
     forward = part(total.forward + early * (at.device - total.compute))
     weight = part(total.weight)
-    inputs = mean_other - forward - weight
-    bubble = bubble_s(layout.schedule, layout.pp, layout.vpp, forward, inputs, weight)
-    filled = absorbed_s(layout.schedule, layout.pp, at.slowest - mean_other)
-    return np.maximum(bubble - filled, 0.0)
+    return waiting(Pipeline(
+        code=layout.schedule, pp=layout.pp, vpp=layout.vpp, micro_batches=job.micro_batches,
+        forward_s=forward, backward_s=mean_other - forward - weight, weight_s=weight,
+        longer_s=np.maximum(at.slowest - mean_other, 0.0),
+        hop_s=job.stack.p2p_overlap * total.hop,
+    ))  # fmt: skip
 
 
 def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers.
 
-    `(m·slowest + bubble + data + once)·slowdown`, m micro-batches on the slowest stage, `data` what
-    is sent once per step and not hidden, `once` the optimizer and the host's work per step.
+    `(m·slowest + waiting + data + once)·slowdown`, m micro-batches on the slowest stage, `waiting`
+    the bubble and messages between stages, `data` what is sent once per step and not hidden, `once`
+    the optimizer and the host's work per step.
     """
     exposed = exposed_messages(job, total, c)
     at = stages(job, total, sum(exposed.values()), c)
     m = job.micro_batches
-    bubble = idle_s(job, total, at)
+    waits = pipeline_waiting(job, total, at)
     data = sum(total.step.values(), start=np.asarray(0.0))
     data_s = hide(data, at.slowest, job.stack.dp_overlap, c)
     once = total.optimizer + c.host_step_s
-    step = m * at.slowest + bubble + data_s + once
+    step = m * at.slowest + waits.bubble_s + waits.messages_s + data_s + once
     slow = barrier_slowdown(job.layout.gpus)
-    parts = _parts(job, total, exposed, m) | {
+    parts = _parts(job, total, exposed, waits.messages_s) | {
         "host": m * at.waiting,
-        "bubble": bubble,
+        "bubble": waits.bubble_s,
         "dp": data_s + m * exposed["dp"],
         "optimizer": once,
         "stragglers": (slow - 1) * step,
@@ -299,7 +312,8 @@ def combine(job: Job, total: Tally, c: Constants) -> StepTime:
     )  # fmt: skip
 
 
-def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str, Num]:
+def _parts(job: Job, total: Tally, exposed: dict[str, Num], sent: Num) -> dict[str, Num]:
+    m = job.micro_batches
     one = np.equal(job.layout.pp, 1)
     ends = np.where(one, total.first + total.last, 0.0)
     return {
@@ -311,7 +325,7 @@ def _parts(job: Job, total: Tally, exposed: dict[str, Num], m: Num) -> dict[str,
         "tp": m * exposed["tp"],
         "cp": m * exposed["cp"],
         "ep": m * exposed["ep"],
-        "pp": m * exposed["pp"],
+        "pp": m * exposed["pp"] + sent,
         "offload": m * exposed["offload"],
     }
 

@@ -168,7 +168,7 @@ def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) ->
         if chunks > 1:
             whole = rounds >= it.pp if q.is_fleet else np.mod(rounds, it.pp) == 0
             enough = whole & (np.mod(stage, chunks) == 0)
-        filled = row.bubble_weight < 1 or row.busy_stages != 1
+        filled = all(path.stages != (1, 1, 1) for path in row.paths)
         left = 0.0 if filled else 1.0 / chunks
         least = np.minimum(least, np.where(enough, left, 1.0))
     return least

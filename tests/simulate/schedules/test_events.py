@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.cost.schedules import bubble_s, in_flight, schedule_code
+from crore.cost.pipeline import Pipeline, waiting
+from crore.cost.schedules import in_flight, schedule_code
 from crore.errors import InputError
 from crore.simulate.schedules.events import Jitter, StageTimes, even_stages, simulate_schedule
 from crore.simulate.schedules.passes import chunk_share
@@ -27,8 +28,14 @@ def play(name, p, m, times, v=1, transfer_s=0.0, jitter=None):
 def table(name, p, m, times, v=1):
     """Return (seconds of a step, whole-stage activations in flight) of the closed forms."""
     code = float(schedule_code(name))
-    bubble = float(bubble_s(code, float(p), float(v), *times))
-    return m * sum(times) + bubble, float(in_flight(code, float(p), float(v), float(m)))
+    forward_s, input_s, weight_s = times
+    waits = waiting(Pipeline(
+        code=code, pp=float(p), vpp=float(v), micro_batches=float(m), forward_s=forward_s,
+        backward_s=input_s, weight_s=weight_s,
+    ))  # fmt: skip
+    return m * sum(times) + float(waits.bubble_s), float(
+        in_flight(code, float(p), float(v), float(m))
+    )
 
 
 @given(p=st.integers(1, 8), m=st.integers(1, 24), times=st.tuples(seconds, seconds, seconds))
@@ -119,6 +126,18 @@ def test_dualpipe_takes_its_makers_form_when_passes_are_equal(name, half, more, 
     played, (step_s, held) = play(name, p, m, (t, t, t)), table(name, p, m, (t, t, t))
     assert played.makespan_s[0] == pytest.approx(step_s)
     assert max(played.in_flight) == held
+
+
+@pytest.mark.parametrize("name", ["dualpipe", "dualpipe-v"])
+@given(
+    half=st.integers(2, 4), more=st.integers(0, 8), f=seconds, i=st.floats(1.0, 2.5),
+    w=st.floats(0.3, 1.0),
+)  # fmt: skip
+def test_dualpipe_of_unequal_passes_takes_its_form(name, half, more, f, i, w):
+    """Exact where the input gradient is the longest pass; the makers' row is for equal ones."""
+    p, m, times = 2 * half, 4 * half + 2 * more, (f, f * i, f * w)
+    played, (step_s, _) = play(name, p, m, times), table(name, p, m, times)
+    assert played.makespan_s[0] == pytest.approx(step_s)
 
 
 @given(p=st.integers(1, 6), m=st.integers(1, 12), name=st.sampled_from(["gpipe", "1f1b", "zb-h1"]),

@@ -19,11 +19,11 @@ def built(job):
 @pytest.mark.parametrize("schedule", ["1f1b", "zb-v"])
 @pytest.mark.parametrize("recompute", [0, 3])
 def test_the_slowest_rank_takes_the_planners_time(make_job, stack, schedule, recompute):
-    """But for messages between stages, which are played and not added to the passes."""
+    """Messages between stages are in it where the sender waits for them, and else played."""
     job = make_job(stack=stack, schedule=schedule, recompute=recompute, zero=1)
     pricer = pricer_of(job, fitted_constants())
     total = tally(operations(job), pricer)
-    exposed = {k: v for k, v in exposed_messages(job, total, pricer.constants).items() if k != "pp"}
+    exposed = exposed_messages(job, total, pricer.constants)
     at = stages(job, total, sum(exposed.values()), pricer.constants)
     rank_s = built(job).rank_s
     assert rank_s.max() == pytest.approx(float(at.slowest), rel=1e-9)
@@ -72,3 +72,13 @@ def test_recompute_sends_again_in_the_backward_pass(make_job):
     assert redone.messages["tp"].backward_s > kept.messages["tp"].backward_s
     assert redone.times.weight_s[1] == pytest.approx(kept.times.weight_s[1], rel=0.02)
     assert redone.times.input_s[1] > kept.times.input_s[1]
+
+
+def test_a_sender_that_waits_is_as_much_longer_and_its_receiver_waits_no_more(make_job):
+    """Of megatron-2021, whose code waits after every batch of sends; of torch's nothing waits."""
+    blocked, apart = (built(make_job(stack=stack)) for stack in ("megatron-2021", "torchtitan"))
+    assert blocked.send_waits
+    assert not blocked.times.transfer_s.any()
+    assert blocked.send_s > 0
+    assert not apart.send_waits
+    assert (apart.times.transfer_s == apart.send_s).all()

@@ -57,6 +57,8 @@ def step_items(case: Case, part: str) -> tuple[Item, ...]:
     if part in EXPOSED:
         axis = "host" if part == "offload" else part
         seen = _share(case.exposed[part], case.total.axis.get(axis, 0.0))
+        if part == "pp":  # with those that reach a rank late
+            seen = _share(case.plan.step_split_s[part], rounds * case.total.axis.get(axis, 0.0))
         return _sorted(_items(case, lambda t: t.axis.get(axis, 0.0) * seen, rounds))
     return _sorted(_data_items(case, rounds)) if part == "dp" else ()
 

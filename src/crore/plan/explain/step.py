@@ -19,9 +19,10 @@ from crore.cost.memory_flight import flights
 from crore.cost.memory_layers import attention_kept, dense_kept
 from crore.cost.memory_shards import holding
 from crore.cost.operations import Operation
+from crore.cost.pipeline import waiting
 from crore.cost.price import gemm_s, score_slowdown
 from crore.cost.recompute_crore import redone
-from crore.cost.schedules import bubble_s, in_flight
+from crore.cost.schedules import in_flight
 from crore.cost.shape import active_parameters, forward_flops_per_token, parameters, weights
 from crore.cost.step import operations
 from crore.cost.step_crore import activation_messages
@@ -37,7 +38,7 @@ from crore.cost.step_time import (
     exposed_messages,
     hide,
     host_and_device,
-    idle_s,
+    pipeline_waiting,
     stages,
     step_flops,
     step_time,
@@ -63,10 +64,13 @@ PARTS: Final[Mapping[str, tuple[str, tuple[Function, ...]]]] = {
     "tp": ("tensor-parallel messages that are waited for", (layer_messages, exposed_messages)),
     "cp": ("context-parallel messages that are waited for", (layer_messages, exposed_messages)),
     "ep": ("expert messages that are waited for", (layer_messages, exposed_messages)),
-    "pp": ("pipeline messages that are waited for", (pipeline_messages, exposed_messages)),
+    "pp": (
+        "messages between stages that are waited for",
+        (pipeline_messages, exposed_messages, pipeline_waiting, waiting),
+    ),
     "offload": ("copies to host memory that are waited for", (hide,)),
     "host": ("the device waits for the host to launch", (host_and_device, stages)),
-    "bubble": ("the pipeline fills and drains", (idle_s, bubble_s)),
+    "bubble": ("the pipeline fills and drains", (pipeline_waiting, waiting)),
     "dp": (
         "gradients out and weights back, not hidden",
         (step_messages, sharded_messages, hide, uplink_share),
@@ -81,7 +85,8 @@ PRICED: Final[Mapping[str, tuple[Function, ...]]] = {
 }  # fmt: skip
 """Parts that a measured machine prices by its tables, with what lists their operations."""
 CRORE: Final[Mapping[str, tuple[Function, ...]]] = {
-    **dict.fromkeys(("tp", "cp", "ep", "pp"), (activation_messages, exposed_messages)),
+    **dict.fromkeys(("tp", "cp", "ep"), (activation_messages, exposed_messages)),
+    "pp": (activation_messages, exposed_messages, pipeline_waiting, waiting),
     "dp": (weight_messages, step_sums, hide, uplink_share), "recompute": (redone,),
 }  # fmt: skip
 """Parts whose operations crore's own stack lists apart."""

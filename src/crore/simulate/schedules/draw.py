@@ -115,8 +115,8 @@ def _one(work: Work, played: Played, at: tuple[Floats, Floats], index: int) -> I
     if _leaves(work, rank, chunk, forward=kind == "F"):
         way = "forward" if kind == "F" else "backward"
         yield Slice(
-            rank, f"pp {way}", f"send {kind}{micro_batch}", start + length,
-            float(work.times.transfer_s[rank, chunk]), {"from_stage": stage},
+            rank, f"pp {way}", f"send {kind}{micro_batch}",
+            start + length - work.send_waits * work.send_s, work.send_s, {"from_stage": stage},
         )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def _leaves(work: Work, rank: int, chunk: int, *, forward: bool) -> bool:
     """Return whether a pass's output goes to another rank."""
     target = int(work.stage[rank, chunk]) + (1 if forward else -1)
     holders: NDArray[np.intp] = np.argwhere(work.stage == target)
-    if not holders.size or not work.times.transfer_s[rank, chunk]:
+    if not holders.size or not work.send_s:
         return False
     # DualPipe's two copies of a stage are apart; a copy sends within its own direction.
     return rank not in holders[:, 0] or work.schedule == "dualpipe"

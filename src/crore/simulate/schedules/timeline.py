@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from crore.cost import Job, fitted_constants, operations, step_time
+from crore.cost.schedules import SCHEDULES, schedule_code
 from crore.cost.step_time import pricer_of
 from crore.cost.stragglers import barrier_slowdown
 from crore.io import Record
@@ -37,7 +38,9 @@ class Timeline:
     """One step of one pipeline; seconds from its first pass on."""
 
     step_s: float
-    """As played, waiting for the slowest rank of the world included."""
+    """As played, waiting for the slowest rank of the world included: from one step to the next."""
+    overlap_s: float
+    """Of the step drawn, the end that its next one overlaps, where a schedule's steps do."""
     planned_s: float
     """As the planner's closed forms have it."""
     micro_batches: int
@@ -61,6 +64,7 @@ class Timeline:
         about = {
             "schedule": self.work.schedule, "micro_batches": self.micro_batches,
             "step_s": self.step_s, "planned_step_s": self.planned_s,
+            "next_step_overlaps_s": self.overlap_s,
             "pipeline_ranks": len(self.work.layers), "drawn_ranks": list(self.ranks),
             "left_out": self.left_out,
         }  # fmt: skip
@@ -101,13 +105,15 @@ def job_timeline(job: Job, max_slices: int = MAX_SLICES) -> Timeline:
     more_s = (micro_batches - count) * slowest_s
     tail = tail_of(job, ops, pricer, played, slowest_s=slowest_s, more_s=more_s)
     slow = float(barrier_slowdown(job.layout.gpus))
+    overlap_s = _overlap_s(work.schedule, played)
+    lost_s = (tail.end_s - overlap_s) * (slow - 1)
     ranks = drawn_ranks(len(work.layers))
     passes = draw_passes(work, played, ranks, max_slices)
     return Timeline(
-        step_s=tail.end_s * slow,
+        step_s=tail.end_s - overlap_s + lost_s, overlap_s=overlap_s,
         planned_s=float(step_time(job, fitted_constants(), ops).step_s),
         micro_batches=micro_batches, work=work, played=played, ranks=ranks,
-        slices=(*passes.slices, *tail.slices(ranks), *_waiting(ranks, tail, slow)),
+        slices=(*passes.slices, *tail.slices(ranks), *_waiting(ranks, tail, lost_s)),
         left_out=_left_out(passes, micro_batches - count, len(work.layers), len(ranks)),
     )  # fmt: skip
 
@@ -128,9 +134,16 @@ def played_micro_batches(work: Work, micro_batches: int, most: int) -> int:
     return min(micro_batches, -(-wanted // (each * even)) * each * even)
 
 
-def _waiting(ranks: tuple[int, ...], tail: Tail, slow: float) -> list[Slice]:
+def _overlap_s(schedule: str, played: Played) -> float:
+    """Return how much of a step's end the next one overlaps on the rank that takes longest."""
+    if not SCHEDULES[schedule_code(schedule)].steps_overlap:
+        return 0.0
+    return float(played.makespan_s[0] - played.span_s[:, 0].max())
+
+
+def _waiting(ranks: tuple[int, ...], tail: Tail, lost_s: float) -> list[Slice]:
     """Return what the noise of all ranks adds, drawn where it is paid: at the end."""
-    name, lost_s = "waiting for the slowest rank of the world", tail.end_s * (slow - 1)
+    name = "waiting for the slowest rank of the world"
     return [Slice(rank, "compute", name, tail.end_s, lost_s, {}) for rank in ranks]
 
 

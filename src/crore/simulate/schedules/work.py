@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +60,14 @@ class Work:
     fullness: Floats
     """A chunk's layers over those of the fullest rank."""
     messages: Mapping[Stream, Message]
+    send_s: float
+    """Of one activation from a stage to the next."""
+    send_waits: bool
+    """The sender waits for it, so that the pass that sends is as much longer."""
 
     @property
     def rank_s(self) -> Floats:
-        """[ranks] seconds of one micro-batch on each, messages between stages apart.
+        """[ranks] seconds of one micro-batch on each, messages that are only received apart.
 
         Of DualPipe, the mean of its two directions.
         """
@@ -89,15 +93,19 @@ def work_of(job: Job, ops: list[Operation], pricer: Pricer | MeasuredPricer) -> 
     for it in messages.values():
         passes["F"] = passes["F"] + fullness * it.forward_s * it.shown
         passes["I"] = passes["I"] + fullness * it.backward_s * it.shown
+    send_s = float(total.hop)
+    waits = not float(job.stack.p2p_overlap)
+    passes["F"], passes["I"] = (passes[kind] + waits * send_s for kind in ("F", "I"))
     ends = {"first": stage == 0, "last": stage == stage.max()}
     for end, here in ends.items():
         for kind in PASSES:
             passes[kind] = passes[kind] + here * float(sums[end, kind])
     device_s = passes["F"] + passes["I"] + passes["W"]
     slower = _host_factor(job, total, c, device_s, fullness, ends["last"])
-    transfer_s = np.full(stage.shape, _transfer_s(ops, pricer))
+    transfer_s = np.full(stage.shape, 0.0 if waits else send_s)
     return Work(
         schedule=schedule, stage=stage, layers=layers, fullness=fullness, messages=messages,
+        send_s=send_s, send_waits=waits,
         times=StageTimes(
             forward_s=passes["F"] * slower, input_s=passes["I"] * slower,
             weight_s=passes["W"] * slower, transfer_s=transfer_s,
@@ -178,11 +186,3 @@ def _host_factor(
     both = host_and_device(device, host, job.stack.launch_blocking)
     factor: Floats = np.asarray(both / device)[:, None]
     return factor
-
-
-def _transfer_s(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> float:
-    """Return the seconds of one activation over one stage boundary."""
-    for op in ops:
-        if op.axis == "pp" and op.repeat == "micro_batch" and op.phase == "forward":
-            return float(pricer.seconds(replace(op, count=1.0)))
-    return 0.0
