@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from crore.train.checkpoint import Checkpoints
-from crore.train.checksum import checksum
+from crore.train.checksum import checksum, whole_checksum
 from crore.train.data import Dataset
 from crore.train.engine import Engine
 from crore.train.fleet import Fleet
@@ -57,7 +57,7 @@ class Trainer:
         self.ranks = engine.world.split.ranks
         seat = job.seat
         self._gpus = self.ranks * (seat.worlds * seat.islands if seat else 1)
-        self._owed = False
+        self._owed = self._parted = False
         self.asked: signal.Signals | None = None
         """The signal that ended the run."""
         self.share: Share
@@ -115,7 +115,7 @@ class Trainer:
             self._say_evaluation()
             if self.saving.kept is None:
                 self.save()
-        while self.place.step < self.job.steps or self.fleet.due(self):
+        while not self._ends():
             with around(self.place.step):
                 verdict, numbers = self._settled()
             if verdict.action == "stop":
@@ -132,6 +132,23 @@ class Trainer:
                 self._event("signal", f"{message}: saving")
                 return self._leave("signal", f"{message}: the same command goes on")
         return self._leave("finished", "")
+
+    def _ends(self) -> bool:
+        """Return whether all is done, and the other worlds know where the last checkpoint is."""
+        if self.place.step < self.job.steps or self.fleet.due(self):
+            return False
+        return self._parted or not self.peers.many
+
+    def _part(self, led: bool) -> tuple[Verdict, Numbers]:
+        """Part from the other worlds if one of them, which `led`, has seen to the last checkpoint.
+
+        In a meeting that has begun; else they meet again, and another leads.
+        """
+        checked = whole_checksum(self.named.values())
+        seen_to = self.peers.sums({"led": float(led)}, checked, 0.0)["led"]
+        if self.peers.commit():
+            self.place.met, self._parted = self.place.met + 1, seen_to > 0
+        return AGAIN, NOTHING
 
     def _asked(self) -> signal.Signals:
         """Return the signal that some rank was sent, the same on all ranks."""
@@ -165,10 +182,15 @@ class Trainer:
     def step(self) -> tuple[Verdict, Numbers]:
         """Take one step: who is there, samples, forward and backward, judgement, update."""
         job, began_s = self.job, time.perf_counter()
+        led = self.place.step >= job.steps and not self.fleet.due(self) and self.peers.leads
+        if led:
+            self._leave("finished", "")
         self.beat.phase("meeting", MEET_S)
         self.peers.begin(done=self.place.met)
         if self.fleet.due(self):
             return self._join()
+        if self.place.step >= job.steps:
+            return self._part(led)
         place = self.place
         self.beat.begin(place.step + 1)
         share = self.share = self._share(batch(job.ramp, place.step))

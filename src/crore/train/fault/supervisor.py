@@ -38,7 +38,8 @@ STUCK_S: Final = 120.0
 """And one without others that says nothing for so long."""
 STARTS: Final = 5
 """A world that ends so often in a row without a step is not started again."""
-LEAVE_S: Final = 120.0
+LEAVE_S: Final = 60.0
+"""Worlds that are asked to leave, or that others finished without, get so long."""
 SURVIVE: Final = 2
 """A fault waits until so many worlds train."""
 
@@ -137,7 +138,7 @@ class Supervisor:
 
     def _watch(self) -> Outcome:
         """Look after the fleet until all worlds have ended for good."""
-        asked_s = 0.0
+        asked_s = done_s = 0.0
         while True:
             self._follow()
             if self.asked is not None and not asked_s:
@@ -146,6 +147,9 @@ class Supervisor:
                     world.well()
                     world.ask()
             if asked_s and now_s() - asked_s > LEAVE_S:
+                break
+            done_s = done_s or (now_s() if self._done() else 0.0)
+            if done_s and now_s() - done_s > LEAVE_S:  # who is late has nobody to join any more
                 break
             ended = [self._ended(world) for world in self.worlds]
             if all(ended):
@@ -214,7 +218,7 @@ class Supervisor:
             return
         since_s = now_s() - self._first_s
         while self._faults and self._faults[0].at_s <= since_s:
-            if len([world for world in self.worlds if self._trains(world)]) < SURVIVE:
+            if sum(map(self._lives, self.worlds)) < SURVIVE:
                 return  # it waits: somebody is to live through it
             fault = self._faults.pop(0)
             houses = [house for house in (*self.lighthouses, self.between) if house]
@@ -222,7 +226,7 @@ class Supervisor:
                 self._event("chaos", "the lighthouse is killed")
                 houses[int(fault.draw * len(houses))].kill()
                 continue
-            there = [world for world in self.worlds if self._trains(world)]
+            there = [world for world in self.worlds if self._lives(world)]
             if there and fault.kind != "lighthouse":
                 self.do(there[int(fault.draw * len(there))], fault.kind)
 
@@ -230,7 +234,11 @@ class Supervisor:
         seen = self.history.worlds.get(world.seat.world)
         number = world.seat.world
         fresh = seen is not None and seen.step > self._steps_at_start.get(number, 0)
-        return world.code is None and world.slowed is None and fresh
+        return world.code is None and fresh
+
+    def _lives(self, world: World) -> bool:
+        """Return whether a world trains as well as it can."""
+        return self._trains(world) and world.slowed is None and not world.stopped
 
     def do(self, world: World, kind: str) -> None:
         """Do one fault to a world, and say so."""

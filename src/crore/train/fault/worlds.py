@@ -81,6 +81,8 @@ class World:
     ended_s: float = 0.0
     """Of the clock when it was last seen to have ended."""
     slowed: threading.Event | None = None
+    stopped: bool = False
+    """Whether it was made to stand still."""
 
     def start(self, job: Path) -> None:
         """Start it, with the job that a file holds."""
@@ -95,7 +97,7 @@ class World:
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, env={**os.environ, **self.environment},
             )  # fmt: skip
-        self.starts += 1
+        self.starts, self.stopped = self.starts + 1, False
 
     @property
     def code(self) -> int | None:
@@ -111,6 +113,7 @@ class World:
         """Have all its processes stand still."""
         if self.process is not None:
             send(self.process.pid, signal.SIGSTOP)
+            self.stopped = True
 
     def slow(self) -> None:
         """Have it run a tenth of the time."""
