@@ -267,7 +267,7 @@ def test_a_schema_leaves_no_key_open(kind):
 
 
 def test_every_command_has_its_schema():
-    assert SCHEMAS.keys() == {*DOCUMENTS.values(), "prediction", "run"}
+    assert SCHEMAS.keys() == {*DOCUMENTS.values(), "prediction", "run", "launch"}
     for kind, schema in SCHEMAS.items():
         assert schema["title"].startswith(f"crore.{kind}/")
         assert schema["$id"] == f"urn:{schema['title'].replace('.', ':').replace('/', ':')}"

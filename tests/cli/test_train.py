@@ -90,7 +90,7 @@ def test_names_that_are_no_plan_are_one_line(root, called, tmp_path):
     out = ("--out", str(tmp_path / "run"))
     for target, said in (
         ("nemotron-h-56b", "nemotron-h-56b has layers that "),
-        ("ten_million", "the plan is a fleet of 1,"),
+        ("ten_million", "crore launch writes the files of its 1,"),
         ("tinny", "unknown model or mission 'tinny'; did you mean tinyllama?"),
         ("nothing.json", "no file nothing.json"),
         (str(root / "text"), "text holds no config.json"),

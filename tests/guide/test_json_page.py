@@ -25,6 +25,7 @@ KINDS = (
     "prediction",
     "run",
     "simulation",
+    "launch",
     "rehearsal",
     "catalog",
 )

@@ -59,7 +59,8 @@ HangAfter = Annotated[
 ]
 Threads = Annotated[int, _option("N", "CPU threads of a rank.", min=0, hidden=True)]
 World = Annotated[
-    int | None, _option("W", "This is world W of the plan's fleet, under its launcher.", min=0)
+    int | None,
+    _option("W", "This is world W of the plan's fleet, under its launcher.", min=0, hidden=True),
 ]
 LighthouseAt = Annotated[
     str, _option("HOST:PORT", "Where the worlds of this island meet.", hidden=True)

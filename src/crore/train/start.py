@@ -53,9 +53,12 @@ def check_room(job: Job, *, worlds: int = 1) -> None:
             f"processes ({RANKS_PER_CORE} a core)",
         )
     if ranks > have:
+        how = "start it under torchrun or srun on enough nodes"
+        if worlds > 1:
+            how = f"crore launch writes the files of its {worlds:,} worlds"
         raise InputError(
-            f"the plan is for {ranks:,} ranks and this machine runs {have} {of_what}: start it "
-            f"under torchrun or srun on enough nodes, or plan smaller with --gpus {have}"
+            f"the plan is for {ranks:,} ranks and this machine runs {have} {of_what}: {how}, or "
+            f"plan smaller with --gpus {have}"
         )
 
 
