@@ -184,7 +184,7 @@ def test_a_world_that_skips_a_bucket_is_named(monkeypatch):
     (finding,) = worlds_disagree(traces)
     assert finding.kind == "mismatch"
     assert finding.text.startswith("world 3 sends")
-    assert "its message 3 is all_reduce of" in finding.text
+    assert "theirs all_reduce of 180,224 B" in finding.text
     del traces[3]
     assert worlds_disagree(traces) == []
 
@@ -296,12 +296,12 @@ def test_a_rehearsed_crew_is_a_real_one(monkeypatch):
     worlds, store = 3, HashStore()
     monkeypatch.setattr(crew, "BUCKET_BYTES", 64)
 
-    def once(world, own):
+    def once(world, own, checksum=0):
         tensors = [torch.full((n,), float(world + 1)) for n in (10, 3, 20, 1)]
         ledger = Ledger({"quorum of island 0": (WORLDS,)})
         with ledger.counting():
             own.add(tensors)
-            sums = own.sums({"nats": float(world)}, checksum=7, busy_s=0.0)
+            sums = own.sums({"nats": float(world)}, checksum=checksum, busy_s=0.0)
         return tensors, sums, own.members, ledger.messages
 
     with seen_from(0, 1):
@@ -310,7 +310,7 @@ def test_a_rehearsed_crew_is_a_real_one(monkeypatch):
             around_module, "worlds_group",
             lambda around: gloo_group(store, around.world, around.worlds, "quorum of island 0"),
         )  # fmt: skip
-        found = in_threads(worlds, lambda k: once(k, crew_of(Around(world=k, worlds=worlds))))
+        found = in_threads(worlds, lambda k: once(k, crew_of(Around(world=k, worlds=worlds)), 7))
     for tensors, sums, there, messages in found:
         assert all(torch.equal(it, torch.full_like(it, 6.0)) for it in tensors)
         assert sums == {"nats": 3.0}
