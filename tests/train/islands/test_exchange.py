@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.train.gloo import run
 
 from crore.cost.islands import BLOCK_VALUES, outer_bytes
-from crore.train.islands import Gate, Members, begin, mean
+from crore.train.islands import Gate, Members, mean
 from crore.train.islands.quantise import pack, unpack
 from crore.train.islands.settings import BITS
 
@@ -176,34 +176,20 @@ def test_products_are_added_over_an_islands_ranks_before_anyone_is_judged():
     assert alone == pytest.approx(float((rows[0].square().sum() + 21) ** 0.5), rel=1e-6)
 
 
-def test_an_exchange_under_way_leaves_the_caller_free():
-    rows, free = draw(2, 5000), []
-
-    def member(me, group):
-        pending = begin(Members(group=group, me=me, count=2, weight=1.0), rows[me], 8)
-        free.append(me)
-        return pending.wait()
-
-    found = Threads(2).map(member)
-    assert sorted(free) == [0, 1]
-    assert same(found[0].mean, exchanged(rows, 8)[0].mean)
-
-
-def test_a_lost_member_is_told_when_it_is_waited_for():
+def test_a_lost_member_is_an_error_of_the_group():
     class Broken:
         def alltoall_base(self, *_):
             raise RuntimeError("connection reset")
 
-    pending = begin(Members(group=Broken(), me=0, count=2, weight=1.0), torch.ones(9), 32)
     with pytest.raises(RuntimeError, match="connection reset"):
-        pending.wait()
+        mean(Members(group=Broken(), me=0, count=2, weight=1.0), torch.ones(9), 32)
 
 
 def on_gloo(values):
     rank = torch.distributed.get_rank()
     members = Members(group=torch.distributed.group.WORLD, me=rank, count=3, weight=rank + 1.0)
     rows = draw(3, values)
-    found = [begin(members, rows[rank], bits).wait() for bits in BITS]
+    found = [mean(members, rows[rank], bits) for bits in BITS]
     return [(each.mean, each.bytes_sent, each.verdict) for each in found]
 
 

@@ -9,9 +9,7 @@ n: values, M: members, C: values of a chunk.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
@@ -88,40 +86,6 @@ class Exchanged:
     """Packed values that this member sent."""
     fact_bytes: int
     """Beside them: products and weights."""
-
-
-class Pending:
-    """An exchange under way."""
-
-    def __init__(self, future: Future[Exchanged]) -> None:
-        self._future = future
-
-    @property
-    def done(self) -> bool:
-        """Whether `wait` would return, or raise, at once."""
-        return self._future.done()
-
-    def wait(self) -> Exchanged:
-        """Return what the round came to; raise what a collective raised."""
-        return self._future.result()
-
-
-def begin(members: Members, values: Tensor, bits: int) -> Pending:
-    """Start `mean` in a thread of its own and return at once; `values` must not change meanwhile.
-
-    One exchange of a group at a time: its collectives follow one another.
-    """
-    future: Future[Exchanged] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(mean(members, values, bits))
-        except BaseException as error:  # raised where it is waited for
-            future.set_exception(error)
-
-    # A daemon: a rank that ends while others are silent must not wait for them.
-    threading.Thread(target=work, name="outer", daemon=True).start()
-    return Pending(future)
 
 
 @torch.no_grad()

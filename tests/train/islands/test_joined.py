@@ -1,4 +1,4 @@
-"""Islands that join every step are data parallel training; what goes wrong changes nothing."""
+"""Islands that join every step are data parallel training; all end with the same weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 
-from crore.train.islands import Members, Outer, Rounds
+from crore.train.islands import Gate, Members, Outer, OuterState, mean
 
 LR, ROWS, TOKENS = 0.1, 16, 100
 
@@ -38,20 +38,45 @@ def own_rows(me, count):
     return slice(me * ROWS // count, (me + 1) * ROWS // count)
 
 
-def members(me, count, group, weight=1.0):
-    return Members(group=group, me=me, count=count, weight=weight)
+class Joined:
+    """An island's outer steps, every one waited for at once, and taken up when it is due."""
+
+    def __init__(self, params, outer, me, count, group):
+        self.params, self.outer, self.state = params, outer, OuterState(params, outer)
+        self.who = {"group": group, "me": me, "count": count, "judge": Gate().judge}
+        self.sent = {}
+
+    def mean(self, fragment):
+        members = Members(weight=float(self.state.take_count(fragment)), **self.who)
+        return mean(members, self.state.delta(fragment, self.params), self.outer.bits)
+
+    def after(self, step, tokens):
+        self.state.count(tokens)
+        fragment = self.outer.sends(step)
+        if fragment is not None:
+            self.sent[fragment] = self.mean(fragment)
+        fragment = self.outer.takes(step)
+        if fragment is not None:
+            self.state.apply(fragment, self.sent[fragment].mean)
+            self.state.take(fragment, self.params)
+
+    def finish(self):
+        """Join what is under way, and what was trained since."""
+        for fragment in range(self.outer.fragments):
+            self.state.settle(fragment, self.mean(fragment).mean)
+            self.state.take(fragment, self.params, whole=True)
 
 
-def island(model, me, count, group, outer, steps, agreed=lambda arrived: arrived):
-    """Train one island of `count`, join it as the settings say; return weights and ends."""
+def island(model, me, count, group, outer, steps):
+    """Train one island of `count`, join it as the settings say; return its weights."""
     params = named(model)
-    rounds = Rounds(params, outer, meet=lambda: members(me, count, group), agreed=agreed)
-    ends = []
+    joined = Joined(params, outer, me, count, group)
     for step in range(1, steps + 1):
         inner_step(model, step, own_rows(me, count))
-        ends.append(rounds.after(step, TOKENS))
-    ends += rounds.finish(steps)
-    return {name: p.detach() for name, p in params.items()}, [end for end in ends if end]
+        joined.after(step, TOKENS)
+    if steps % outer.interval or outer.overlap or outer.fragments > 1:
+        joined.finish()
+    return {name: p.detach() for name, p in params.items()}
 
 
 def data_parallel(steps):
@@ -73,9 +98,9 @@ def on_gloo(count, outer, steps):
 def test_joined_every_step_by_plain_averaging_is_data_parallel(tmp_path, count):
     found = run(on_gloo, count, tmp_path, count, plain(1), 8)
     expected = data_parallel(8)
-    for weights, _ in found:
+    for weights in found:
         assert furthest(weights, expected) < 1e-6
-        assert furthest(weights, found[0][0]) == 0
+        assert furthest(weights, found[0]) == 0
 
 
 def sharded(outer, steps):
@@ -86,11 +111,11 @@ def sharded(outer, steps):
         fully_shard(layer, mesh=mesh["dp_shard"])
     fully_shard(model, mesh=mesh["dp_shard"])
     params, group = named(model), mesh["island"].get_group()
-    rounds = Rounds(params, outer, meet=lambda: members(rank // 2, 2, group))
+    joined = Joined(params, outer, rank // 2, 2, group)
     for step in range(1, steps + 1):
         inner_step(model, step, own_rows(rank, 4))
-        rounds.after(step, TOKENS)
-    placed = rounds.state.tensors(params)
+        joined.after(step, TOKENS)
+    placed = joined.state.tensors(params)
     for name, p in params.items():
         shared = placed[f"{name}.global"]
         assert isinstance(shared, DTensor)
@@ -123,72 +148,25 @@ OUTERS = [
 def test_all_islands_end_with_the_same_weights(outer, steps):
     models = [small() for _ in range(3)]
     found = Threads(3).map(lambda me, group: island(models[me], me, 3, group, outer, steps))
-    for weights, ends in found:
-        assert furthest(weights, found[0][0]) == 0
-        assert [end.applied for end in ends] == [True] * len(ends)
-        assert {end.fragment for end in ends} == set(range(outer.fragments))
-    assert furthest(found[0][0], named(small())) > 1e-3
-
-
-def test_a_round_that_did_not_arrive_everywhere_is_made_up_by_the_next():
-    """Plain averaging of all that was done since is the same mean."""
-    outer, votes = plain(2), iter([False, True])
-
-    def agreed(arrived):
-        assert arrived
-        return next(votes)
-
-    def alone(agreed):
-        return island(small(), 0, 1, None, outer, 4, agreed)
-
-    weights, ends = alone(agreed)
-    assert [end.applied for end in ends] == [False, True]
-    assert ends[1].exchanged.weights == (4.0 * TOKENS,)
-    torch.testing.assert_close(weights, alone(lambda arrived: arrived)[0])
-
-
-def test_a_lost_member_leaves_the_island_as_it_was():
-    class Broken:
-        def alltoall_base(self, *_):
-            raise RuntimeError("peer closed")
-
-    params = named(small())
-    rounds = Rounds(params, Outer(interval=1), meet=lambda: members(0, 2, Broken()))
-    before = {name: p.detach().clone() for name, p in params.items()}
-    end = rounds.after(1, TOKENS)
-    assert end
-    assert (end.applied, end.exchanged, end.error) == (False, None, "peer closed")
-    assert furthest(params, before) == 0
-    assert rounds.state.facts() == {"rounds": [0], "tokens": [TOKENS]}
-
-
-def test_what_is_under_way_is_dropped_when_weights_are_loaded():
-    params = named(small())
-    outer = Outer(interval=4, overlap=2)
-    rounds = Rounds(params, outer, meet=lambda: members(0, 1, None))
-    for step in range(1, 5):
-        assert rounds.after(step, TOKENS) is None
-    rounds.forget()
-    assert [rounds.after(step, TOKENS) for step in range(5, 8)] == [None] * 3
+    for weights in found:
+        assert furthest(weights, found[0]) == 0
+    assert furthest(found[0], named(small())) > 1e-3
 
 
 def test_a_broken_island_is_left_out_and_taken_back_in():
     """Its weights turn to infinity; the mean is the others', and it goes on from that."""
-
     models = [small() for _ in range(3)]
 
     def one(me, group):
         model, params = models[me], named(models[me])
-        rounds = Rounds(params, plain(1), meet=lambda: members(me, 3, group))
+        joined = Joined(params, plain(1), me, 3, group)
         if me == 1:
             with torch.no_grad():
                 params["head.weight"][0, 0] = torch.inf
         else:
             inner_step(model, 1, own_rows(me, 3))
-        end = rounds.after(1, TOKENS)
-        assert end
-        assert end.exchanged
-        return end.exchanged.verdict.fenced, dict(params)
+        joined.after(1, TOKENS)
+        return joined.sent[0].verdict.fenced, dict(params)
 
     found = Threads(3).map(one)
     assert [fenced for fenced, _ in found] == [(False, True, False)] * 3
@@ -200,9 +178,9 @@ def test_a_broken_island_is_left_out_and_taken_back_in():
 def test_islands_of_different_speed_count_by_their_tokens():
     def one(me, group):
         params = {"a": torch.zeros(3)}
-        rounds = Rounds(params, plain(1), meet=lambda: members(me, 2, group))
+        joined = Joined(params, plain(1), me, 2, group)
         params["a"] += 1.0 - me
-        rounds.after(1, (300, 100)[me])
+        joined.after(1, (300, 100)[me])
         return params["a"]
 
     for found in Threads(2).map(one):
