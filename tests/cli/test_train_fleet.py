@@ -153,10 +153,6 @@ def test_two_worlds_learn_what_one_does(fleet, root):
     assert two.evals[-1].loss == pytest.approx(one.evals[-1].loss, rel=1e-3)
 
 
-OVERLOOKED = "the command that starts the worlds looks for checkpoints in its own folder alone"
-
-
-@pytest.mark.xfail(strict=True, reason=OVERLOOKED)
 def test_a_finished_fleet_says_so_and_does_nothing(fleet, root, capsys):
     before = {path: path.read_bytes() for path in fleet.rglob("run*.jsonl")}
     assert run(words(root, fleet.name, steps=STEPS, **TWO)) == 0
@@ -164,7 +160,6 @@ def test_a_finished_fleet_says_so_and_does_nothing(fleet, root, capsys):
     assert {path: path.read_bytes() for path in fleet.rglob("run*.jsonl")} == before
 
 
-@pytest.mark.xfail(strict=True, reason=OVERLOOKED)
 def test_another_run_in_the_folder_of_a_fleet_is_refused(fleet, root, capsys):
     assert run(words(root, fleet.name, steps=STEPS, seed=5, quiet=True, **TWO)) == 2
     assert "has another seed: 0 there, 5 here" in capsys.readouterr().err

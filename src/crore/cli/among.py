@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from crore.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
+    from crore.train.data import Dataset
     from crore.train.fault.supervisor import Fleet
     from crore.train.job import Job
     from crore.train.outcome import Outcome
@@ -77,6 +78,25 @@ class Among:
         else:
             self._fleet(plan)
             check_room(job, worlds=int(plan["worlds"]) + self.spares)
+
+    def done(self, job: "Job", plan: Mapping[str, Any], data: "Dataset") -> int:
+        """Return the steps done by the run in the folder, of its last island; see `steps_done`."""
+        from dataclasses import replace
+
+        from crore.train.fault.seat import Seat, folder_of
+        from crore.train.resume import steps_done
+
+        if not self._starts(plan):
+            return steps_done(job, data)
+        islands = int(plan["islands"])
+        each = int(plan["worlds"]) // islands
+        seats = (
+            Seat(world=i * each, worlds=each, island=i, islands=islands) for i in range(islands)
+        )
+        return min(
+            steps_done(replace(job, folder=job.folder / folder_of(seat.world), seat=seat), data)
+            for seat in seats
+        )
 
     def start(self, job: "Job", plan: Mapping[str, Any]) -> "Outcome":
         """Run what this command is asked to run."""

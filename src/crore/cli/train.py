@@ -121,7 +121,7 @@ def _carry_out(
     from crore.cli.preparing import prepared
     from crore.train.folder import PLAN, own
     from crore.train.outcome import Outcome
-    from crore.train.resume import finished, steps_done
+    from crore.train.resume import finished
     from crore.train.settings import job_of
     from crore.train.world import is_first, restarted
 
@@ -135,7 +135,7 @@ def _carry_out(
         tell = typer.echo if is_first() and not options.quiet else _silent
         for line in (*planned.notes, *derived):
             tell(line)
-        done = steps_done(job, prepared(job))
+        done = among.done(job, planned.body, prepared(job))
         if is_first():  # not before it is known that this is the run that is there
             planned.write(folder / PLAN)
         if done >= job.steps:

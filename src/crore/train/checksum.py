@@ -10,9 +10,9 @@ from torch import Tensor
 
 from crore.train.local import local_part
 
-MODULUS = 2**31 - 1
+MODULUS = 2**33 - 9  # a prime beyond every word
 """Sums of such numbers over a million ranks are exact in float64."""
-_WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+_WORDS = {8: torch.int32, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
@@ -24,7 +24,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     total = 0
     for place, tensor in enumerate(tensors, start=1):
         own = local_part(tensor.detach())
-        words = own.contiguous().view(_WORDS[own.element_size()])
+        words = own.reshape(-1).view(_WORDS[own.element_size()])
         total = (total + place * (int(words.sum(dtype=torch.int64)) % MODULUS)) % MODULUS
     return total
 

@@ -251,7 +251,6 @@ class Late(OneMember):
         assert self.may.wait(60)
 
 
-@pytest.mark.xfail(strict=True, reason="the thread reads weights that training moves meanwhile")
 def test_what_is_sent_while_training_goes_on_is_what_was_there_when_it_was_sent():
     outer = Outer(interval=4, overlap=2, lr=1.0, momentum=0.0, nesterov=False, mixing=1.0)
     island, meeting = Island(outer), Late()

@@ -20,8 +20,10 @@ LEAST_S: Final = 3.0
 """A message waits at least so long for its peers before they count as hung."""
 STEPS: Final = 12.0
 """And so many usual steps: a world ten times slower is slow, and not gone."""
-CHANGED_S: Final = 20.0
-"""The same where the worlds changed: one takes up the state of another meanwhile."""
+FIRST_S: Final = 20.0
+"""A message of the first step, of which nobody knows how long it takes."""
+STATE_BYTES_PER_S: Final = 1e9
+"""Where the worlds changed, one may take up another's state meanwhile, at least so fast."""
 QUORUM_S: Final = 120.0
 BUCKET_BYTES: Final = 64 << 20
 RECENT: Final = 20
@@ -49,6 +51,7 @@ class Crew:
         self._judge, self._opinion = Judge(seat.world), Opinion()
         self.members: tuple[int, ...] = (seat.world,)
         self._took_s: list[float] = []
+        self._state_bytes: Callable[[], int] = lambda: 0
         self._began_s = time.monotonic()
 
     @property
@@ -61,6 +64,7 @@ class Crew:
     def attach(self, state: Callable[[], State], load: Callable[[State], None]) -> None:
         """Name the functions that give this rank's state to a world that joins, and take one up."""
         self._meeting.attach(state, load)
+        self._state_bytes = lambda: sum(tensor.nbytes for tensor in state()[0].values())
 
     def begin(self, *, done: int) -> None:
         """Meet: ask the lighthouse who is there, and take up a member's state when behind.
@@ -74,9 +78,10 @@ class Crew:
 
     @property
     def _wait_s(self) -> float:
-        if self._meeting.changed or not self._took_s:
-            return CHANGED_S
-        return max(LEAST_S, STEPS * statistics.median(self._took_s))
+        if not self._took_s:
+            return FIRST_S
+        more_s = self._state_bytes() / STATE_BYTES_PER_S if self._meeting.changed else 0.0
+        return max(LEAST_S, STEPS * statistics.median(self._took_s)) + more_s
 
     def share(self, first: int, size: int, unit: int, *, equal: bool) -> Share:
         """Return this world's part of the island's samples; spares have none."""

@@ -56,6 +56,8 @@ class History:
 
     step: int = 0
     """The last one told."""
+    islands: int = 1
+    """A roll back of one of several is its own, and takes no step of the fleet back."""
     worlds: dict[int, Seen] = field(default_factory=dict)
     _started: bool = False
     _told: set[tuple[str, int]] = field(default_factory=set)
@@ -75,10 +77,11 @@ class History:
             if key not in self._told and not self._undone(record):
                 self._told.add(key)
                 yield record
-        elif record.what == "roll back":
+        elif record.what == "roll back" and self.islands == 1:
             yield from self._rolled_back(record)
         elif record.what != "outer step":
-            yield replace(record, message=f"world {world}: {record.message}")
+            what = "note" if record.what == "roll back" else record.what
+            yield replace(record, what=what, message=f"world {world}: {record.message}")
 
     def _heard(self, world: int, seen: Seen, record: Start | Step | End) -> Iterator[Record]:
         if isinstance(record, End):

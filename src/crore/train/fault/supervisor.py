@@ -72,7 +72,7 @@ class Supervisor:
 
     def __init__(self, job: Job, fleet: Fleet) -> None:
         self.job, self.fleet = job, fleet
-        self.history = History()
+        self.history = History(islands=fleet.islands)
         self.asked: signal.Signals | None = None
         each = fleet.worlds // fleet.islands
         wanted = range(fleet.islands if each > 1 or fleet.spares else 0)
@@ -83,6 +83,7 @@ class Supervisor:
         self._logs: dict[Path, Log] = {}
         self._faults: list[Fault] = []
         self._first_s: float | None = None
+        self._since_s = self._looked_s = 0.0  # of the clock of faults
         self._seen_starts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         self._steps_at_start: dict[int, int] = {}
@@ -216,16 +217,17 @@ class Supervisor:
         """Do what the schedule says by now."""
         if self._first_s is None or self._done():
             return
-        since_s = now_s() - self._first_s
-        while self._faults and self._faults[0].at_s <= since_s:
-            if sum(map(self._lives, self.worlds)) < SURVIVE:
-                return  # it waits: somebody is to live through it
+        passed_s, self._looked_s = now_s() - (self._looked_s or now_s()), now_s()
+        if sum(map(self._lives, self.worlds)) < SURVIVE:
+            return  # the clock of faults stands still: somebody is to live through them
+        self._since_s += passed_s
+        if self._faults and self._faults[0].at_s <= self._since_s:
             fault = self._faults.pop(0)
             houses = [house for house in (*self.lighthouses, self.between) if house]
             if fault.kind == "lighthouse" and houses:
                 self._event("chaos", "the lighthouse is killed")
                 houses[int(fault.draw * len(houses))].kill()
-                continue
+                return
             there = [world for world in self.worlds if self._lives(world)]
             if there and fault.kind != "lighthouse":
                 self.do(there[int(fault.draw * len(there))], fault.kind)

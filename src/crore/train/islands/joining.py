@@ -129,9 +129,13 @@ class Islands:
             raise
 
     def _send(self) -> None:
-        self._sent = self._thread.submit(self._exchange)
+        fragment = self.turns % self._outer.fragments
+        values = self.state.delta(fragment, self._named)
+        self._sent = self._thread.submit(
+            self._exchange, fragment, values, float(self.state.tokens[fragment])
+        )
 
-    def _exchange(self) -> _Result:
+    def _exchange(self, sent: int, delta: Tensor, tokens: float) -> _Result:
         """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
         meeting = self._met()
         while True:
@@ -141,8 +145,10 @@ class Islands:
             if taken_up is not None:
                 turn = int(taken_up[1]["turns"])
             fragment = turn % self._outer.fragments
-            values = self.state.delta(fragment, self._named)
-            weight = float(self.state.tokens[fragment])
+            values, weight = delta, tokens
+            if fragment != sent:  # the others are at another turn: as near to it as can be
+                values = self.state.delta(fragment, self._named)
+                weight = float(self.state.tokens[fragment])
             members = Members(
                 group=meeting.group if meeting.size > 1 else None, me=meeting.place,
                 count=meeting.size, weight=weight, judge=self._gates[fragment].judge,
