@@ -121,8 +121,9 @@ def test_nothing_else_grows_with_the_worlds_of_an_island():
     assert [m.bytes for m in round_of(few).messages] == [m.bytes for m in round_of(many).messages]
 
 
-@pytest.mark.parametrize("bits", [32, 16, 8, 4])
-@pytest.mark.parametrize(("islands", "fragments"), [(2, 1), (5, 2), (80, 1)])
+@pytest.mark.parametrize(
+    ("bits", "islands", "fragments"), [(32, 2, 1), (16, 80, 1), (8, 5, 2), (4, 5, 2), (4, 80, 1)]
+)
 def test_islands_send_what_the_cost_model_says_but_for_whole_blocks(bits, islands, fragments):
     outer = Outer(interval=10, bits=bits, fragments=fragments)
     work = work_of("zero1", Around(island=1, islands=islands, outer=outer))
