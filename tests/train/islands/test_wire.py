@@ -16,7 +16,7 @@ from crore.train.islands.quantise import packed_bytes
 VALUES = 2_000_000
 HEADERS = 0.02
 """Of TCP and IP, and of what gloo says to begin with."""
-SENDER = '''
+SENDER = """
 import json, sys, torch, torch.distributed as dist
 from crore.train.islands import Members, mean
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     torch.multiprocessing.start_processes(
         rank, (count, bits, values), nprocs=count, start_method="fork"
     )
-'''
+"""
 
 
 def _sent(tmp_path: Path, islands: int, bits: int) -> tuple[int, int]:
