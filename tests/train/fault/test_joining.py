@@ -28,7 +28,10 @@ STEPS = 12
 class OneMember:
     """A meeting of islands to which nobody else comes."""
 
-    place, size, group = 0, 1, None
+    place, size, group, failed = 0, 1, None, False
+
+    def add(self, tensor: Tensor, wait_s: float) -> None:
+        """Nobody adds anything."""
 
     def begin(self, done: int) -> None:
         """Nobody is waited for."""
@@ -308,3 +311,33 @@ def test_two_islands_meet_average_and_one_that_is_behind_takes_up_the_others_tur
     assert "joined" in [what for what, _ in two.told]
     for island in (one, two):
         island.islands.close()
+
+
+@pytest.mark.skipif(find_spec("torchft") is None, reason="needs crore[ft]")
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
+def test_islands_that_are_at_one_turn_by_different_ways_end_as_one():
+    """After an outage of all, those that are back first may take turns anew."""
+    house = lighthouse(port=0, host="127.0.0.1", least=3, grace_s=60.0)
+    fleet = "http://127.0.0.1:" + str(house.address()).rpartition(":")[2]
+    outer = Outer(interval=4, lr=1.0, momentum=0.0, nesterov=False)
+    islands = [Island(outer, island=k, fleet=fleet) for k in range(3)]
+    for it in islands:
+        it.train(4, by=0.25)
+        it.islands.turns = 0
+    for tensor in islands[0].islands.tensors().values():
+        tensor.add_(1.0)  # the first has a history of its own
+    threads = [
+        threading.Thread(target=it.islands.join, args=(it.run,), daemon=True) for it in islands
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert islands[0].bits() == islands[1].bits() == islands[2].bits()
+    assert "joined" in [what for what, _ in islands[0].told]
+    assert "joined" not in [what for what, _ in islands[1].told]
+    for it in islands:
+        it.islands.close()
+    house.shutdown()

@@ -88,6 +88,7 @@ class Crew:
         here = self._meeting
         return share_of(self._seat, here.place, here.size, first, size, unit, equal=equal)
 
+    @torch.no_grad()
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Add up tensors over the worlds, in place, in buckets."""
         if self._meeting.size == 1:
@@ -99,6 +100,7 @@ class Crew:
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
+    @torch.no_grad()
     def publish(self, tensors: Sequence[Tensor]) -> None:
         """Give every world the first one's tensors, in place."""
         if not self.leads:

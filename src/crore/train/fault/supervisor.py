@@ -273,7 +273,8 @@ class Supervisor:
                 and other.worlds and seen.step for number, other in self.history.worlds.items()
                 if number != world.seat.world and self._same_island(world, number)
             )  # fmt: skip
-            if silent_s > (self.fleet.silent_s if without else STUCK_S):
+            gone = without or (world.frozen and world.slowed is None)
+            if silent_s > (self.fleet.silent_s if gone else STUCK_S):
                 self._event("lost world", f"world {world.seat.world} says nothing for "
                             f"{silent_s:.0f} s: it is ended")  # fmt: skip
                 world.kill()

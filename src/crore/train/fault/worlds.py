@@ -104,6 +104,17 @@ class World:
         """Exit code; None while it runs."""
         return None if self.process is None else self.process.poll()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether its process stands still, by the system's word."""
+        if self.process is None:
+            return False
+        try:
+            status = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return status.rpartition(") ")[2].startswith("T")
+
     def ask(self) -> None:
         """Ask it to save and leave."""
         if self.process is not None and self.process.poll() is None:

@@ -18,9 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from crore.train.checksum import MODULUS, checksum
+from crore.train.fault.judge import minority
 from crore.train.fault.meeting import Meeting
 from crore.train.fault.seat import Seat
-from crore.train.islands.exchange import Exchanged, Members, mean
+from crore.train.islands.exchange import WAIT_S, Exchanged, Members, mean
 from crore.train.islands.gate import Gate
 from crore.train.islands.outer import OuterState
 from crore.train.islands.settings import Outer
@@ -91,6 +93,7 @@ class Islands:
         whole = outer.fragments == 1 and steps % outer.spacing == 0
         return steps // outer.spacing + (0 if whole else outer.fragments)
 
+    @torch.no_grad()
     def join(self, run: Trainer) -> bool:
         """Take a turn, in a meeting of the island's worlds that has begun; False: once more."""
         before = self._snapshot(whole=True)
@@ -137,11 +140,15 @@ class Islands:
 
     def _exchange(self, sent: int, delta: Tensor, tokens: float) -> _Result:
         """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
-        meeting = self._met()
+        meeting, astray = self._met(), False
         while True:
             self._arrived.clear()
-            meeting.begin(self.turns + 1)
+            meeting.begin(0 if astray else self.turns + 1)  # at 0 it is behind everybody
             turn, taken_up = self.turns, next(iter(self._arrived), None)
+            astray = self._astray(meeting, taken_up[0] if taken_up else self.tensors())
+            if meeting.failed:
+                meeting.commit()
+                continue
             if taken_up is not None:
                 turn = int(taken_up[1]["turns"])
             fragment = turn % self._outer.fragments
@@ -164,6 +171,28 @@ class Islands:
                     turn=turn, exchanged=exchanged, me=meeting.place,
                     sent_s=time.perf_counter() - began_s, taken_up=taken_up,
                 )  # fmt: skip
+
+    def _astray(self, meeting: Meeting, state: Mapping[str, Tensor]) -> bool:
+        """Return whether this island's outer state is not the others', at the same turn.
+
+        After an outage of all, islands go on from checkpoints of different turns, and those that
+        are back first may take turns anew. The minority, or who differs from the first, takes up
+        the others' state; whoever sees a difference has the meeting fail.
+        """
+        own = torch.tensor(checksum(state.values()), dtype=torch.int64)
+        if self._group is not None:
+            dist.all_reduce(own, group=self._group)
+        table = torch.zeros(meeting.size, dtype=torch.float64)
+        table[meeting.place] = float(own % MODULUS)
+        meeting.add(table, WAIT_S)
+        held = [int(one) for one in table.tolist()]
+        if meeting.failed or len(set(held)) == 1:
+            return False
+        meeting.fail(RuntimeError("the islands hold different weights at the same turn"))
+        odd = minority(range(meeting.size), held)
+        if len(odd) == meeting.size:  # a tie
+            odd = tuple(place for place in odd if held[place] != held[0])
+        return meeting.place in odd
 
     def _met(self) -> Meeting:
         """Return the meeting of islands; the world that leads its island joins it."""

@@ -140,6 +140,7 @@ class OuterState:
         self.rounds = [int(each) for each in facts["rounds"]]
         self.tokens = [int(each) for each in facts["tokens"]]
 
+    @torch.no_grad()
     def _gathered(self, fragment: int, params: Mapping[str, Tensor]) -> Tensor:
         """Return a copy of a fragment's parameters as one vector, zero between them."""
         spans = self._spans[fragment]
