@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from tests.train.gloo import run
@@ -24,8 +26,9 @@ def engine_of(folder, kind, split):
         text = text.replace('"rope"', '"alibi"')
     if kind == "window":
         text = text.replace("heads = 4\n", "heads = 4\nwindow = 9\n", 1)
-    (folder / f"{kind}.toml").write_text(text)
-    spec = load_catalog(folder / f"{kind}.toml").model(name)
+    file = folder / f"{kind}-{os.getpid()}.toml"  # each rank has its own: none is read half written
+    file.write_text(text)
+    spec = load_catalog(file).model(name)
     world = make_world(split, torch.device("cpu"), experts=spec.experts > 0)
     return Engine(spec, LENGTH, world, BuildOptions(seed=3), global_batch=BATCH)
 

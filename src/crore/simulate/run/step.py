@@ -66,6 +66,7 @@ def fleet_of(plan: Plan, run: Run) -> FleetStep | None:
     # What the planner cannot hide and no network explains is messages inside a domain.
     exposed_s = min(plan.step_split_s["dp"], network_s)
     under_leaf, uplinks = _leaf(design)
+    taper = uplinks / under_leaf if uplinks else design.taper  # as whole links have it
     return FleetStep(
         islands=plan.islands, worlds=plan.worlds, world_gpus=plan.gpus // plan.worlds,
         domain_gpus=max(int(job.machine.domain_size), 1),
@@ -73,7 +74,7 @@ def fleet_of(plan: Plan, run: Run) -> FleetStep | None:
         world_bytes=world_bytes, island_bytes=island_bytes,
         hidden_s=network_s - exposed_s,
         nic_bytes_per_s=nic, planes=design.planes, leaf_gpus=under_leaf, uplinks=uplinks,
-        rails=design.rails, leaving=min(design.taper / share, 1.0), frailty=_frailty(run),
+        rails=design.rails, leaving=min(taper / share, 1.0), frailty=_frailty(run),
     )  # fmt: skip
 
 
