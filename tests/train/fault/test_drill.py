@@ -97,7 +97,7 @@ def test_three_islands_outlive_each_other(
     calm = job_for(tmp_path / "calm", steps=STEPS, outer=outer)
     assert run(calm, Fleet(worlds=3, islands=3)).reason == "finished"
     losses = [read_run(one.folder / LOG).evals[-1].loss for one in (job, calm)]
-    # Missed: of 400 steps, kills cost 4 % of the loss and dead lighthouses 1 to 2 %, as islands that
-    # are away train less.
+    # Missed: of 400 steps, kills cost 4 % of the loss and dead lighthouses 1 to 2 %, as islands
+    # that are away train less.
     if kind in ("hang", "corrupt"):
         assert losses[0] == pytest.approx(losses[1], rel=0.01)
