@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crore.errors import InputError, UnknownName
+from crore.errors import InputError
 
 if TYPE_CHECKING:
     from crore.train.data import Dataset
@@ -39,10 +39,9 @@ class Among:
     def seated(self, job: "Job", plan: Mapping[str, Any]) -> "Job":
         """Return the job with its place in the fleet, where it is one world of one."""
         from crore.train.fault.member import seated
-        from crore.train.fault.seat import LOST, seat_of
+        from crore.train.fault.seat import rule_of, seat_of
 
-        if self.lost not in LOST:
-            raise UnknownName("rule for lost worlds", self.lost, LOST)
+        lost = rule_of(self.lost)
         if self.world is None:
             return job
         if self.chaos:
@@ -51,8 +50,7 @@ class Among:
             )
         seat = seat_of(
             self.world, worlds=int(plan["worlds"]), islands=int(plan["islands"]),
-            lighthouse=self.lighthouse, fleet=self.fleet,
-            lost=LOST[LOST.index(self.lost)],
+            lighthouse=self.lighthouse, fleet=self.fleet, lost=lost,
         )  # fmt: skip
         return seated(job, seat)
 
@@ -113,11 +111,11 @@ class Among:
 
     def _fleet(self, plan: Mapping[str, Any]) -> "Fleet":
         from crore.train.fault.chaos import parse_chaos
-        from crore.train.fault.seat import LOST
+        from crore.train.fault.seat import rule_of
         from crore.train.fault.supervisor import Fleet
 
         return Fleet(
             worlds=int(plan["worlds"]), islands=int(plan["islands"]), spares=self.spares,
-            lost=LOST[LOST.index(self.lost)],
+            lost=rule_of(self.lost),
             grace_s=self.grace_s, chaos=parse_chaos(self.chaos),
         )  # fmt: skip

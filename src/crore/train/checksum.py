@@ -29,9 +29,9 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     return total
 
 
-def whole_checksum(tensors: Iterable[Tensor]) -> int:
-    """Return the same over all ranks of this world, which must all call it."""
+def whole_checksum(tensors: Iterable[Tensor], group: dist.ProcessGroup | None = None) -> int:
+    """Return the same over all ranks of this world, which must all call it; None: its own group."""
     total = torch.tensor(checksum(tensors), dtype=torch.int64)
     if dist.is_initialized():
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=group)
     return int(total) % MODULUS

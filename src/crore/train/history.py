@@ -12,7 +12,7 @@ from crore.train.lines import record_of
 from crore.train.records import Checkpoint, End, Eval, Event, Record, Sample, Start, Step
 
 HAPPENED: Final = frozenset(("resume", "signal", "hang", "lost rank", "disk full",
-                             "damaged checkpoint", "joined", "left", "lost world", "chaos",
+                             "damaged checkpoint", "joined", "lost world", "chaos",
                              "fenced", "note"))  # fmt: skip
 """Events that stay true whatever a resume takes back: they tell how the run fared."""
 _T = TypeVar("_T", bound=Record)

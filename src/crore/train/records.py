@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 EventKind: TypeAlias = Literal[
     "skip", "roll back", "resume", "signal", "hang", "lost rank", "disk full",
-    "damaged checkpoint", "joined", "left", "lost world", "chaos", "outer step", "fenced", "note",
+    "damaged checkpoint", "joined", "lost world", "chaos", "outer step", "fenced", "note",
 ]  # fmt: skip
 EndReason: TypeAlias = Literal["finished", "signal", "stopped", "failed", "left"]
 MemoryKind: TypeAlias = Literal["tensors", "resident"]

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crore.train.fault.chaos import DONE
 from crore.train.fault.follow import Log
 from crore.train.fault.seat import seat_of
 from crore.train.fault.shares import share_of
 from crore.train.folder import LOG
 from crore.train.records import End, Event, Record, Start, Step
 
-_FAULT = re.compile(r"world (\d+) (is killed|stands still|is slowed down|is told to flip a bit)")
+_FAULT = re.compile(rf"world (\d+) ({'|'.join(DONE.values())})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,11 @@ from crore.errors import InputError, UnknownName
 
 KINDS: Final = ("kill", "hang", "slow", "corrupt", "lighthouse")
 """What is done to a world, or to the lighthouse of an island."""
+DONE: Final = {
+    "kill": "is killed", "hang": "stands still", "slow": "is slowed down",
+    "corrupt": "is told to flip a bit",
+}  # fmt: skip
+"""Kind of a world's fault -> how the log says it, behind `world N`."""
 EVERY_S: Final = 30.0
 """Between two faults of a kind that is named without a number."""
 SLOW: Final = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from crore.errors import InputError
+from crore.errors import InputError, UnknownName
 
 Lost = Literal["keep-batch", "scale-lr"]
 LOST: Final[tuple[Lost, ...]] = ("keep-batch", "scale-lr")
@@ -71,6 +71,14 @@ def seat_of(
         world=world, worlds=each, island=island_of(world, worlds, islands), islands=islands,
         lighthouse=address(lighthouse, "--lighthouse"), fleet=address(fleet, "--fleet"), lost=lost,
     )  # fmt: skip
+
+
+def rule_of(text: str) -> Lost:
+    """Return the rule for lost worlds that a text names; UnknownName for none."""
+    for rule in LOST:
+        if text == rule:
+            return rule
+    raise UnknownName("rule for lost worlds", text, LOST)
 
 
 def folder_of(world: int) -> str:

@@ -16,16 +16,16 @@ from typing import Any, Final
 
 from crore.errors import CroreError
 from crore.train.fault.audit import audit
-from crore.train.fault.chaos import Fault, ask_flip, faults
+from crore.train.fault.chaos import DONE, Fault, ask_flip, faults
 from crore.train.fault.follow import History, Log
 from crore.train.fault.seat import Lost, island_of, seat_of
-from crore.train.fault.worlds import RESTART_S, Lighthouse, World, now_s
+from crore.train.fault.worlds import OUTPUT, RESTART_S, Lighthouse, World, now_s
 from crore.train.folder import LOG, writing
 from crore.train.history import read_run
 from crore.train.job import Job
 from crore.train.listeners import Listeners
 from crore.train.log import RunLog
-from crore.train.outcome import Outcome
+from crore.train.outcome import LEFT_CODE, Outcome
 from crore.train.records import End, EndReason, Event, EventKind, Record
 from crore.train.screen import make_screen
 from crore.train.signals import ASKING
@@ -34,14 +34,16 @@ from crore.train.text import labelled
 from crore.units import three_digits
 
 LOOK_S: Final = 0.05
+JOB: Final = "job.pickle"
+"""In the run's folder: what its worlds carry out."""
 STUCK_S: Final = 120.0
-"""And one without others that says nothing for so long."""
+"""A world is ended that says nothing for so long, whatever the others do."""
 STARTS: Final = 5
 """A world that ends so often in a row without a step is not started again."""
 LEAVE_S: Final = 60.0
 """Worlds that are asked to leave, or that others finished without, get so long."""
 SURVIVE: Final = 2
-"""A fault waits until so many worlds train."""
+"""The clock of faults runs while so many worlds train."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,10 +86,14 @@ class Supervisor:
         self._faults: list[Fault] = []
         self._first_s: float | None = None
         self._since_s = self._looked_s = 0.0  # of the clock of faults
-        self._seen_starts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
         self._steps_at_start: dict[int, int] = {}
         self.listeners = Listeners()
+
+    @property
+    def houses(self) -> list[Lighthouse]:
+        """All lighthouses: of the islands, then the one between them."""
+        return [*self.lighthouses, *([self.between] if self.between else [])]
 
     def run(self) -> Outcome:
         """Run the fleet to its end and return how it ended."""
@@ -111,10 +117,9 @@ class Supervisor:
         return [RunLog(path), *screen]
 
     def _start(self) -> None:
-        for house in (*self.lighthouses, *filter(None, [self.between])):
+        for house in self.houses:
             house.start()
-        fleet = self.fleet
-        job = self.job.folder / "job.pickle"
+        fleet, job = self.fleet, self.job.folder / JOB
         cores = (os.cpu_count() or 1) // (fleet.worlds * self.job.split.ranks)
         shared = replace(
             self.job, quiet=True, chaos="corrupt" in fleet.chaos,
@@ -195,7 +200,7 @@ class Supervisor:
         if not world.ended_s:
             world.ended_s = now_s()
             world.well()
-            stepped = seen is not None and seen.step > self._steps_at_start.get(number, 0)
+            stepped = self._stepped(world)
             self._failures[number] = 0 if stepped else self._failures.get(number, 0) + 1
             if self._failures[number] <= STARTS:
                 self._event("lost world", f"world {number} {_how(code)}: it starts again")
@@ -205,7 +210,7 @@ class Supervisor:
             return True
         if now_s() - world.ended_s > RESTART_S:
             self._steps_at_start[number] = seen.step if seen else 0
-            world.start(self.job.folder / "job.pickle")
+            world.start(self.job.folder / JOB)
             world.ended_s = 0.0
         return False
 
@@ -223,20 +228,21 @@ class Supervisor:
         self._since_s += passed_s
         if self._faults and self._faults[0].at_s <= self._since_s:
             fault = self._faults.pop(0)
-            houses = [house for house in (*self.lighthouses, self.between) if house]
-            if fault.kind == "lighthouse" and houses:
+            if fault.kind == "lighthouse":
                 self._event("chaos", "the lighthouse is killed")
-                houses[int(fault.draw * len(houses))].kill()
-                return
-            there = [world for world in self.worlds if self._lives(world)]
-            if there and fault.kind != "lighthouse":
+                self.houses[int(fault.draw * len(self.houses))].kill()
+            else:
+                there = [world for world in self.worlds if self._lives(world)]
                 self.do(there[int(fault.draw * len(there))], fault.kind)
 
-    def _trains(self, world: World) -> bool:
-        seen = self.history.worlds.get(world.seat.world)
+    def _stepped(self, world: World) -> bool:
+        """Return whether a world took a step since it was started last."""
         number = world.seat.world
-        fresh = seen is not None and seen.step > self._steps_at_start.get(number, 0)
-        return world.code is None and fresh
+        seen = self.history.worlds.get(number)
+        return seen is not None and seen.step > self._steps_at_start.get(number, 0)
+
+    def _trains(self, world: World) -> bool:
+        return world.code is None and self._stepped(world)
 
     def _lives(self, world: World) -> bool:
         """Return whether a world trains as well as it can."""
@@ -244,9 +250,7 @@ class Supervisor:
 
     def do(self, world: World, kind: str) -> None:
         """Do one fault to a world, and say so."""
-        done = {"kill": "is killed", "hang": "stands still", "slow": "is slowed down",
-                "corrupt": "is told to flip a bit"}  # fmt: skip
-        self._event("chaos", f"world {world.seat.world} {done[kind]}")
+        self._event("chaos", f"world {world.seat.world} {DONE[kind]}")
         if kind == "kill":
             world.kill()
         elif kind == "hang":
@@ -280,12 +284,11 @@ class Supervisor:
                 world.kill()
 
     def _same_island(self, world: World, number: int) -> bool:
-        others = [other for other in self.worlds if other.seat.world == number]
-        return bool(others) and others[0].seat.island == world.seat.island
+        return self.worlds[number].seat.island == world.seat.island  # in the order of numbers
 
     def _keep_lighthouses(self) -> None:
-        for house in (*self.lighthouses, self.between):
-            if house is not None and not house.alive:
+        for house in self.houses:
+            if not house.alive:
                 house.start()
                 self._event("note", "the lighthouse is lit again")
 
@@ -315,7 +318,7 @@ class Supervisor:
     def _why(self) -> str:
         """Return the last words of a world."""
         for world in self.worlds:
-            path = self.job.folder / world.seat.name / "output.txt"
+            path = self.job.folder / world.seat.name / OUTPUT
             with contextlib.suppress(OSError):
                 lines = [line for line in path.read_text(errors="replace").splitlines() if line]
                 if lines:
@@ -325,7 +328,7 @@ class Supervisor:
     def _end_all(self) -> None:
         for world in self.worlds:
             world.kill()
-        for house in (*self.lighthouses, *filter(None, [self.between])):
+        for house in self.houses:
             house.kill()
 
     @contextlib.contextmanager
@@ -347,7 +350,7 @@ class Supervisor:
 def _how(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return "left to make room" if code == 75 else f"ended with {code}"
+    return "left to make room" if code == LEFT_CODE else f"ended with {code}"
 
 
 def run_fleet(job: Job, fleet: Fleet) -> Outcome:

@@ -19,8 +19,6 @@ from crore.errors import InputError
 from crore.train.fault.chaos import send, slow
 from crore.train.fault.seat import Seat
 
-BORN_S: Final = 60.0
-"""A lighthouse says where it is within this."""
 RESTART_S: Final = 0.5
 """Before a world that ended starts again."""
 OUTPUT: Final = "output.txt"

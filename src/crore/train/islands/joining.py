@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from crore.train.checksum import MODULUS, checksum
+from crore.train.checksum import whole_checksum
 from crore.train.fault.judge import minority
 from crore.train.fault.meeting import Meeting
 from crore.train.fault.seat import Seat
@@ -109,9 +109,8 @@ class Islands:
         if told is not None:
             tensors = self._snapshot(whole=told["whole"], copy=False)
             self._peers.publish(list(tensors.values()))
-        if told is None or not self._peers.commit():
-            if told is None:
-                self._peers.commit()
+        holds = self._peers.commit()  # a vote each meeting, whatever arrived
+        if told is None or not holds:
             for name, tensor in self._snapshot(whole=True, copy=False).items():
                 tensor.copy_(before[name])
             self.load_facts(facts)
@@ -144,13 +143,12 @@ class Islands:
         while True:
             self._arrived.clear()
             meeting.begin(0 if astray else self.turns + 1)  # at 0 it is behind everybody
-            turn, taken_up = self.turns, next(iter(self._arrived), None)
+            taken_up = next(iter(self._arrived), None)
             astray = self._astray(meeting, taken_up[0] if taken_up else self.tensors())
             if meeting.failed:
                 meeting.commit()
                 continue
-            if taken_up is not None:
-                turn = int(taken_up[1]["turns"])
+            turn = int(taken_up[1]["turns"]) if taken_up else self.turns
             fragment = turn % self._outer.fragments
             values, weight = delta, tokens
             if fragment != sent:  # the others are at another turn: as near to it as can be
@@ -179,11 +177,8 @@ class Islands:
         are back first may take turns anew. The minority, or who differs from the first, takes up
         the others' state; whoever sees a difference has the meeting fail.
         """
-        own = torch.tensor(checksum(state.values()), dtype=torch.int64)
-        if self._group is not None:
-            dist.all_reduce(own, group=self._group)
         table = torch.zeros(meeting.size, dtype=torch.float64)
-        table[meeting.place] = float(own % MODULUS)
+        table[meeting.place] = whole_checksum(state.values(), self._group)
         meeting.add(table, WAIT_S)
         held = [int(one) for one in table.tolist()]
         if meeting.failed or len(set(held)) == 1:
