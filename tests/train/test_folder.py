@@ -60,6 +60,16 @@ def test_fresh_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     assert left == {"mine.txt"}
 
 
+def test_fresh_removes_a_fleet_too(tmp_path):
+    for name in ("job.pickle", "island-000/checkpoint/step-4/x", "world-00012/run-0.jsonl",
+                 "world-map/mine"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with own(tmp_path, fresh=True):
+        left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert left == {"world-map"}
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot write the run's folder .*: Not a directory"):

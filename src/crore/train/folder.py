@@ -18,6 +18,10 @@ CHECKPOINTS: Final = "checkpoint"
 PLAN: Final = "plan.json"
 MODEL: Final = "model.toml"
 """The model that `--scale small` cut down."""
+JOB: Final = "job.pickle"
+"""What the worlds of a fleet carry out."""
+OF_A_FLEET: Final = ("world-[0-9]*", "island-[0-9]*")
+"""Folders of a fleet's worlds, and of the checkpoints of its islands."""
 LOCK: Final = ".lock"
 """Held by the process that was started."""
 WRITER: Final = ".writer"
@@ -90,6 +94,8 @@ def _taken(descriptor: int) -> bool:
 
 def _clear(folder: Path) -> None:
     """Remove what a run wrote, and nothing else."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for name in (LOG, PLAN, MODEL):
+    for pattern in (CHECKPOINTS, *OF_A_FLEET):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+    for name in (LOG, PLAN, MODEL, JOB):
         (folder / name).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from crore.train.fault.chaos import DONE, Fault, ask_flip, faults
 from crore.train.fault.follow import History, Log
 from crore.train.fault.seat import Lost, island_of, seat_of
 from crore.train.fault.worlds import OUTPUT, RESTART_S, Lighthouse, World, now_s
-from crore.train.folder import LOG, writing
+from crore.train.folder import JOB, LOG, writing
 from crore.train.history import read_run
 from crore.train.job import Job
 from crore.train.listeners import Listeners
@@ -34,8 +34,6 @@ from crore.train.text import labelled
 from crore.units import three_digits
 
 LOOK_S: Final = 0.05
-JOB: Final = "job.pickle"
-"""In the run's folder: what its worlds carry out."""
 STUCK_S: Final = 120.0
 """A world is ended that says nothing for so long, whatever the others do."""
 STARTS: Final = 5
