@@ -52,7 +52,7 @@ drills: $(VENV)/.test
 
 # Hours of them, for the numbers in benchmarks/.
 drills-full: $(VENV)/.test
-	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python -m benchmarks.chaos
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

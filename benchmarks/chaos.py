@@ -1,9 +1,9 @@
 """What a fleet on this machine lives through, and what it costs: faults, goodput, idle cost.
 
-python benchmarks/chaos.py                 all of it, about an hour on two cores
-python benchmarks/chaos.py faults          50 kills over 3 worlds and over 3 islands; other faults
-python benchmarks/chaos.py goodput         goodput under kills against the simulator's
-python benchmarks/chaos.py idle            tokens per second with fault tolerance, and without
+python -m benchmarks.chaos                 all of it, about an hour on two cores
+python -m benchmarks.chaos faults          50 kills over 3 worlds and over 3 islands; other faults
+python -m benchmarks.chaos goodput         goodput under kills against the simulator's
+python -m benchmarks.chaos idle            tokens per second with fault tolerance, and without
 """
 
 from __future__ import annotations
@@ -15,55 +15,42 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from crore.catalog import load_catalog
-from crore.io import cache_folder
+from tests.train.fault.fleet import job_for as small_job
+from tests.train.fault.fleet import prepared
+from tests.train.fault.fleet import run as run_small
+
 from crore.model.split import Split
 from crore.simulate.failures import Hazard, catalogue_run, failures_only, goodput
-from crore.train.adamw import OptimSettings
-from crore.train.data import parse_sources, prepare
 from crore.train.fault.audit import Audit, audit
-from crore.train.fault.supervisor import Fleet, Supervisor
+from crore.train.fault.supervisor import Fleet
 from crore.train.folder import LOG
 from crore.train.history import Run, read_run
 from crore.train.islands.settings import Outer
-from crore.train.job import Every, Job, Text
+from crore.train.job import Job
 from crore.train.records import Step
-from crore.train.schedule import parse_ramp, parse_schedule
 from crore.train.start import start
 
-MODEL: Final = "nano-1m"
-KILLS: Final = 50
 KILL_EVERY_S: Final = 5.0
 OTHERS: Final = {"hang": 20.0, "slow": 40.0, "corrupt": 20.0, "lighthouse": 20.0}
 WARM: Final = 20
 """First steps that no speed is measured on."""
 
 
-def job_for(folder: Path, *, steps: int, outer: Outer | None = None, batch: int = 6,
-            seq_len: int = 64, layers: int = 2, ranks: int = 1) -> Job:  # fmt: skip
-    """Return a job of a small model with its text prepared."""
-    folder.mkdir(parents=True, exist_ok=True)
-    spec = replace(load_catalog().model(MODEL), layers=layers, vocab=512)
-    job = Job(
-        spec=spec, split=Split(zero=1, dp_replicate=ranks), seq_len=seq_len,
-        ramp=parse_ramp("", batch, 1), schedule=parse_schedule("wsd", steps, warmup_steps=None),
-        optimizer="adamw", optim=OptimSettings(lr=2e-3, weight_decay=0.1), clip=1.0,
-        text=Text(sources=parse_sources("python"), cache=cache_folder(), evaluation_rows=64),
-        folder=folder, device="cpu", every=Every(evaluation=0, checkpoint=50, sample=0), keep=2,
-        threads=1, quiet=True, outer=outer,
+def job_for(folder: Path, *, layers: int = 2, ranks: int = 1, **more: Any) -> Job:
+    """Return a job of the smallest model with its text prepared."""
+    return prepared(
+        small_job(
+            folder, split=Split(zero=1, dp_replicate=ranks), layers=layers, evaluation_rows=64,
+            checkpoint_every=50, **more,
+        )
     )  # fmt: skip
-    prepare(
-        job.text.sources, cache=job.text.cache, vocab=spec.vocab, tokenizer=None, seq_len=seq_len,
-        seed=0,
-    )  # fmt: skip
-    return job
 
 
 def carried_out(job: Job, fleet: Fleet) -> tuple[Run, Audit]:
     """Run a fleet to its end; return its records and what they show."""
-    outcome = Supervisor(job, fleet).run()
+    outcome = run_small(job, fleet)
     assert outcome.reason == "finished", outcome
     return read_run(job.folder / LOG), audit(job.folder, worlds=fleet.worlds, islands=fleet.islands)
 

@@ -11,7 +11,7 @@ from crore.cost.shape import shape_of
 from crore.io import cache_folder
 from crore.model.split import Split
 from crore.train.adamw import OptimSettings
-from crore.train.data import parse_sources
+from crore.train.data import parse_sources, prepare
 from crore.train.fault.supervisor import Fleet, Supervisor
 from crore.train.islands.settings import Outer
 from crore.train.job import Every, Job, Text
@@ -23,20 +23,32 @@ MODEL = "nano-1m"
 
 def job_for(
     folder: Path, *, steps: int, batch: int = 6, seq_len: int = 64, outer: Outer | None = None,
-    split: Split | None = None, seed: int = 0, checkpoint_every: int = 20,
+    split: Split | None = None, seed: int = 0, checkpoint_every: int = 20, layers: int = 2,
+    evaluation_rows: int = 16,
 ) -> Job:  # fmt: skip
     """Return a job of the smallest model; `batch` sequences of all islands together."""
     folder.mkdir(parents=True, exist_ok=True)
-    spec = replace(load_catalog().model(MODEL), layers=2, vocab=512)
+    spec = replace(load_catalog().model(MODEL), layers=layers, vocab=512)
     return Job(
         spec=spec, split=split or Split(zero=1), seq_len=seq_len,
         ramp=parse_ramp("", batch, 1), schedule=parse_schedule("wsd", steps, warmup_steps=None),
         optimizer="adamw", optim=OptimSettings(lr=2e-3, weight_decay=0.1), clip=1.0,
-        text=Text(sources=parse_sources("python"), cache=cache_folder(), evaluation_rows=16),
+        text=Text(
+            sources=parse_sources("python"), cache=cache_folder(), evaluation_rows=evaluation_rows
+        ),
         folder=folder, device="cpu",
         every=Every(evaluation=0, checkpoint=checkpoint_every, sample=0), seed=seed, keep=2,
         threads=1, quiet=True, parameters=int(parameters(shape_of(spec))), outer=outer,
     )  # fmt: skip
+
+
+def prepared(job: Job) -> Job:
+    """Have a job's text ready; return the job."""
+    prepare(
+        job.text.sources, cache=job.text.cache, vocab=job.spec.vocab, tokenizer=None,
+        seq_len=job.seq_len, seed=job.seed,
+    )  # fmt: skip
+    return job
 
 
 def run(job: Job, fleet: Fleet) -> Outcome:

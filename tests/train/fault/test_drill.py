@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.train.fault.fleet import job_for, run
+from tests.train.fault.fleet import job_for, prepared, run
 
-from crore.train.data import prepare
 from crore.train.fault.audit import Audit, audit
 from crore.train.fault.supervisor import Fleet
 from crore.train.folder import LOG
@@ -19,14 +18,6 @@ from crore.train.start import start
 pytestmark = pytest.mark.drill
 WENT_ON_S = 5.0
 STEPS = 400
-
-
-def prepared(job: Job) -> None:
-    """Have a job's text ready."""
-    prepare(
-        job.text.sources, cache=job.text.cache, vocab=job.spec.vocab, tokenizer=None,
-        seq_len=job.seq_len, seed=job.seed,
-    )  # fmt: skip
 
 
 def _undisturbed(job: Job, folder: Path) -> float:

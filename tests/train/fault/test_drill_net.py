@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.train.fault.fleet import job_for
-from tests.train.fault.test_drill import prepared
+from tests.train.fault.fleet import job_for, prepared
 
 from crore.train.fault.audit import audit
 from crore.train.fault.supervisor import Fleet, Supervisor
