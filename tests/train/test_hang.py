@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from crore.train.hang import EXIT_CODE, Beat, Watchdog, connect
+from crore.train.hang import EXIT_CODE, Beat, Hung, Watchdog, connect
 
 WAIT = timedelta(seconds=30)
 END_S = 60.0
@@ -142,6 +143,7 @@ def hosted(said):
     port = torch.tensor(server.port if server else 0)
     dist.broadcast(port, 0)
     with watched(int(port), said, beat):
+        dist.barrier()  # a store that stops before all have reached it is another matter
         beat.phase("forward")
         if rank == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -156,6 +158,15 @@ def test_a_store_that_hangs_with_its_host_is_named(tmp_path):
         r"is stopped or dead; rank 1 is in barrier \(forward\) at step 0",
         (tmp_path / "1").read_text(),
     )
+
+
+def test_a_store_that_accepts_and_never_answers_is_not_waited_for_for_ever(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(mute.getsockname()[1]))
+        monkeypatch.setattr("crore.train.hang.ANSWER_S", 0.5)
+        with pytest.raises(Hung, match=r"store at 127.0.0.1:\d+ hung: no answer for 1 s"):
+            connect()
 
 
 def test_a_context_closed_in_time_says_nothing(port, monkeypatch):

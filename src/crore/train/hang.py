@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +23,7 @@ from torch.distributed import (  # type: ignore[attr-defined]  # documented, not
     TCPStore,
 )
 
+from crore.errors import CroreError
 from crore.train.culprit import ENDED, Sign, culprit, sign_of
 from crore.train.where import collective_of
 
@@ -33,6 +35,12 @@ LAST_WORDS_S: Final = 5.0
 """The callback and the flush get so long before the process ends without them."""
 ANSWER_S: Final = 10.0
 """A store that is asked for what it has answers within this."""
+
+
+class Hung(CroreError):
+    """This world stands still, and no watchdog could be put up."""
+
+    exit_code = EXIT_CODE
 
 
 class Beat:
@@ -61,18 +69,33 @@ def connect() -> Store:
     """Return a connection of its own to the store of this world's rendezvous.
 
     From `MASTER_ADDR` and `MASTER_PORT`, as torchrun sets them, after the process group is up. A
-    restart under torchrun finds no signs of the attempt before it.
+    restart under torchrun finds no signs of the attempt before it. Raises Hung where the host
+    of the store stands still.
     """
     run = os.environ.get("TORCHELASTIC_RUN_ID", "")
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    server = TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=False,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=ANSWER_S),
-    )
-    return PrefixStore(f"crore/hang/{run}/{attempt}", server)
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    answer = Future[Store]()
+    # On a thread: a stopped host's system still accepts, and torch waits for its word for ever.
+    threading.Thread(target=_reach, args=(host, port, answer), daemon=True).start()
+    try:
+        store = answer.result(2 * ANSWER_S)
+    except TimeoutError as error:
+        raise Hung(
+            f"the rendezvous store at {host}:{port} hung: no answer for {2 * ANSWER_S:.0f} s, so "
+            "its host (rank 0 or the launcher) is stopped or dead"
+        ) from error
+    return PrefixStore(f"crore/hang/{run}/{attempt}", store)
+
+
+def _reach(host: str, port: int, answer: Future[Store]) -> None:
+    wait = timedelta(seconds=ANSWER_S)
+    try:
+        answer.set_result(
+            TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=wait)
+        )
+    except Exception as error:  # whoever waits for the answer raises it
+        answer.set_exception(error)
 
 
 class Watchdog:
