@@ -28,9 +28,9 @@ from crore.rehearse.around import ISLANDS, WORLDS, Around, SilentMeeting, crew_o
 from crore.rehearse.compare import compare
 from crore.rehearse.fake import rehearse, seen_from
 from crore.rehearse.joining import take_round
-from crore.rehearse.ledger import GRADIENTS, Ledger
+from crore.rehearse.ledger import Ledger
 from crore.rehearse.predicted import job_of
-from crore.rehearse.rehearsal import Needs, does_not_fit
+from crore.rehearse.rehearsal import does_not_fit, needed_bytes
 from crore.train.fault import crew
 from crore.train.islands import outer as outer_module
 from crore.train.islands.outer import OuterState
@@ -144,32 +144,24 @@ def test_whole_blocks_are_sent_to_the_byte():
     assert sent.counted == sent.predicted
 
 
-def test_the_outer_state_is_a_kind_of_its_own():
+def test_the_outer_state_is_the_hosts_and_costs_the_card_nothing():
     work, alone = work_of("pp"), traced("pp", 0)
     trace = rehearse(work, 0)
-    state = trace.peak_kinds["outer"]
+    state = round_of(trace).state_bytes
     assert 8 * trace.parameters <= state <= 8 * (trace.parameters + 127 * len(trace.shards))
-    assert trace.peak_bytes == alone.peak_bytes + state
-    assert round_of(trace).state_bytes == round_of(trace).peak_kinds["outer"] == state
-    # Copies of state and weights, to go back to, and at least one vector of the delta.
-    assert round_of(trace).peak_kinds["made"] > (8 + 4 + 4) * trace.parameters
-    assert round_of(trace).peak_kinds[GRADIENTS] == 4 * trace.parameters
+    assert trace.peak_bytes == alone.peak_bytes
+    # A copy of the fragment's state, to go back to, and at least the vector of the delta.
+    assert round_of(trace).peak_bytes >= state + (8 + 4) * trace.parameters
 
 
-def test_a_card_without_room_for_the_outer_state_is_named():
+def test_a_card_without_room_for_a_step_is_named():
     work = work_of("pp")
     trace = rehearse(work, 0)
     plan = {"memory_split_bytes": {}, "memory_capacity_bytes": 0.0}
-    needs = Needs.of(plan, work, trace)
-    assert needs.outer == round_of(trace).state_bytes
-    for room, found in (
-        (max(needs.step, needs.round), ()),
-        (min(needs.step, needs.round), ("to join the islands",)),
-        (needs.step - 1, ("outer state, which the plan does not count", "to join the islands")),
-    ):
-        told = does_not_fit(plan | {"memory_capacity_bytes": room}, work, trace, needs)
-        assert len(told) == len(found)
-        assert all(words in it.text for words, it in zip(found, told, strict=True))
+    needed = needed_bytes(plan, work, trace)
+    for room, found in ((needed, 0), (needed - 1, 1)):
+        told = does_not_fit(plan | {"memory_capacity_bytes": room}, work, trace, needed)
+        assert len(told) == found
 
 
 def test_a_world_that_skips_a_bucket_is_named(monkeypatch):
@@ -271,7 +263,6 @@ def test_a_rehearsed_round_is_a_real_one(monkeypatch):
         for name, weight in named.items():
             weight.copy_(ending(name))
         ledger = Ledger({"outer": (ISLANDS,)})
-        ledger.hold(state.tensors(named).values(), "outer")
         inside = (lambda: fake) if make is torch.empty else nullcontext
         return named, take_round(around, state, named, ledger, inside)
 

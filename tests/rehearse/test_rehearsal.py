@@ -67,7 +67,7 @@ def test_a_stage_that_runs_out_of_memory_only_in_the_middle_is_named():
     peaks = [trace.peak_bytes for trace in traces]
     most, second = sorted(peaks, reverse=True)[:2]
     plan = {"memory_split_bytes": {}, "memory_capacity_bytes": (most + second) / 2}
-    needs = [rehearsal.Needs.of(plan, work, trace) for trace in traces]
+    needs = [rehearsal.needed_bytes(plan, work, trace) for trace in traces]
     pairs = zip(traces, needs, strict=True)
     found = [f for t, n in pairs for f in rehearsal.does_not_fit(plan, work, t, n)]
     assert [f.ranks for f in found] == [(1,)]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from crore.rehearse.around import ABOVE
-from crore.rehearse.joining import OUTER
 from crore.rehearse.messages import Message
 from crore.rehearse.predicted import predicted_flops, predicted_messages
 from crore.rehearse.predicted_memory import KINDS, predicted_memory
@@ -80,8 +79,8 @@ def _messages(work: Work, trace: Trace) -> Iterator[Row]:
 def _memory(work: Work, trace: Trace) -> Iterator[Row]:
     told = predicted_memory(work, trace.rank)
     counted = {**trace.peak_kinds}
-    # Tokens are the data's, and no layout makes them more; the outer state is in no plan.
-    peak = float(trace.peak_bytes - counted.pop("tokens", 0) - counted.pop(OUTER, 0))
+    # Tokens are the data's, and no layout makes them more.
+    peak = float(trace.peak_bytes - counted.pop("tokens", 0))
     for kind in KINDS:
         row = _row(kind, "bytes", told[kind], float(counted.get(kind, 0)), CATEGORY, SMALL * peak)
         yield row

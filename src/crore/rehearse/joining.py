@@ -1,9 +1,9 @@
 """One round of the outer step on one rank, by the trainer's own exchange and outer optimizer.
 
 As the world that leads its island takes it, which any world may have to: it keeps what there was,
-exchanges a fragment with the other islands, moves the global weights, and gives the outer state to
-the worlds of its island (`train/islands/joining.py`). Who died, and what a fragment says, is not
-rehearsed: each number that the code reads of a tensor is 1.
+exchanges a fragment with the other islands, moves the fragment's outer state and gives it to the
+worlds of its island (`train/islands/joining.py`). All of it is in the host's memory. Who died, and
+what a fragment says, is not rehearsed: each number that the code reads of a tensor is 1.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from crore.train.islands.gate import Gate
 from crore.train.islands.joining import LETTER_BYTES
 from crore.train.islands.outer import OuterState
 from crore.train.islands.quantise import SLAB_VALUES
-from crore.train.local import local_part
 
-OUTER = "outer"
-"""Kind of the bytes of global weights and momentum."""
+
+WEIGHTS = "weights"
+"""Kind of what lies on the card meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,10 +42,9 @@ class Round:
     messages: tuple[Message, ...]
     """In the order it issued them."""
     state_bytes: int
-    """Global weights and momentum, alive from round to round."""
+    """Global weights and momentum, alive from round to round, in the host's memory."""
     peak_bytes: int
-    peak_kinds: dict[str, int]
-    """Bytes at the peak by kind; `made` is what the round itself takes."""
+    """The most of the host's memory that is taken, the state included."""
     operations: int
 
 
@@ -65,7 +64,9 @@ def take_round(
     around: Around, state: OuterState, named: Mapping[str, Tensor], ledger: Ledger,
     inside: Callable[[], AbstractContextManager[Any]],
 ) -> Round:  # fmt: skip
-    """Send each fragment once and return what a ledger, which knows all that is alive, booked."""
+    """Send each fragment once and return what a ledger booked, which knows no tensor yet."""
+    ledger.hold(named.values(), WEIGHTS)
+    ledger.hold(state.tensors(named).values(), "outer")
     joining = _Joining(
         around=around, group=islands_group(around), crew=crew_of(replace(around, world=0)),
         state=state, named=named, ledger=ledger,
@@ -76,23 +77,21 @@ def take_round(
             _turn(joining, turn % state.settings.fragments)
     return Round(
         turns=tuple(tuple(state.names[turn]) for turn in turns), messages=tuple(ledger.messages),
-        state_bytes=ledger.kinds[OUTER], peak_bytes=ledger.peak_bytes,
-        peak_kinds=dict(+ledger.peak_kinds), operations=ledger.operations,
+        state_bytes=ledger.kinds["outer"], peak_bytes=ledger.peak_bytes - ledger.kinds[WEIGHTS],
+        operations=ledger.operations,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def _turn(joining: _Joining, fragment: int) -> None:
     state, named, crew = joining.state, joining.named, joining.crew
-    held = {name: local_part(tensor) for name, tensor in state.tensors(named).items()}
-    weights = {name: local_part(p.detach()) for name, p in named.items()}
-    # What a round that does not hold goes back to lives as long as the round.
-    before = [tensor.clone() for tensor in (*held.values(), *weights.values())]
+    # What a turn that does not hold goes back to lives as long as the turn.
+    before = [flat.clone() for flat in state.flats(fragment)]
     exchanged = _exchanged(joining, fragment)
     state.apply(fragment, exchanged.mean)
     if crew is not None:
         crew.publish([torch.zeros(LETTER_BYTES, dtype=torch.uint8)])
-        crew.publish(list(held.values()))
+        crew.publish(state.flats(fragment))
     state.take(fragment, named)
     del before
 

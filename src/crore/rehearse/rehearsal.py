@@ -24,34 +24,16 @@ Watch: TypeAlias = Callable[[float, str], None]
 STACK = "crore"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Needs:
-    """Bytes that a card must have, context and fragmentation as planned."""
+def needed_bytes(plan: Mapping[str, Any], work: Work, trace: Trace) -> float:
+    """Return the bytes that a card must have for a step, context and fragmentation as planned.
 
-    step: float
-    """For the traced peak of a step."""
-    round: float
-    """For joining the other islands between two steps; 0 where there are none."""
-    outer: float
-    """Of both, what the islands share from round to round, which no plan counts."""
-
-    @classmethod
-    def of(cls, plan: Mapping[str, Any], work: Work, trace: Trace) -> Needs:
-        """Return what a rank needs: a step less what a card's kernels keep less, as planned."""
-        parts = plan["memory_split_bytes"]
-        apart = ("context", "fragmentation")
-        tensors = sum(size for name, size in parts.items() if name not in apart)
-        more = 1 + (parts.get("fragmentation", 0.0) / tensors if tensors else 0.0)
-        context, step = (
-            parts.get("context", 0.0),
-            trace.peak_bytes - fewer_on_a_card(work, trace.rank),
-        )
-        joining = trace.round
-        return cls(
-            step=step * more + context,
-            round=joining.peak_bytes * more + context if joining else 0.0,
-            outer=joining.state_bytes * more if joining else 0.0,
-        )
+    The traced peak less what a card's kernels keep less, as planned.
+    """
+    parts = plan["memory_split_bytes"]
+    context = float(parts.get("context", 0.0))
+    tensors = sum(size for name, size in parts.items() if name not in ("context", "fragmentation"))
+    more = 1 + (parts.get("fragmentation", 0.0) / tensors if tensors else 0.0)
+    return float((trace.peak_bytes - fewer_on_a_card(work, trace.rank)) * more + context)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,7 +49,7 @@ class Rehearsal:
     traces: list[Trace] = field(default_factory=list)
     rows: dict[int, list[Row]] = field(default_factory=dict)
     """By rank in its world."""
-    needs: dict[int, Needs] = field(default_factory=dict)
+    needed_bytes: dict[int, float] = field(default_factory=dict)
     """What a card needs, by rank in its world."""
     findings: list[Finding] = field(default_factory=list)
     untraced: list[int] = field(default_factory=list)
@@ -122,26 +104,25 @@ def rehearse_plan(
 def _add(done: Rehearsal, trace: Trace) -> None:
     done.traces.append(trace)
     done.rows[trace.rank] = [*compare(done.work, trace), *compare_above(done.work, trace)]
-    needs = Needs.of(done.plan, done.work, trace)
-    done.needs[trace.rank] = needs
-    done.findings += does_not_fit(done.plan, done.work, trace, needs)
+    needed = needed_bytes(done.plan, done.work, trace)
+    done.needed_bytes[trace.rank] = needed
+    done.findings += does_not_fit(done.plan, done.work, trace, needed)
 
 
 def _list(trace: Trace) -> RankList:
     return RankList(rank=trace.rank, messages=trace.messages, groups=trace.groups)
 
 
-def does_not_fit(plan: Mapping[str, Any], work: Work, trace: Trace, needs: Needs) -> list[Finding]:
-    """Return what a rank's card does not have the bytes for: its step, or joining the islands."""
+def does_not_fit(plan: Mapping[str, Any], work: Work, trace: Trace, needed: float) -> list[Finding]:
+    """Return what a rank's card does not have the bytes for."""
     have, each = float(plan["memory_capacity_bytes"]), work.split.ranks // work.split.pp
+    if needed <= have:
+        return []
     who = f"rank {trace.rank} (pipeline rank {trace.rank // each} of {work.split.pp})"
-    outer = f", {format_bytes(needs.outer)} of it outer state, which the plan does not count"
     return [
         Finding(
             kind="memory", ranks=(trace.rank,),
-            text=f"{who} needs {format_bytes(needed)} of {format_bytes(have)}{what}: "
-            f"{format_bytes(needed - have)} over{outer if needs.outer else ''}",
+            text=f"{who} needs {format_bytes(needed)} of {format_bytes(have)}: "
+            f"{format_bytes(needed - have)} over",
         )
-        for needed, what in ((needs.step, ""), (needs.round, " to join the islands"))
-        if needed > have
     ]  # fmt: skip

@@ -56,23 +56,19 @@ def _over_worlds(trace: Trace) -> list[int]:
 
 
 def _rank(done: Rehearsal, trace: Trace) -> dict[str, Any]:
-    needs = done.needs[trace.rank]
     return {
         "rank": trace.rank, "stages": list(trace.stages), "parameters": trace.parameters,
         "flops": trace.flops, "operations": trace.operations, "peak_bytes": trace.peak_bytes,
-        "needed_bytes": needs.step,
+        "needed_bytes": done.needed_bytes[trace.rank],
         "peak_kinds_bytes": trace.peak_kinds, "kept_bytes": trace.kept_bytes,
         "messages": _alike((*trace.messages, *(trace.round.messages if trace.round else ()))),
-        "round": _round(trace.round, needs.round) if trace.round else None,
+        "round": _round(trace.round) if trace.round else None,
         "compared": [_row(row) for row in done.rows[trace.rank]],
     }  # fmt: skip
 
 
-def _round(joining: Round, needed: float) -> dict[str, Any]:
-    return {
-        "state_bytes": joining.state_bytes, "peak_bytes": joining.peak_bytes,
-        "needed_bytes": needed, "peak_kinds_bytes": joining.peak_kinds,
-    }  # fmt: skip
+def _round(joining: Round) -> dict[str, Any]:
+    return {"state_bytes": joining.state_bytes, "peak_bytes": joining.peak_bytes}
 
 
 def _alike(messages: Iterable[Message]) -> list[dict[str, Any]]:
@@ -165,13 +161,13 @@ def _table(done: Rehearsal, trace: Trace, *, only_wrong: bool = False) -> Iterat
             f"{_error(row):>10}{mark}"
         )
     if not only_wrong:
-        needs, have = done.needs[trace.rank], _size(done.plan["memory_capacity_bytes"])
-        room = f"{_size(needs.step)} of {have}"
+        have = _size(done.plan["memory_capacity_bytes"])
+        room = f"{_size(done.needed_bytes[trace.rank])} of {have}"
         yield f"  on the card, by its kernels, with context and fragmentation {room}"
         if trace.round is not None:
             yield (
-                f"  of it {_size(needs.outer)} outer state, which is in no plan; "
-                f"to join the islands {_size(needs.round)}"
+                f"  in the host's memory, per GPU, {_size(trace.round.state_bytes)} outer state; "
+                f"while the islands join {_size(trace.round.peak_bytes)}"
             )
 
 

@@ -26,7 +26,7 @@ from crore.model.private import (
 )
 from crore.model.split import Split
 from crore.rehearse.around import ABOVE, ALONE, Around, axes_around, crew_of
-from crore.rehearse.joining import OUTER, Round, take_round
+from crore.rehearse.joining import Round, take_round
 from crore.rehearse.ledger import GRADIENTS, Ledger
 from crore.rehearse.messages import Message, Phase
 from crore.rehearse.replay import Book, Replay
@@ -193,23 +193,22 @@ class Stage:
 
     def _ledger(self) -> Ledger:
         """Return a ledger that knows what is alive between steps."""
-        ledger = Ledger(axes_of(self.world) | axes_around(self.work.around))
+        ledger = Ledger(self._axes())
         ledger.hold(self.named.values(), "weights")
         ledger.hold(self.optimizer.state_tensors().values(), "optimizer")
         ledger.hold([self.samples], "tokens")
         if self.engine.schedule is not None:
             ledger.hold(receive_buffers(self.engine.schedule), MADE)
-        if self.outer is not None:
-            ledger.hold(self.outer.tensors(self.named).values(), OUTER)
         return ledger
+
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return axes_of(self.world) | axes_around(self.work.around)
 
     def round(self) -> Round | None:
         """Join the other islands once, after a step; None where there are none."""
         if self.outer is None:
             return None
-        ledger = self._ledger()
-        for part in self.engine.parts:
-            ledger.sort_fsdp(part)
+        ledger = Ledger(self._axes())
         return take_round(self.work.around, self.outer, self.named, ledger, self._inside)
 
     def _told(self, sums: Ledger | Book) -> Trace:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +24,7 @@ from crore.train.fault.meeting import Meeting
 from crore.train.fault.seat import Seat
 from crore.train.islands.exchange import WAIT_S, Exchanged, Members, mean
 from crore.train.islands.gate import Gate
-from crore.train.islands.outer import OuterState
+from crore.train.islands.outer import HOST, OuterState
 from crore.train.islands.settings import Outer
 from crore.train.local import local_part
 from crore.train.peers import Peers, State
@@ -96,23 +96,26 @@ class Islands:
     @torch.no_grad()
     def join(self, run: Trainer) -> bool:
         """Take a turn, in a meeting of the island's worlds that has begun; False: once more."""
-        before = self._snapshot(whole=True)
         facts, place = self.facts(), replace(run.place)
         letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
-        result = None
+        result, before = None, list[tuple[Tensor, Tensor]]()
         if self._peers.leads:
             self._place = asdict(run.place)
             result = self._wait()
+            fragment = result.turn % self._outer.fragments
+            changing = self._changing(fragment, whole=result.taken_up is not None)
+            before = _kept(changing)
             letter = _letter(self._installed(run, result))
         self._peers.publish([letter])
         told = _read(letter)
         if told is not None:
-            tensors = self._snapshot(whole=told["whole"], copy=False)
-            self._peers.publish(list(tensors.values()))
+            changing = self._changing(told["fragment"], whole=told["whole"])
+            before = before or _kept(changing)
+            self._peers.publish(changing)
         holds = self._peers.commit()  # a vote each meeting, whatever arrived
         if told is None or not holds:
-            for name, tensor in self._snapshot(whole=True, copy=False).items():
-                tensor.copy_(before[name])
+            for tensor, kept in before:
+                tensor.copy_(kept)
             self.load_facts(facts)
             run.place = place
             return False
@@ -260,12 +263,12 @@ class Islands:
             f"in {result.sent_s:.2f} s",
         )
 
-    def _snapshot(self, *, whole: bool, copy: bool = True) -> dict[str, Tensor]:
-        """Return the parts that a turn may change; their storage, or copies."""
-        found = {name: local_part(tensor) for name, tensor in self.tensors().items()}
-        if whole:
-            found |= {name: local_part(p.detach()) for name, p in self._named.items()}
-        return {name: tensor.clone() for name, tensor in found.items()} if copy else found
+    def _changing(self, fragment: int, *, whole: bool) -> list[Tensor]:
+        """Return what a turn may change: a fragment's outer state, or all of it and the weights."""
+        if not whole:
+            return self.state.flats(fragment)
+        flats = [flat for each in range(self._outer.fragments) for flat in self.state.flats(each)]
+        return [*flats, *(local_part(p.detach()) for p in self._named.values())]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return global weights and momentum by the parameters' names."""
@@ -288,6 +291,11 @@ class Islands:
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._meeting is not None:
             self._meeting.close()
+
+
+def _kept(tensors: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return each tensor with a copy of it in the host's memory."""
+    return [(tensor, tensor.to(HOST, copy=True)) for tensor in tensors]
 
 
 def _letter(told: Mapping[str, Any]) -> Tensor:

@@ -1,7 +1,9 @@
 """The outer optimizer on one rank: the weights all islands share, and their momentum.
 
-Every tensor is the rank's own part. A fragment is one flat fp32 vector of several parameters, each
-beginning with a block of its own: a parameter that two ranks hold is rounded the same on both.
+They lie in the host's memory: the card has no room for them, islands meet over the host's network,
+and a step of SGD now and then is little work for a processor. Every tensor is the rank's own part.
+A fragment is one flat fp32 vector of several parameters, each beginning with a block of its own: a
+parameter that two ranks hold is rounded the same on both.
 n: values of a fragment.
 """
 
@@ -21,6 +23,7 @@ from crore.train.islands.settings import Outer
 from crore.train.local import local_part, place_like
 
 STATES: Final = ("global", "momentum")
+HOST: Final = torch.device("cpu")
 
 
 def fragments_of(sizes: Mapping[str, int], fragments: int) -> list[list[str]]:
@@ -102,7 +105,7 @@ class OuterState:
             if share == 1:
                 own.copy_(shared)
             else:
-                own.lerp_(shared, share)
+                own.lerp_(shared.to(own.device), share)
 
     @torch.no_grad()
     def rebase(self, params: Mapping[str, Tensor], peers: Mapping[str, Tensor]) -> None:
@@ -114,7 +117,8 @@ class OuterState:
             new = local_part(peers[name])
             parameter, _, state = name.rpartition(".")
             if state == "global":
-                local_part(params[parameter]).add_(new - local_part(tensor))
+                own = local_part(params[parameter])
+                own.add_((new - local_part(tensor)).to(own.device))
             local_part(tensor).copy_(new)
 
     def tensors(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,6 +135,10 @@ class OuterState:
             for shape in [local_part(params[name]).shape]
         }
 
+    def flats(self, fragment: int) -> list[Tensor]:
+        """Return what a fragment's round changes, themselves: its global weights and momentum."""
+        return [self._global[fragment], self._momentum[fragment]]
+
     def facts(self) -> dict[str, Any]:
         """Return the state that is no tensor, as JSON takes it."""
         return {"rounds": list(self.rounds), "tokens": list(self.tokens)}
@@ -144,8 +152,7 @@ class OuterState:
     def _gathered(self, fragment: int, params: Mapping[str, Tensor]) -> Tensor:
         """Return a copy of a fragment's parameters as one vector, zero between them."""
         spans = self._spans[fragment]
-        device = next(iter(params.values())).device
-        flat = torch.zeros(_blocks_end(spans), dtype=torch.float32, device=device)
+        flat = torch.zeros(_blocks_end(spans), dtype=torch.float32, device=HOST)
         for own, part in self._pairs({fragment: flat}, fragment, params):
             part.copy_(own)
         return flat
@@ -156,7 +163,7 @@ class OuterState:
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """Yield each parameter's own part and its place in the fragment's vector."""
         for name, start, end in self._spans[fragment]:
-            own = local_part(params[name])
+            own = local_part(params[name].detach())
             yield own, flat[fragment][start:end].view(own.shape)
 
 
