@@ -1,0 +1,1 @@
+"""A trained model becomes one that people talk to: export, import, chat and serving."""
