@@ -34,7 +34,8 @@ def write(tmp_path):
 
 def shape(model):
     """Return the figures of a model without its name and source."""
-    skipped = ("name", "provenance")
+    # The catalogue's rows leave out what no plan depends on.
+    skipped = ("name", "provenance", "norm_epsilon", "rope_base", "router")
     return {f.name: getattr(model, f.name) for f in fields(model) if f.name not in skipped}
 
 
@@ -44,6 +45,13 @@ def test_a_config_is_the_shape_of_the_catalogues_row(write, name):
     if name.startswith("qwen3-next"):
         row = replace(row, mtp_layers=0)  # the released file does not mention the module
     assert shape(CATALOG.model(str(write(CONFIGS[name])))) == shape(row)
+
+
+def test_what_only_running_a_model_needs_is_read_too(write):
+    model = CATALOG.model(str(write({**CONFIGS["mixtral-8x7b"], "rms_norm_eps": 1e-4})))
+    assert (model.norm_epsilon, model.rope_base, model.router) == (1e-4, 1e6, "softmax-topk")
+    model = CATALOG.model(str(write({**LLAMA, "rope_parameters": {"rope_theta": 5e5}})))
+    assert (model.norm_epsilon, model.rope_base, model.router) == (1e-6, 5e5, "sigmoid")
 
 
 def test_a_folder_and_its_file_are_the_same_model(write):

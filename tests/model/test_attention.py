@@ -73,7 +73,7 @@ def test_norms_of_queries_and_keys_come_before_they_are_turned():
 
 
 def test_biases_are_where_the_shape_says():
-    rotary, mask = Rotary(8), Mask(0, alibi=False)
+    rotary, mask = Rotary(8, 10_000.0), Mask(0, alibi=False)
     with torch.device("meta"):
         none = Attention(DENSE, rotary, mask)
         inputs = Attention(replace(DENSE, qkv_bias=True), rotary, mask)

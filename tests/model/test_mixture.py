@@ -96,6 +96,24 @@ def test_weights_are_finite_where_every_score_is_zero():
     assert torch.isfinite(weights).all()
 
 
+def test_softmax_routers_weigh_over_all_experts_or_over_the_chosen():
+    logits = drawn(40, 6) * 3
+    everywhere = logits.softmax(-1)
+    weights, chosen = mixture_of(replace(MIXTURE, router="softmax"))._choose(logits)
+    assert torch.equal(chosen, logits.topk(2).indices)
+    assert torch.equal(weights, everywhere.gather(-1, chosen))
+    weights, _ = mixture_of(replace(MIXTURE, router="softmax-topk"))._choose(logits)
+    assert torch.allclose(weights, logits.gather(-1, chosen).softmax(-1))
+
+
+def test_a_softmax_router_gets_no_bias():
+    module = mixture_of(replace(MIXTURE, router="softmax-topk"))
+    module.load.copy_(torch.arange(6.0))
+    module.rebalance()
+    assert not module.balance.any()
+    assert not module.load.any()
+
+
 def test_the_router_of_one_expert_a_token_learns():
     module = mixture_of(ONE)
     module(drawn(1, 9, 32)).sum().backward()

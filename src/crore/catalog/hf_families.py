@@ -68,7 +68,15 @@ def _decoder(cfg: Config, **over: Json) -> Figures:
     }
     if cfg.has("head_dim"):
         row["head_dim"] = cfg.get("head_dim")
-    return {**row, **over}
+    # Classes with LayerNorm have names of their own for it; 1e-5 is what they assume.
+    norms = {"norm_epsilon": cfg.get("rms_norm_eps", 1e-6), "rope_base": rope_base(cfg)}
+    return {**row, **(norms if over.get("norm", "rms") == "rms" else {}), **over}
+
+
+def rope_base(cfg: Config, default: float = 10_000.0) -> Json:
+    """Return the base of the rotary angles; transformers 5 keeps it one level down."""
+    inside = Config(cfg.label, cfg.get("rope_parameters", {}))
+    return inside.get("rope_theta", cfg.get("rope_theta", default))
 
 
 def _windows(cfg: Config, every: int = 1) -> Figures:
@@ -112,7 +120,10 @@ def _mistral(cfg: Config) -> Figures:
 def _mixtral(cfg: Config) -> Figures:
     experts, topk, width = cfg.need("num_local_experts", "num_experts_per_tok", "intermediate_size")
     row = _decoder(cfg, ffn=0, **_windows(cfg))
-    return {**row, "experts": experts, "topk": topk, "moe_ffn": width}
+    return {
+        **row, "experts": experts, "topk": topk, "moe_ffn": width, "router": "softmax-topk",
+        "norm_epsilon": cfg.get("rms_norm_eps", 1e-5), "rope_base": rope_base(cfg, 1e6),
+    }  # fmt: skip
 
 
 def _qwen2(cfg: Config) -> Figures:
@@ -136,14 +147,14 @@ def _qwen_moe(cfg: Config, **over: Json) -> Figures:
     if stride == 1 and not dense:
         row["ffn"] = 0
     return {
-        **row,
-        "experts": experts,
-        "topk": topk,
-        "moe_ffn": width,
-        "moe_every": stride,
-        "first_dense": len(dense),
-        "shared_ffn": cfg.get("shared_expert_intermediate_size", 0),
-    }
+        **row, "experts": experts, "topk": topk, "moe_ffn": width, "moe_every": stride,
+        "first_dense": len(dense), "shared_ffn": cfg.get("shared_expert_intermediate_size", 0),
+        "router": _softmax(cfg),
+    }  # fmt: skip
+
+
+def _softmax(cfg: Config) -> str:
+    return "softmax-topk" if cfg.get("norm_topk_prob", False) else "softmax"
 
 
 def _qwen2_moe(cfg: Config) -> Figures:
@@ -224,7 +235,8 @@ def _olmo2(cfg: Config) -> Figures:
 
 def _olmoe(cfg: Config) -> Figures:
     experts, topk, width = cfg.need("num_experts", "num_experts_per_tok", "intermediate_size")
-    return {**_olmo2(cfg), "ffn": 0, "experts": experts, "topk": topk, "moe_ffn": width}
+    row = {**_olmo2(cfg), "ffn": 0, "router": _softmax(cfg)}
+    return {**row, "experts": experts, "topk": topk, "moe_ffn": width}
 
 
 def _gemma(cfg: Config, **over: Json) -> Figures:

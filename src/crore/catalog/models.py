@@ -11,11 +11,12 @@ from crore.catalog.rows import (
     check_keys,
     choice,
     flag,
+    number,
     read_provenance,
     whole,
     words,
 )
-from crore.catalog.types import MLA, DeltaNet, Mamba, ModelSpec, Norm, Position
+from crore.catalog.types import MLA, DeltaNet, Mamba, ModelSpec, Norm, Position, Router
 from crore.errors import InputError, UnknownName, shown
 
 MODEL_KEYS = tuple(f.name for f in fields(ModelSpec) if f.name not in ("name", "provenance"))
@@ -57,6 +58,9 @@ def build_model(name: str, row: Row) -> ModelSpec:
         "position": choice(label, row, "position", get_args(Position)),
         "norm": choice(label, row, "norm", get_args(Norm)),
         "pattern": words(label, row, "pattern", ""),
+        "router": choice(label, {"router": "sigmoid", **row}, "router", get_args(Router)),
+        "norm_epsilon": number(label, row, "norm_epsilon", 1e-5),
+        "rope_base": number(label, row, "rope_base", 10_000.0),
         **{key: flag(label, row, key) for key in _REQUIRED_FLAGS},
         **{key: flag(label, row, key, default=False) for key in _OPTIONAL_FLAGS},
         **{key: whole(label, row, key, 0) for key in _COUNTS},

@@ -10,6 +10,7 @@ from crore.catalog.calibration import Measured
 
 Position = Literal["rope", "alibi", "learned", "none"]
 Norm = Literal["rms", "layer"]
+Router = Literal["sigmoid", "softmax", "softmax-topk"]
 Topology = Literal["none", "rail", "fat-tree", "multi-plane-clos", "wan"]
 
 
@@ -124,6 +125,13 @@ class ModelSpec:
     deltanet: DeltaNet | None = None
     mtp_layers: int = 0
     """Multi-token-prediction modules (one layer and one head pass each)."""
+    norm_epsilon: float = 1e-5
+    """Added to a norm's mean square."""
+    rope_base: float = 10_000.0
+    """Base of the rotary angles (Llama 3: 500,000)."""
+    router: Router = "sigmoid"
+    """How an expert's weight follows from the router: the sigmoids of the chosen made to sum to one
+    (DeepSeek-V3), the softmax over all (Qwen2-MoE), or over the chosen alone (Mixtral)."""
     provenance: Provenance
 
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crore.catalog.types import ModelSpec
-from crore.model.norms import EPSILON
 from crore.model.positions import Mask, Rotary
 
 
@@ -58,8 +57,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(spec.hidden, spec.kv_heads * width, bias=bias)
         self.value = nn.Linear(spec.hidden, spec.kv_heads * width, bias=bias)
         self.output = nn.Linear(spec.heads * width, spec.hidden, bias=spec.bias)
-        self.query_norm = nn.RMSNorm(width, eps=EPSILON) if spec.qk_norm else None
-        self.key_norm = nn.RMSNorm(width, eps=EPSILON) if spec.qk_norm else None
+        epsilon = spec.norm_epsilon
+        self.query_norm = nn.RMSNorm(width, eps=epsilon) if spec.qk_norm else None
+        self.key_norm = nn.RMSNorm(width, eps=epsilon) if spec.qk_norm else None
         self.rotary = rotary
         self.core = Core(mask)
 

@@ -25,10 +25,12 @@ class Block(nn.Module):
 
     def __init__(self, spec: ModelSpec, attention: nn.Module, *, mixture: bool) -> None:
         super().__init__()
-        self.attention_norm = make_norm(spec.norm, spec.hidden)
+        self.attention_norm = make_norm(spec.norm, spec.hidden, spec.norm_epsilon)
         self.attention = attention
         # In a parallel block both read the same normed input (PaLM, arXiv 2204.02311 §2).
-        self.feed_forward_norm = None if spec.parallel_block else make_norm(spec.norm, spec.hidden)
+        self.feed_forward_norm = (
+            None if spec.parallel_block else make_norm(spec.norm, spec.hidden, spec.norm_epsilon)
+        )
         self.feed_forward = (
             Mixture(spec)
             if mixture
@@ -64,14 +66,15 @@ class Decoder(nn.Module):
         self.core_heads = slice(None)
         """The heads whose attention core runs on this rank; set from outside."""
         turned = spec.mla.qk_rope if spec.mla else spec.head_dim
-        self.rotary = Rotary(turned) if spec.position == "rope" or spec.mla else None
+        rotary = spec.position == "rope" or spec.mla is not None
+        self.rotary = Rotary(turned, spec.rope_base) if rotary else None
         self.embedding: nn.Embedding | None = nn.Embedding(spec.vocab, spec.hidden)
         self.positions: nn.Embedding | None = (
             nn.Embedding(spec.max_positions, spec.hidden) if spec.position == "learned" else None
         )
         self.register_buffer("place", torch.empty(0, dtype=torch.int64), persistent=False)
         self.layers = nn.ModuleDict({str(i): self._block(i) for i in range(spec.layers)})
-        self.norm: nn.Module | None = make_norm(spec.norm, spec.hidden)
+        self.norm: nn.Module | None = make_norm(spec.norm, spec.hidden, spec.norm_epsilon)
         self.head: nn.Linear | None = nn.Linear(spec.hidden, spec.vocab, bias=False)
         self.prediction = nn.ModuleList(
             PredictionModule(spec, self._block(spec.layers - 1))

@@ -27,7 +27,7 @@ def quantize(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return `x` in 8 bits and the scale that gives it back: `x ≈ x8 · scale`."""
     largest = x.detach().abs().amax().float().clamp(min=1e-12)
     scale = largest / torch.finfo(kind).max
-    return (x.float() / scale).to(kind), scale
+    return x.to(torch.float32, copy=True).div_(scale).to(kind), scale
 
 
 class ScaledLinear(torch.autograd.Function):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from crore.catalog.types import MLA, ModelSpec
 from crore.model.attention import Core
-from crore.model.norms import EPSILON
 from crore.model.positions import Mask, Rotary
 
 
@@ -21,12 +20,12 @@ class LatentAttention(nn.Module):
     def __init__(self, spec: ModelSpec, mla: MLA, rotary: Rotary, mask: Mask) -> None:
         super().__init__()
         self.sizes = mla
-        per_head = mla.qk_nope + mla.qk_rope
+        per_head, epsilon = mla.qk_nope + mla.qk_rope, spec.norm_epsilon
         self.query_down = nn.Linear(spec.hidden, mla.q_lora, bias=False) if mla.q_lora else None
-        self.query_norm = nn.RMSNorm(mla.q_lora, eps=EPSILON) if mla.q_lora else None
+        self.query_norm = nn.RMSNorm(mla.q_lora, eps=epsilon) if mla.q_lora else None
         self.query = nn.Linear(mla.q_lora or spec.hidden, spec.heads * per_head, bias=False)
         self.latent = nn.Linear(spec.hidden, mla.kv_lora + mla.qk_rope, bias=False)
-        self.latent_norm = nn.RMSNorm(mla.kv_lora, eps=EPSILON)
+        self.latent_norm = nn.RMSNorm(mla.kv_lora, eps=epsilon)
         self.key_value = nn.Linear(mla.kv_lora, spec.heads * (mla.qk_nope + mla.v), bias=False)
         self.output = nn.Linear(spec.heads * mla.v, spec.hidden, bias=False)
         self.rotary = rotary

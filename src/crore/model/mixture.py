@@ -113,6 +113,7 @@ class Mixture(nn.Module):
 
     Scores are sigmoids; the top k of score plus bias are chosen and weighted by their scores alone,
     made to sum to one (arXiv 2412.19437 eq. 12-16). The bias follows the load between steps.
+    Models that come with a softmax router (arXiv 2401.04088 §2.1) keep it, and no bias.
     """
 
     balance: Tensor
@@ -120,7 +121,7 @@ class Mixture(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.topk = spec.topk
+        self.topk, self.kind = spec.topk, spec.router
         self.router = nn.Linear(spec.hidden, spec.experts, bias=False)
         self.experts = Experts(spec)
         wide = spec.shared_ffn
@@ -161,13 +162,13 @@ class Mixture(nn.Module):
         The weight of one expert alone is its score: made to sum to one it would be 1 whatever the
         router says, and the router could not learn (arXiv 2101.03961 §2.1).
         """
-        scores = logits.sigmoid()
+        scores = logits.sigmoid() if self.kind == "sigmoid" else logits.softmax(-1)
         chosen = (scores.detach() + self.balance).topk(self.topk, dim=-1).indices
         if self.in_turn:
             turn = torch.arange(chosen.numel(), device=chosen.device) % scores.shape[-1]
             chosen = turn.view_as(chosen)
         weights = scores.gather(-1, chosen)
-        if self.topk > 1:
+        if self.kind == "softmax-topk" or (self.kind == "sigmoid" and self.topk > 1):
             weights = weights / weights.sum(-1, keepdim=True).clamp(min=TINY)
         return weights, chosen
 
@@ -175,9 +176,11 @@ class Mixture(nn.Module):
     def rebalance(self, rate: float = BALANCE_RATE) -> None:
         """Move each expert's bias against its load since the last call, and start counting anew.
 
-        `load` must hold the counts of all ranks (arXiv 2408.15664 algorithm 1).
+        `load` must hold the counts of all ranks (arXiv 2408.15664 algorithm 1). Softmax routers
+        have no bias to move.
         """
-        self.balance += rate * torch.sign(self.load.mean() - self.load)
+        if self.kind == "sigmoid":
+            self.balance += rate * torch.sign(self.load.mean() - self.load)
         self.load.zero_()
 
 

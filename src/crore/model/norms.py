@@ -6,11 +6,9 @@ from torch import nn
 
 from crore.catalog.types import Norm
 
-EPSILON = 1e-5
 
-
-def make_norm(kind: Norm, width: int) -> nn.Module:
+def make_norm(kind: Norm, width: int, epsilon: float) -> nn.Module:
     """Return RMSNorm (one vector) or LayerNorm (weight and bias) over the last dimension."""
     if kind == "rms":
-        return nn.RMSNorm(width, eps=EPSILON)
-    return nn.LayerNorm(width, eps=EPSILON)
+        return nn.RMSNorm(width, eps=epsilon)
+    return nn.LayerNorm(width, eps=epsilon)

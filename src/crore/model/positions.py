@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-ROTARY_BASE = 10_000.0
-
 
 class Rotary(nn.Module):
     """Tables of a rotary embedding (arXiv 2104.09864), half-split as in Llama: `cos, sin` [S, D].
@@ -22,7 +20,7 @@ class Rotary(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, width: int, base: float = ROTARY_BASE) -> None:
+    def __init__(self, width: int, base: float) -> None:
         super().__init__()
         self.width, self.base = width, base
         for name in ("cos", "sin"):

@@ -14,8 +14,8 @@ class PredictionModule(nn.Module):
 
     def __init__(self, spec: ModelSpec, block: nn.Module) -> None:
         super().__init__()
-        self.hidden_norm = make_norm(spec.norm, spec.hidden)
-        self.token_norm = make_norm(spec.norm, spec.hidden)
+        self.hidden_norm = make_norm(spec.norm, spec.hidden, spec.norm_epsilon)
+        self.token_norm = make_norm(spec.norm, spec.hidden, spec.norm_epsilon)
         self.join = nn.Linear(2 * spec.hidden, spec.hidden, bias=False)
         self.block = block
 
