@@ -14,6 +14,7 @@ from crore import __version__
 from crore.cli.answer import Answer
 from crore.cli.calibrate import calibrate
 from crore.cli.catalog import catalog
+from crore.cli.chat import chat
 from crore.cli.check import check
 from crore.cli.compare import compare
 from crore.cli.document import called_as
@@ -77,6 +78,7 @@ _COMMANDS = {
         train,
         launch,
         lighthouse,
+        chat,
         calibrate,
         check,
         validate,

@@ -12,6 +12,8 @@ from crore.errors import InputError
 from crore.io import write_text
 from crore.serve.engine import AnswerError, Engine, Piece
 
+CHAT_VERSION: Final = 1
+"""Of crore.answer, the document of `crore chat --ask … --json`."""
 MAX_TOKENS: Final = 1024
 """Of one answer."""
 Message = dict[str, str]
@@ -114,3 +116,16 @@ class Conversation:
         first = [{"role": "system", "content": self.system}] if self.system else []
         record = {"messages": [*first, *self.said]}
         write_text(path, json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def answer_record(engine: Engine, question: str, pieces: list[Piece]) -> dict[str, Any]:
+    """Return one question and its answer as the JSON document's body."""
+    last = pieces[-1] if pieces else Piece()
+    return {
+        "model": engine.name,
+        "question": question,
+        "answer": "".join(piece.text for piece in pieces),
+        "finish": next((piece.finish for piece in pieces if piece.finish), "stop"),
+        "tokens": last.tokens,
+        "tokens_per_s": last.tokens_per_s,
+    }

@@ -10,13 +10,13 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
 from crore.errors import CroreError, InputError
-from crore.serve.gguf_header import read_header
+from crore.serve.gguf_header import Value, read_header
 
 CONTEXT: Final = 4096
 """Tokens of a conversation where none are asked for; the engine keeps to what the model knows."""
@@ -83,17 +83,18 @@ class Engine:
     settings: EngineSettings
     name: str
     """Of the model, as its API gives it."""
-    header: dict[str, Any] = field(default_factory=dict)
+    header: dict[str, Value]
     """Of the file."""
-    key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    key: str
     """Of its HTTP server."""
-    _server: Any = None
+    server: Any
+    """llama.cpp's own, None once closed."""
     _worker: threading.Thread | None = None
 
     @property
     def address(self) -> str:
         """URL of its HTTP server."""
-        return str(self._server.listening_address)
+        return str(self.server.listening_address)
 
     @property
     def chats(self) -> bool:
@@ -102,19 +103,17 @@ class Engine:
 
     @property
     def context(self) -> int:
-        """Tokens of one conversation, never more than the model was made for."""
-        architecture = self.header.get("general.architecture", "")
-        known = self.header.get(f"{architecture}.context_length", self.settings.context)
-        return min(self.settings.context, int(known))
+        """Tokens of one conversation."""
+        return context_of(self.settings, self.header)
 
     def chat(self, messages: list[dict[str, str]], **sampling: Any) -> Iterator[Piece]:
         """Yield the answer to a conversation in OpenAI's form; leaving the loop stops it."""
         body = {"messages": messages, **sampling}
-        return self._stream(self._server.handle_chat_completions, body)
+        return self._stream(self.server.handle_chat_completions, body)
 
     def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
         """Yield how the text goes on; leaving the loop stops it."""
-        return self._stream(self._server.handle_completions, {"prompt": text, **sampling})
+        return self._stream(self.server.handle_completions, {"prompt": text, **sampling})
 
     def _stream(self, handle: Callable[..., Any], body: dict[str, Any]) -> Iterator[Piece]:
         """Run one request on a thread of its own, so that Ctrl-C reaches the caller at once."""
@@ -145,7 +144,13 @@ class Engine:
         """Let the model go, once the last answer has stopped."""
         if self._worker is not None:
             self._worker.join()
-        self._server = None
+        self.server = None
+
+
+def context_of(settings: EngineSettings, header: Mapping[str, Value]) -> int:
+    """Return the tokens of one conversation: as asked, never more than the model was made for."""
+    known = header.get(f"{header.get('general.architecture')}.context_length", settings.context)
+    return min(settings.context, int(known))
 
 
 def start(settings: EngineSettings, name: str = "") -> Engine:
@@ -153,18 +158,20 @@ def start(settings: EngineSettings, name: str = "") -> Engine:
 
     Raises InputError when the engine is not installed, the file is no model, or it does not fit.
     """
-    header = read_header(settings.path)
-    engine = Engine(settings=settings, name=name or settings.path.stem, header=dict(header))
+    header, name = read_header(settings.path), name or settings.path.stem
+    key = secrets.token_urlsafe(24)
     native = _native()
+    parameters = _parameters(native, settings, context_of(settings, header))
+    parameters.model_alias, parameters.api_keys = {name}, [key]
     try:
-        engine._server = native.Server(_parameters(native, engine))
+        server = native.Server(parameters)
     except RuntimeError as error:
         kind = str(header.get("general.architecture", "unknown"))[:30]
         raise InputError(
             f"llama.cpp cannot load {str(settings.path)[-80:]} (architecture {kind}): its file is "
             "damaged, the engine too old for it, or memory too small (crore fit says)"
         ) from error
-    return engine
+    return Engine(settings=settings, name=name, header=header, key=key, server=server)
 
 
 def _native() -> Any:
@@ -177,16 +184,14 @@ def _native() -> Any:
     return xllamacpp
 
 
-def _parameters(native: Any, engine: Engine) -> Any:
-    settings, made = engine.settings, native.CommonParams()
+def _parameters(native: Any, settings: EngineSettings, context: int) -> Any:
+    made = native.CommonParams()
     made.model.path = str(settings.path)
-    made.model_alias = {engine.name}
-    made.api_keys = [engine.key]
     made.cors_origins = ""  # pages of other sites get no answer
     made.port = 0  # one that is free
-    made.ui = settings.page
+    made.ui, made.endpoint_slots = settings.page, False
     made.n_parallel = settings.slots
-    made.n_ctx = engine.context * settings.slots
+    made.n_ctx = context * settings.slots
     made.cpuparams.n_threads = made.cpuparams_batch.n_threads = threads_of(settings.threads)
     made.cache_ram_mib = PROMPT_CACHE_MIB
     made.warmup = False
@@ -197,10 +202,9 @@ def _parameters(native: Any, engine: Engine) -> Any:
 def _piece(chunk: Mapping[str, Any]) -> Piece:
     if "error" in chunk:
         raise AnswerError(chunk["error"])
-    choice = next(iter(chunk["choices"]), {})
-    text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+    choice: Mapping[str, Any] = next(iter(chunk["choices"]), {})
     return Piece(
-        text=text,
+        text=choice.get("text") or choice.get("delta", {}).get("content") or "",
         finish=choice.get("finish_reason") or "",
         tokens=chunk.get("usage", {}).get("completion_tokens", 0),
         tokens_per_s=chunk.get("timings", {}).get("predicted_per_second", 0.0),

