@@ -25,6 +25,7 @@ from crore.cli.lighthouse import lighthouse
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
+from crore.cli.serve import serve
 from crore.cli.simulate import simulate
 from crore.cli.train import train
 from crore.cli.validate import validate
@@ -79,6 +80,7 @@ _COMMANDS = {
         launch,
         lighthouse,
         chat,
+        serve,
         calibrate,
         check,
         validate,

@@ -1,0 +1,177 @@
+"""The server's front: it holds the limits, and passes on what an engine then answers.
+
+llama.cpp's own server reads a body of any size (10 MB: 13 s of a core and 1.4 GB), queues without
+end and lets one answer run to the end of the context; so an engine stands behind this one, on a
+loopback port and with a key that only this one has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from crore.serve.requests import (
+    GENERATE,
+    Limits,
+    Refused,
+    check_key,
+    check_origin,
+    check_path,
+    parse_body,
+    within_tokens,
+)
+
+PASSED_ON: Final = ("accept", "accept-encoding", "if-none-match")
+"""Headers of a request that its engine sees."""
+DROPPED: Final = frozenset({"connection", "keep-alive", "server", "transfer-encoding", "date"})
+"""Headers of an engine's answer that end here."""
+WITH_KEY: Final = ("/v1/", "/props")
+"""What a GET needs the key for; the page does without, for it asks for the key itself."""
+SILENT_S: Final = 600.0
+"""Seconds without a word after which an engine is given up."""
+DRAINED: Final = 64
+"""Times the limit that is read, and thrown away, of a body that is too large: a client that still
+sends would not see why it is refused."""
+
+
+@dataclass(slots=True)
+class Front:
+    """An ASGI application: who may ask, how much, and whom it asks itself."""
+
+    address: str
+    """URL of the engine."""
+    engine_key: str
+    client: httpx2.AsyncClient
+    key: str = ""
+    """Asked of every client; of none where empty."""
+    limits: Limits = field(default_factory=Limits)
+    under_way: int = 0
+    """Answers being made or waited for."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        async with AsyncExitStack() as held:
+            with contextlib.suppress(ClientDisconnect):  # nobody is there to be answered
+                response = await self._response(request, held)
+                await response(scope, receive, send)
+
+    async def _response(self, request: Request, held: AsyncExitStack) -> Response:
+        try:
+            return await self._answer(request, held)
+        except Refused as error:
+            headers = {"retry-after": "1"} if error.status == 429 else {}
+            return JSONResponse(error.record(), error.status, headers)
+        except httpx2.HTTPError as error:
+            failed = Refused(502, f"the engine did not answer ({type(error).__name__})")
+            return JSONResponse(failed.record(), failed.status)
+
+    async def _answer(self, request: Request, held: AsyncExitStack) -> Response:
+        path = request.url.path
+        check_origin(request.headers)
+        check_path(request.method, path)
+        if request.method == "POST" or path.startswith(WITH_KEY):
+            check_key(request.headers, self.key)
+        body = b""
+        if request.method == "POST":
+            record = parse_body(await _read(request, self.limits))
+            if path in GENERATE:
+                record = within_tokens(record, self.limits.tokens)
+                held.enter_context(self._counted())
+            body = json.dumps(record).encode()
+        answer = await self._ask(request, body)
+        held.push_async_callback(answer.aclose)
+        headers = {k: v for k, v in answer.headers.items() if k.lower() not in DROPPED}
+        return StreamingResponse(answer.aiter_raw(), answer.status_code, headers)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self.under_way >= self.limits.requests:
+            raise Refused(429, f"{self.under_way} requests are under way: try again in a moment")
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    async def _ask(self, request: Request, body: bytes) -> httpx2.Response:
+        """Return the engine's answer once it begins; ClientDisconnect when the client leaves."""
+        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+        headers |= {"authorization": f"Bearer {self.engine_key}"}
+        headers |= {"content-type": "application/json"} if body else {}
+        url = httpx2.URL(self.address).join(request.url.path).copy_with(
+            query=request.url.query.encode()
+        )  # fmt: skip
+        asked = self.client.build_request(request.method, url, headers=headers, content=body)
+        answer = asyncio.ensure_future(self.client.send(asked, stream=True))
+        gone = asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ClientDisconnect
+            return answer.result()
+        finally:
+            gone.cancel()
+            answer.cancel()  # nothing where it is done
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    """Return the body; Refused when it is too large (413) or comes too slowly (408)."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for part in request.stream():
+                size += len(part)
+                if size <= limits.body_bytes:
+                    parts.append(part)
+                elif size > DRAINED * limits.body_bytes:
+                    break
+    except TimeoutError as error:
+        raise Refused(408, f"the body did not come within {limits.body_s:g} s") from error
+    if size > limits.body_bytes:
+        raise Refused(413, f"the body is larger than {limits.body_bytes:,} bytes")
+    return b"".join(parts)
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def application(front: Front, hosts: list[str]) -> Starlette:
+    """Return the whole application.
+
+    `hosts` are the names it answers to: on loopback only its own, so that no other site's name can
+    be made to point here (DNS rebinding).
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with front.client:
+            yield
+
+    known = Middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    return Starlette(routes=[Mount("/", app=front)], middleware=[known], lifespan=lifespan)
+
+
+def engine_client() -> httpx2.AsyncClient:
+    """Return the client that asks an engine: as many connections as there are requests."""
+    timeout = httpx2.Timeout(SILENT_S, connect=10.0)
+    return httpx2.AsyncClient(
+        timeout=timeout, limits=httpx2.Limits(max_connections=None), trust_env=False
+    )

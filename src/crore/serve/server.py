@@ -1,0 +1,101 @@
+"""`crore serve`: an engine, the front before it, and a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from crore.errors import InputError
+from crore.serve.requests import Limits
+
+LOOPBACK_HOSTS: Final = ["localhost", "127.0.0.1"]
+KEY_VARIABLE: Final = "CRORE_API_KEY"
+LEAVING_S: Final = 3
+"""Seconds that answers under way have when the server is stopped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Binding:
+    """Where a server listens, and for whom."""
+
+    host: str = "127.0.0.1"
+    """An address of this machine, or localhost."""
+    port: int = 8080
+    """0: one that is free."""
+    key: str = ""
+    """Asked of every client; none asked where empty."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.loopback and not self.key:
+            raise InputError(
+                f"--host {self.host[:60]} can be reached by others: give --api-key, or "
+                f"{KEY_VARIABLE} in the environment"
+            )
+        if self.key and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
+            raise InputError("--api-key must be printable ASCII without spaces")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError as error:
+            raise InputError(
+                f"--host must be an IP address of this machine or localhost, not {self.host[:60]}"
+            ) from error
+
+
+def listen(binding: Binding) -> socket.socket:
+    """Return the listening socket; InputError when the port is taken or the address not here."""
+    kind = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
+    made = socket.socket(kind, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((binding.host, binding.port))
+        made.listen(1024)
+    except OSError as error:
+        made.close()
+        raise InputError(
+            f"cannot listen on {binding.host} port {binding.port}: {error.strerror}; "
+            "give another --port (0 takes a free one)"
+        ) from error
+    return made
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    listening: socket.socket, binding: Binding, address: str, engine_key: str,
+    ready: Callable[[], None],
+) -> None:  # fmt: skip
+    """Answer until SIGINT or SIGTERM; `ready` is called once before.
+
+    `address` and `engine_key` are of the engine behind.
+    """
+    import uvicorn
+
+    from crore.serve.api import Front, application, engine_client
+
+    front = Front(
+        address=address, engine_key=engine_key, client=engine_client(), key=binding.key,
+        limits=binding.limits,
+    )  # fmt: skip
+    hosts = [*LOOPBACK_HOSTS, binding.host] if binding.loopback else ["*"]
+    config = uvicorn.Config(
+        application(front, hosts), log_level="error", access_log=False, server_header=False,
+        timeout_graceful_shutdown=LEAVING_S, lifespan="on",
+    )  # fmt: skip
+    ready()
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
