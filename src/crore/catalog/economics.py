@@ -50,11 +50,15 @@ class Economics:
         return self.rentals.get(accelerator)
 
 
-def build_figure(name: str, row: Row) -> Figure:
-    """Return the figure a row describes; InputError when its range is out of order."""
+def build_figure(name: str, row: Row, *, signed: bool = False) -> Figure:
+    """Return the figure a row describes; InputError when its range is out of order.
+
+    Only a `signed` one may be below zero.
+    """
     label = f"figure {shown(name)}"
     check_keys(label, row, FIGURE_KEYS)
-    low, value, high = (number(label, row, key) for key in ("low", "value", "high"))
+    least = -1.0 if signed else 0.0
+    low, value, high = (number(label, row, key, least=least) for key in ("low", "value", "high"))
     if not low <= value <= high:
         raise InputError(f"{label}: low <= value <= high, not {low:g}, {value:g}, {high:g}")
     unit = words(label, row, "unit")

@@ -137,9 +137,15 @@ def read_provenance(label: str, row: Row) -> Provenance:
 
 
 def number(
-    label: str, row: Row, key: str, default: float | None = None, *, positive: bool = False
+    label: str,
+    row: Row,
+    key: str,
+    default: float | None = None,
+    *,
+    positive: bool = False,
+    least: float = 0.0,
 ) -> float:
-    """Return a figure that is a number >= 0, or > 0 where zero would say that nothing works.
+    """Return a figure that is a number >= `least`, or > 0 where zero would say that nothing works.
 
     InputError when it is missing and has no default.
     """
@@ -147,8 +153,8 @@ def number(
     if value is None:
         raise InputError(f"{label} needs {key}")
     wrong_kind = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong_kind or not 0 <= value < 1e30 or (positive and value == 0):
-        rule = "> 0" if positive else ">= 0"
+    if wrong_kind or not least <= value < 1e30 or (positive and value == 0):
+        rule = "> 0" if positive else f">= {least:g}"
         raise InputError(f"{label}: {key} is a number {rule}, not {shown(value)}")
     return float(value)
 
