@@ -18,14 +18,11 @@ NOTHING = 1e-6
 """Of the peak, what is no bytes at all."""
 LONG = ("llama", "mixtral", "deepseek", "baichuan")
 """Plans of published models, each several seconds."""
-TOO_LITTLE = {"fp8 recompute"}
-"""What is made is 3.4 % too little (the peak 1.0 %): copies while inputs are made 8 bits wide."""
 RANKS = [
     pytest.param(
         case, rank, id=f"{case.name}, rank {rank}",
         marks=[
             *[pytest.mark.drill] * (case.name in LONG),
-            *[pytest.mark.xfail(strict=True)] * (case.name in TOO_LITTLE),
         ],
     )
     for case in PLANS

@@ -93,7 +93,7 @@ def forward(state: State) -> Moment:
     rank, z = state.rank, state.rank.z
     job, block = rank.job, last_block(rank)
     counted, made = state.base(NOTHING)
-    down = np.maximum(z.whole * (1 + np.less(z.cut, z.whole)) + z.cut, narrowing(z))
+    down = np.maximum(z.whole * (1 + np.less(z.cut, z.whole)) + z.cut, narrowing(job, z))
     rows = np.maximum(down, 4 * z.arrived - z.routed - 4 * z.shared)
     down = np.where(np.greater(rank.place.moe, 0), rows, down)
     anew = rank.again(sparse=present(rank.place.moe))

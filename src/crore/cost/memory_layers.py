@@ -245,30 +245,40 @@ def feed_forward_backward(
     s = job.shape
     gated = s.matrices - 2
     down = product_input(z, width)
-    tape.gradient(weight).make(width).free(given, down)
+    # In 8 bits: turned copies of a product's weight and input, its gradient and that one's.
+    narrow = z.eight * weight / z.element
+    late = narrow + z.eight * (width + 2 * z.whole) / z.element
+    early = narrow + z.eight * (z.whole + 2 * width) / z.element
+    tape.gradient(weight).make(width, late).free(given, down, late, narrow)
     tape.make(gated * 2 * width).free(gated * 3 * width)
-    tape.gradient(weight).make(gated * z.whole).free(gated * width)
+    tape.gradient(weight).make(gated * z.whole, early).free(gated * width, early, narrow)
     tape.make(width).free(2 * width)
-    tape.gradient(gated * weight).make(z.whole).free(width)
+    tape.gradient(gated * weight).make(z.whole, gated * early)
+    tape.free(width, gated * early, gated * narrow)
     tape.make(gated * z.whole).free(gated * 2 * z.whole)
 
 
-def narrowing(z: Sizes) -> Num:
-    """Return what the last product's input takes while it is made 8 bits wide: 32 bits twice."""
-    return z.eight * (2 * FLOAT + z.element - 1) / z.element * z.inner
+def narrowing(job: Job, z: Sizes) -> Num:
+    """Return what the last product's operands take while they are made 8 bits wide, by way of 32.
+
+    Beyond what is kept: the input first, when the weight's narrow copy is not there yet. The
+    sub-layer's own input is still held, though its products kept narrow copies.
+    """
+    weight = job.shape.ffn / job.layout.tp * job.shape.hidden
+    values = z.inner / z.element
+    return z.eight * (np.maximum(FLOAT * values - weight, FLOAT * weight) + z.inner + z.whole)
 
 
 def dense_backward(job: Job, z: Sizes, tape: Tape) -> None:
     """Write the backward pass of a dense feed-forward sub-layer, its norm included."""
     s = job.shape
     weight = z.element * s.ffn / job.layout.tp * s.hidden
-    again = np.greater(job.layout.recompute, 0) * narrowing(z)
+    again = np.greater(job.layout.recompute, 0) * narrowing(job, z)
     tape.make(again).free(again)
     gathered_gradient(job, z, tape)
     feed_forward_backward(job, z, tape, z.inner, weight, sequence(job) * z.whole)
     read = np.maximum(norms(job) - 1, sequence(job))
-    eight = z.eight * job.weights.dense / job.layout.tp
-    tape.free(read * product_input(z, z.whole, s.matrices - 1), eight)
+    tape.free(read * product_input(z, z.whole, s.matrices - 1))
     spread_gradient(job, z, tape)
     norm_backward(job, z, tape, z.cut, z.wide, z.row)
 

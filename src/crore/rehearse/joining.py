@@ -28,7 +28,6 @@ from crore.train.islands.joining import LETTER_BYTES
 from crore.train.islands.outer import OuterState
 from crore.train.islands.quantise import SLAB_VALUES
 
-
 WEIGHTS = "weights"
 """Kind of what lies on the card meanwhile."""
 
