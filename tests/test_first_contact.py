@@ -58,6 +58,7 @@ def children_cpu_s() -> float:
         ["explain"],
         ["compare"],
         ["fit"],
+        ["supply"],
         ["train"],
         ["launch"],
         ["calibrate"],

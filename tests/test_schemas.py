@@ -29,6 +29,7 @@ SCHEMAS: dict[str, Json] = {
 HEAD = ["schema", "crore", "command", "constants_sha256"]
 VERBS = (
     "plan", "compare", "explain", "check", "fit", "validate", "catalog", "simulate", "rehearse",
+    "supply",
 )  # fmt: skip
 DOCUMENTS = {verb: verb for verb in VERBS} | {
     "simulate": "simulation", "rehearse": "rehearsal",
@@ -74,6 +75,9 @@ OTHERS = {
     "one gpu": "catalog gpus h100-sxm",
     "simulate": "simulate fleet.json --draws 20",
     "simulate known": "simulate llama3_405b --draws 20 --hazard 1 --seed 7",
+    "supply": "supply --scenario announced --units 1M --h100e 10M --draws 20",
+    "supply never": "supply --scenario article --units 10M --draws 20 --attrition 0.05",
+    "supply mission": "supply plan.json --draws 20",
     "simulate stands still": "simulate fleet.json --draws 20 --policy restart-disk",
     "rehearse": "rehearse ranks.json --rank 3",
     "rehearse fleet": "rehearse ranks.json --rank 43 --worlds 6 --islands 2 --agree one",
@@ -82,6 +86,7 @@ OTHERS = {
 CASES = {**{name: f"plan {words}" for name, words in PLANS.items()}, **OTHERS}
 EXIT = {
     "check infeasible": 1, "check bad": 2, "rehearse refused": 1, "simulate stands still": 1,
+    "supply never": 1,
 }  # fmt: skip
 RANKS = (
     "nano-5m --gpu h100-sxm --gpus 8 --stack crore --precision fp32 --seq-len 128 --global-batch 8 "

@@ -27,6 +27,7 @@ from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
 from crore.cli.serve import serve
 from crore.cli.simulate import simulate
+from crore.cli.supply import supply
 from crore.cli.train import train
 from crore.cli.validate import validate
 from crore.errors import CroreError
@@ -75,6 +76,7 @@ _COMMANDS = {
         compare,
         fit,
         simulate,
+        supply,
         rehearse,
         train,
         launch,

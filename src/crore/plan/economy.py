@@ -27,6 +27,9 @@ MEMORY_ERROR: Final = 0.043
 peaks (docs/guide/accuracy.md)."""
 LATE: Final = 1.25
 """A run this much longer than predicted counts as late."""
+ANNOUNCED: Final = "announced"
+RETAIL: Final = "retail"
+"""Scenarios of supply.toml."""
 EIGHTY: Final = 1.2816
 """Half an 80 % interval, in standard deviations."""
 
@@ -64,6 +67,11 @@ def economy_of(q: Question, gpus: float, parts_s: dict[str, float], run_s: float
         usd_per_gpu_hour=rate,
         usd_basis=basis,
     )
+
+
+def scenario_of(q: Question) -> str:
+    """Return the scenario of supply that a question's GPUs come from: a shop, or one maker."""
+    return RETAIL if not q.accelerator.nic_bytes_per_s else ANNOUNCED
 
 
 def full_load_w(q: Question) -> float | None:
