@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from tests.train.tiny import BATCH, home, words
 
 from crore.cli import run
+from crore.cli.among import Among
 from crore.train.fault.worlds import Lighthouse
 from crore.train.history import Run, gaps, read_run
 
@@ -76,6 +77,15 @@ def test_what_makes_no_sense_is_one_line_and_nothing_is_written(
     assert len(err) <= ONE_LINE
     assert out == ""
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize(("flag", "rule"), [("", "scale-lr"), ("keep-batch", "keep-batch")])
+def test_what_a_step_does_without_lost_worlds_is_as_the_mission_says_unless_a_flag_does(flag, rule):
+    among = Among(
+        world=None, lighthouse="", fleet="", spares=0, lost=flag, grace_s=1.0, chaos="", port=0
+    )
+    plan = {"worlds": 3, "islands": 1, "request": {"lost_worlds": "scale-lr"}}
+    assert among._fleet(plan).lost == rule
 
 
 def test_a_rank_of_a_world_must_know_which_world_it_is_of(root, tmp_path, capsys, monkeypatch):

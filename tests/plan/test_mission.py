@@ -27,6 +27,7 @@ tokens = "15T"
 seq_len = 4096
 global_batch_tokens = "1.28B"
 stock_tokens = 3e14
+lost_worlds = "Scale-LR"
 [cluster]
 name = "dgx-h100"
 gpus = "10M"
@@ -73,6 +74,7 @@ def test_every_table_becomes_the_words_of_a_request(tmp_path):
         "title": "All of it", "note": "every table", "source": "mine", "model": "gpt2",
         "precision": "bf16", "stack": "crore", "objective": "cheapest", "tokens": 15 * 10**12,
         "seq_len": 4096, "global_batch_tokens": 1_280_000_000, "stock_tokens": 3 * 10**14,
+        "lost_worlds": "scale-lr",
         "cluster": "dgx-h100", "gpus": 10**7, "fabric": "rail-400g", "wan": "wan-1000km",
         "sites": 25, "limits": limits, "fix": {"tp": 8, "zero": 1, "recompute": "full"},
     }  # fmt: skip

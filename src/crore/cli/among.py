@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from crore.errors import InputError
 
 if TYPE_CHECKING:
+    from crore.plan.request import LostWorlds
     from crore.train.data import Dataset
     from crore.train.fault.supervisor import Fleet
     from crore.train.job import Job
@@ -24,6 +25,7 @@ class Among:
     fleet: str
     spares: int
     lost: str
+    """What a step does without worlds that died; as the mission says where it is empty."""
     grace_s: float
     """An outer step waits so long for islands that are late."""
     chaos: str
@@ -39,9 +41,9 @@ class Among:
     def seated(self, job: "Job", plan: Mapping[str, Any]) -> "Job":
         """Return the job with its place in the fleet, where it is one world of one."""
         from crore.train.fault.member import seated
-        from crore.train.fault.seat import rule_of, seat_of
+        from crore.train.fault.seat import seat_of
 
-        lost = rule_of(self.lost)
+        lost = self._lost(plan)
         if self.world is None:
             return job
         if self.chaos:
@@ -106,16 +108,20 @@ class Among:
 
         return start(job, port=self.port, restarts=RESTARTS if self.world is None else 0)
 
+    def _lost(self, plan: Mapping[str, Any]) -> "LostWorlds":
+        from crore.train.fault.seat import rule_of
+
+        return rule_of(self.lost or plan["request"]["lost_worlds"])
+
     def _starts(self, plan: Mapping[str, Any]) -> bool:
         return self.world is None and int(plan["worlds"]) > 1
 
     def _fleet(self, plan: Mapping[str, Any]) -> "Fleet":
         from crore.train.fault.chaos import parse_chaos
-        from crore.train.fault.seat import rule_of
         from crore.train.fault.supervisor import Fleet
 
         return Fleet(
             worlds=int(plan["worlds"]), islands=int(plan["islands"]), spares=self.spares,
-            lost=rule_of(self.lost),
+            lost=self._lost(plan),
             grace_s=self.grace_s, chaos=parse_chaos(self.chaos),
         )  # fmt: skip

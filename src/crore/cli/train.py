@@ -37,8 +37,8 @@ def train(
     hang_after: flags.HangAfter = 600.0, threads: flags.Threads = 0, cache: flags.Cache = None,
     limit: Limit = None, world: flags.World = None, lighthouse: flags.LighthouseAt = "",
     fleet: flags.FleetAt = "", spares: flags.Spares = 0,
-    lost_worlds: flags.LostWorlds = "keep-batch",
-    outer: flags.OuterStep = None, grace: flags.Grace = 60.0, chaos: flags.Chaos = "",
+    lost_worlds: flags.LostWorlds = "", outer: flags.OuterStep = None,
+    grace: flags.Grace = 60.0, chaos: flags.Chaos = "",
     catalog: CatalogFile = None, help_all: flags.HelpAll = False,
 ) -> None:  # fmt: skip
     """Carry out a plan here; resumes where it stopped.

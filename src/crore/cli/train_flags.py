@@ -68,7 +68,8 @@ LighthouseAt = Annotated[
 FleetAt = Annotated[str, _option("HOST:PORT", "Where islands meet.", hidden=True)]
 Spares = Annotated[int, _option("N", "Hot spares: worlds beyond the plan's.", min=0, hidden=True)]
 LostWorlds = Annotated[
-    str, _option("P", "keep-batch or scale-lr, when a world is lost.", hidden=True)
+    str,
+    _option("P", "keep-batch or scale-lr, when a world is lost; else as the mission.", hidden=True),
 ]
 OuterStep = Annotated[
     str | None,

@@ -34,6 +34,7 @@ CAUSES: Final = (
     ("memory_margin", "limits.memory_margin"),
     ("world_gpus", "limits.world_gpus"),
     ("objective", "objective"),
+    ("rule for lost worlds", "data.lost_worlds"),
     ("days must be", "limits.days"),
     ("days, over the limit", "limits.days"),
     ("W at full load", "limits.power"),

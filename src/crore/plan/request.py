@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from crore.catalog import Accelerator, Catalog, Cluster, Fabric, ModelSpec
 from crore.cost import Shape
@@ -14,6 +14,9 @@ from crore.cost.stack import Abilities, Stack
 
 DAY_S: Final = 86_400.0
 OBJECTIVES: Final = ("fastest", "cheapest", "pareto")
+LostWorlds = Literal["keep-batch", "scale-lr"]
+LOST_WORLDS: Final[tuple[LostWorlds, ...]] = ("keep-batch", "scale-lr")
+"""When a world leaves: the others share its samples, or go on with theirs at a lower rate."""
 WORLD_GPUS: Final = 10_000
 """Ranks of one torch.distributed world by default: 94,000 ranks are the most published
 (arXiv 2602.00277 runs 100,000 GPUs), and the loss of one stops them all."""
@@ -72,6 +75,8 @@ class PlanRequest:
     """Sequences per optimizer step."""
     global_batch_tokens: int | None = None
     """The same in tokens."""
+    lost_worlds: LostWorlds = "keep-batch"
+    """What a step does without worlds that died."""
     precision: str | None = None
     stack: str = ""
     objective: str = "fastest"

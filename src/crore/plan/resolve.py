@@ -12,7 +12,14 @@ from crore.cost import parameters, shape_of
 from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import abilities_of, stack_of
 from crore.errors import InputError, UnknownName
-from crore.plan.request import LARGEST_WORLD, OBJECTIVES, Limits, PlanRequest, Question
+from crore.plan.request import (
+    LARGEST_WORLD,
+    LOST_WORLDS,
+    OBJECTIVES,
+    Limits,
+    PlanRequest,
+    Question,
+)
 from crore.plan.stack_rules import check_question
 from crore.units import format_count
 
@@ -97,6 +104,8 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
         yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
     if request.objective not in OBJECTIVES:
         yield UnknownName("objective", request.objective, OBJECTIVES)
+    if request.lost_worlds not in LOST_WORLDS:
+        yield UnknownName("rule for lost worlds", request.lost_worlds, LOST_WORLDS)
     if not 0 <= request.limits.memory_margin < 1:
         yield InputError(
             f"memory_margin is a share from 0 to 1, not {request.limits.memory_margin}"

@@ -61,7 +61,7 @@ _WORDS: Final = dict.fromkeys(("precision", "stack", "objective"), _word)
 _DATA: Final = ("tokens", "seq_len", "global_batch", "global_batch_tokens", "stock_tokens")
 TABLES: Final[Mapping[str, Mapping[str, Reader]]] = {
     "": {**_NAMES, **_WORDS},
-    "data": dict.fromkeys(_DATA, _count),
+    "data": {**dict.fromkeys(_DATA, _count), "lost_worlds": _word},
     "cluster": {
         **dict.fromkeys(("name", "gpu"), _text),
         "gpus": _count,

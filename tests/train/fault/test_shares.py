@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.train.fault.seat import Lost, Seat
+from crore.plan.request import LostWorlds
+from crore.train.fault.seat import Seat
 from crore.train.fault.shares import share_of
 from crore.train.peers import Alone, Share
 
@@ -18,7 +19,7 @@ COUNTS = st.integers(1, 9)
 
 def shares_of(
     *, worlds: int, islands: int, size: int, first: int, samples: int, unit: int,
-    equal: bool = False, lost: Lost = "keep-batch", island: int = 0,
+    equal: bool = False, lost: LostWorlds = "keep-batch", island: int = 0,
 ) -> list[Share]:  # fmt: skip
     """Return the shares of the `size` worlds that are there on an island."""
     seats = [

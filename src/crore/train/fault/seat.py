@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
 
 from crore.errors import InputError, UnknownName
-
-Lost = Literal["keep-batch", "scale-lr"]
-LOST: Final[tuple[Lost, ...]] = ("keep-batch", "scale-lr")
-"""When a world leaves: the others share its samples, or go on with theirs at a lower rate."""
+from crore.plan.request import LOST_WORLDS, LostWorlds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +22,7 @@ class Seat:
     """http://host:port of the island's lighthouse; empty for a world alone in its island."""
     fleet: str = ""
     """The same between islands; empty for one island."""
-    lost: Lost = "keep-batch"
+    lost: LostWorlds = "keep-batch"
 
     @property
     def spare(self) -> bool:
@@ -46,7 +42,7 @@ def seat_of(
     islands: int,
     lighthouse: str = "",
     fleet: str = "",
-    lost: Lost = "keep-batch",
+    lost: LostWorlds = "keep-batch",
 ) -> Seat:
     """Return the seat of a world of a fleet of `worlds` in all, on `islands` islands.
 
@@ -73,12 +69,12 @@ def seat_of(
     )  # fmt: skip
 
 
-def rule_of(text: str) -> Lost:
+def rule_of(text: str) -> LostWorlds:
     """Return the rule for lost worlds that a text names; UnknownName for none."""
-    for rule in LOST:
+    for rule in LOST_WORLDS:
         if text == rule:
             return rule
-    raise UnknownName("rule for lost worlds", text, LOST)
+    raise UnknownName("rule for lost worlds", text, LOST_WORLDS)
 
 
 def folder_of(world: int) -> str:

@@ -15,10 +15,11 @@ from types import FrameType
 from typing import Any, Final
 
 from crore.errors import CroreError
+from crore.plan.request import LostWorlds
 from crore.train.fault.audit import audit
 from crore.train.fault.chaos import DONE, Fault, ask_flip, faults
 from crore.train.fault.follow import History, Log
-from crore.train.fault.seat import Lost, island_of, seat_of
+from crore.train.fault.seat import island_of, seat_of
 from crore.train.fault.worlds import OUTPUT, RESTART_S, Lighthouse, World, now_s
 from crore.train.folder import JOB, LOG, writing
 from crore.train.history import read_run
@@ -53,7 +54,7 @@ class Fleet:
     islands: int = 1
     spares: int = 0
     """Worlds beside them that take a seat at once when one is free."""
-    lost: Lost = "keep-batch"
+    lost: LostWorlds = "keep-batch"
     quorum: float = 0.9
     """Share of the islands that an outer step needs."""
     grace_s: float = 60.0
