@@ -21,6 +21,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+LONG = ("train.md", "islands.md")
+"""What trains for minutes: their commands run under make drills."""
 BLOCK = re.compile(
     r"(?:^<!--(?P<note>[^\n]*)-->\n)?^```(?P<kind>console|sh)\n(?P<body>.*?)^```$", re.M | re.S
 )
@@ -105,7 +107,10 @@ def execute(step: Step, folder: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.rstrip("\n").splitlines()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(d, id=d.name, marks=[pytest.mark.drill] * (d.name in LONG)) for d in DOCUMENTS],
+)
 def test_every_command_of_the_documentation_runs(document, tmp_path):
     # What a reader of a clone sees at this path; all else runs in an empty folder.
     (tmp_path / "tests").mkdir()

@@ -61,6 +61,7 @@ def root(tmp_path_factory):
     return home(tmp_path_factory.mktemp("home"))
 
 
+@pytest.mark.drill
 def test_a_killed_and_a_stopped_rank_are_named_and_all_goes_on_to_the_last_bit(root, capfd):
     every = Every(evaluation=0, checkpoint=10, sample=0)
     straight, struck = (
