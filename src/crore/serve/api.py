@@ -39,7 +39,7 @@ PASSED_ON: Final = ("accept", "accept-encoding", "if-none-match")
 """Headers of a request that its engine sees."""
 DROPPED: Final = frozenset({"connection", "keep-alive", "server", "transfer-encoding", "date"})
 """Headers of an engine's answer that end here."""
-WITH_KEY: Final = ("/v1/", "/props")
+WITH_KEY: Final = ("/v1/", "/models", "/metrics", "/props")
 """What a GET needs the key for; the page does without, for it asks for the key itself."""
 SILENT_S: Final = 600.0
 """Seconds without a word after which an engine is given up."""

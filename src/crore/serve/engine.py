@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -20,6 +20,8 @@ from crore.serve.gguf_header import Value, read_header
 
 CONTEXT: Final = 4096
 """Tokens of a conversation where none are asked for; the engine keeps to what the model knows."""
+CONTEXT_STEP: Final = 256
+"""llama.cpp rounds a context up to this."""
 PROMPT_CACHE_MIB: Final = 256
 """Memory for the states of earlier conversations (llama.cpp's own choice is 8 GiB)."""
 TOO_LONG: Final = "exceed_context_size_error"
@@ -85,7 +87,7 @@ class Engine:
     """Of the model, as its API gives it."""
     header: dict[str, Value]
     """Of the file."""
-    key: str
+    key: str = field(repr=False)
     """Of its HTTP server."""
     server: Any
     """llama.cpp's own, None once closed."""
@@ -148,9 +150,10 @@ class Engine:
 
 
 def context_of(settings: EngineSettings, header: Mapping[str, Value]) -> int:
-    """Return the tokens of one conversation: as asked, never more than the model was made for."""
-    known = header.get(f"{header.get('general.architecture')}.context_length", settings.context)
-    return min(settings.context, int(known))
+    """Return the tokens of one conversation: at least as asked, unless the model knows fewer."""
+    asked = -(-settings.context // CONTEXT_STEP) * CONTEXT_STEP
+    known = header.get(f"{header.get('general.architecture')}.context_length", asked)
+    return min(asked, int(known))
 
 
 def start(settings: EngineSettings, name: str = "") -> Engine:
@@ -171,6 +174,8 @@ def start(settings: EngineSettings, name: str = "") -> Engine:
             f"llama.cpp cannot load {str(settings.path)[-80:]} (architecture {kind}): its file is "
             "damaged, the engine too old for it, or memory too small (crore fit says)"
         ) from error
+    # It answers this once its loop runs; to close it before then would wait without end.
+    server.handle_metrics()
     return Engine(settings=settings, name=name, header=header, key=key, server=server)
 
 
@@ -189,7 +194,7 @@ def _parameters(native: Any, settings: EngineSettings, context: int) -> Any:
     made.model.path = str(settings.path)
     made.cors_origins = ""  # pages of other sites get no answer
     made.port = 0  # one that is free
-    made.ui, made.endpoint_slots = settings.page, False
+    made.ui, made.endpoint_slots, made.endpoint_metrics = settings.page, False, True
     made.n_parallel = settings.slots
     made.n_ctx = context * settings.slots
     made.cpuparams.n_threads = made.cpuparams_batch.n_threads = threads_of(settings.threads)

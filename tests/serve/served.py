@@ -1,0 +1,54 @@
+"""`crore serve` as a process, and what is asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+
+HELLO = [{"role": "user", "content": "hello"}]
+CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that runs."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def post(self, path: str = CHAT, key: str = "right", **request) -> httpx2.Response:
+        """Send one request with a key."""
+        headers = {"authorization": f"Bearer {key}", **request.pop("headers", {})}
+        return httpx2.post(self.url + path, headers=headers, timeout=60, **request)
+
+    def answers(self) -> bool:
+        """Return whether it still answers as it should."""
+        return self.post(json={"messages": HELLO, "max_tokens": 2}).status_code == 200
+
+
+@contextlib.contextmanager
+def served(*words: str) -> Iterator[Served]:
+    """Run `crore serve` on a free port until the block ends; it must then leave on SIGINT."""
+    environment = {k: v for k, v in os.environ.items() if k != "CRORE_API_KEY"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crore", "serve", *words, "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line + process.stderr.read()
+        yield Served(url=found[0], process=process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert not said, said
