@@ -180,7 +180,7 @@ def _cut(
     full = load_catalog(catalog_file).model(fields["model"])
     small = scaled_down(full)
     path = folder / "model.toml"
-    write_text(path, catalogue_file(small))
+    write_text(path, catalogue_file(small, "cut down by crore train --scale small"))
     counted, told = built_parameters(full), int(parameters(shape_of(full)))
     line = (
         f"{full.name}: {counted:,} parameters built without memory, the catalogue says {told:,}; "

@@ -18,6 +18,10 @@ CHECKPOINTS: Final = "checkpoint"
 PLAN: Final = "plan.json"
 MODEL: Final = "model.toml"
 """The model that `--scale small` cut down."""
+TOKENIZER: Final = "tokenizer.json"
+"""Of the text it was trained on."""
+CHAT_TEMPLATE: Final = "chat_template.jinja"
+"""How a conversation becomes text, where the run has learned one."""
 JOB: Final = "job.pickle"
 """What the worlds of a fleet carry out."""
 OF_A_FLEET: Final = ("world-[0-9]*", "island-[0-9]*")
@@ -97,5 +101,5 @@ def _clear(folder: Path) -> None:
     for pattern in (CHECKPOINTS, *OF_A_FLEET):
         for path in folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
-    for name in (LOG, PLAN, MODEL, JOB):
+    for name in (LOG, PLAN, MODEL, TOKENIZER, CHAT_TEMPLATE, JOB):
         (folder / name).unlink(missing_ok=True)

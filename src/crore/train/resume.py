@@ -27,7 +27,7 @@ def identity(job: Job, data: Dataset) -> dict[str, Any]:
     Layout, batch, length, schedule and learning rate may.
     """
     return {
-        "model": job.spec.name, "shape": _digest(job.spec), "seed": job.seed,
+        "model": job.spec.name, "shape": shape_digest(job.spec), "seed": job.seed,
         "seq_len": job.seq_len, "data": data.key, "weights": list(data.weights),
         "optimizer": job.optimizer,
     }  # fmt: skip
@@ -69,7 +69,7 @@ def _check_same(there: Mapping[str, Any], here: Mapping[str, Any], folder: Path)
             )
 
 
-def _digest(spec: ModelSpec) -> str:
+def shape_digest(spec: ModelSpec) -> str:
     """Return a hash of all that shapes a model, its name and sources left out."""
     shape = {key: value for key, value in asdict(spec).items() if key not in ("name", "provenance")}
     return hashlib.sha256(repr(sorted(shape.items())).encode()).hexdigest()[:16]

@@ -18,10 +18,10 @@ def built_parameters(spec: ModelSpec) -> int:
     return sum(p.numel() for p in build_decoder(spec, seq_len).parameters())
 
 
-def catalogue_file(spec: ModelSpec) -> str:
-    """Return a model as a file for `--catalog`."""
+def catalogue_file(spec: ModelSpec, note: str) -> str:
+    """Return a model as a file for `--catalog`; `note` is added to its source."""
     row = {key: value for key, value in asdict(spec).items() if key not in _NOT_WRITTEN}
-    source = f"{spec.provenance.source}; cut down by crore train --scale small"
+    source = f"{spec.provenance.source}; {note}"
     row |= {"source": source, "date": spec.provenance.date, "verified": False}
     lines = "\n".join(_lines(row))
     return f'[models."{spec.name}"]\n{lines}\n'

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from crore.errors import CroreError, InputError
+from crore.io import read_text, write_text
 from crore.model.mesh import make_world
 from crore.model.parallelize import BuildOptions
 from crore.train.adapters import make_adapters
@@ -23,7 +24,7 @@ from crore.train.checksum import whole_checksum
 from crore.train.data import Dataset, prepare
 from crore.train.engine import Engine
 from crore.train.fault.flip import flip_if_asked
-from crore.train.folder import writing
+from crore.train.folder import TOKENIZER, writing
 from crore.train.hang import Beat, Watchdog, connect
 from crore.train.history import read_run
 from crore.train.job import Job
@@ -92,6 +93,8 @@ class _Rank:
             data = _data(job)
             trainer = self._trainer(device, data)
             with writing(job.folder) if who.rank == 0 else contextlib.nullcontext():
+                if who.rank == 0:  # whoever takes the weights elsewhere needs it
+                    write_text(job.folder / TOKENIZER, read_text(data.tokenizer_file))
                 outcome = self._train(trainer, data)
             self.beat.phase("leave")
             if dist.is_initialized():  # a rank that is gone must not cut off what others receive

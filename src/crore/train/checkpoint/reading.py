@@ -34,7 +34,7 @@ def load(
     check_model(team, folder, contents, tensors)
     verify(team, folder, contents, progress)
     try:
-        team.reduce(lambda: _fill(folder, tensors, progress), lambda _: None)
+        team.reduce(lambda: fill(folder, tensors, progress), lambda _: None)
     except RankFailed as error:
         raise InputError(f"cannot load {folder.name}: {error}") from error
     return contents
@@ -52,8 +52,8 @@ class _MeteredPlanner(DefaultLoadPlanner):
         self._meter.advance(tensor.nbytes)
 
 
-def _fill(folder: Path, tensors: Mapping[str, Tensor], progress: Progress | None) -> None:
-    """Read what this rank holds; no rank needs to hear of the others."""
+def fill(folder: Path, tensors: Mapping[str, Tensor], progress: Progress | None) -> None:
+    """Read what this rank holds of what is in `folder`; no rank needs to hear of the others."""
     held = {name: tensor.detach() for name, tensor in tensors.items()}
     total_bytes = sum(_local(tensor).nbytes for tensor in held.values())
     planner = _MeteredPlanner(Meter("load", total_bytes, progress))

@@ -47,15 +47,18 @@ def staged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def write(team: Team, folder: Path, content: Content) -> None:
+def write(
+    team: Team, folder: Path, content: Content, planner: DefaultSavePlanner | None = None
+) -> None:
     """Write a whole checkpoint into the empty `folder`; its files are on the disk afterwards.
 
-    Raises `CroreError` on every rank when one of them cannot write.
+    A `planner` may bring the tensors itself, one by one; those of `content` then only say what
+    there is. Raises `CroreError` on every rank when one of them cannot write.
     """
     storage = _Storage()
     writer = FileSystemWriter(folder, per_thread_copy_ahead=0)  # staged tensors need no stream
     writer.fs = storage
-    planner = DefaultSavePlanner()
+    planner = planner or DefaultSavePlanner()
     plan, metadata = _plan(team, writer, planner, content.tensors)
 
     def save() -> tuple[list[WriteResult], dict[str, File]]:

@@ -1,0 +1,79 @@
+"""What a run leaves to others: the model, its newest weights, its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from crore.catalog import load_catalog
+from crore.catalog.types import ModelSpec
+from crore.errors import InputError
+from crore.io import exists, read_toml, write_text
+from crore.plan import read_saved
+from crore.train.checkpoint.manifest import Kind
+from crore.train.checkpoint.progress import Progress
+from crore.train.checkpoint.weights import Weights, newest_weights, write_weights
+from crore.train.folder import CHECKPOINTS, MODEL, PLAN
+from crore.train.resume import shape_digest
+from crore.train.small import catalogue_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A run's model, ready to be read."""
+
+    folder: Path
+    """The run's; its tokenizer is in it."""
+    spec: ModelSpec
+    weights: Weights
+    context: int
+    """Tokens of the sequences it was trained on."""
+
+
+def open_trained(folder: Path, progress: Progress | None = None) -> Trained:
+    """Return what the run in a folder, or `write_trained`, left there.
+
+    Of a fleet, the checkpoints of its first island. Raises `InputError` when there is no run, no
+    sound checkpoint, or its model is no longer what the catalogue says.
+    """
+    spec = _spec(folder)
+    weights = newest_weights(_checkpoints(folder), progress)
+    identity = weights.facts.get("identity", {})
+    if identity.get("shape") != shape_digest(spec):
+        raise InputError(
+            f"the weights in {str(folder)[-60:]} are of another shape of {spec.name} than the "
+            "catalogue's: give the run the catalogue file it was trained with"
+        )
+    return Trained(folder=folder, spec=spec, weights=weights, context=int(identity["seq_len"]))
+
+
+def write_trained(
+    folder: Path, spec: ModelSpec, context: int, kinds: Mapping[str, Kind],
+    read: Callable[[str], Tensor],
+) -> None:  # fmt: skip
+    """Leave a model in a folder as a run does; see `write_weights` for `kinds` and `read`."""
+    identity = {"model": spec.name, "shape": shape_digest(spec), "seq_len": context}
+    write_weights(folder / CHECKPOINTS, kinds, read, {"identity": identity})
+    text = catalogue_file(spec, "imported by crore import")
+    write_text(folder / MODEL, text)
+
+
+def _checkpoints(folder: Path) -> Path:
+    islands = sorted(folder.glob(f"island-[0-9]*/{CHECKPOINTS}"))
+    return islands[0] if islands else folder / CHECKPOINTS
+
+
+def _spec(folder: Path) -> ModelSpec:
+    """Return the model of a run: the one written beside it, or the one its plan names."""
+    if exists(folder / MODEL):
+        name = next(iter(read_toml(folder / MODEL)["models"]))
+        return load_catalog(folder / MODEL).model(name)
+    plans = [path for path in (folder / PLAN, *sorted(folder.glob(f"world-*/{PLAN}")))
+             if exists(path)]  # fmt: skip
+    saved = read_saved(plans[0]) if plans else None
+    if saved is None:
+        raise InputError(f"{str(folder)[-80:]} holds no run: no {MODEL} and no {PLAN}")
+    return load_catalog(saved.request.catalog_file).model(saved.request.model)
