@@ -19,7 +19,9 @@ from crore.cli.check import check
 from crore.cli.compare import compare
 from crore.cli.document import called_as
 from crore.cli.explain import explain
+from crore.cli.export import export
 from crore.cli.fit import fit
+from crore.cli.importing import import_
 from crore.cli.launch import launch
 from crore.cli.lighthouse import lighthouse
 from crore.cli.messages import one_line
@@ -69,7 +71,7 @@ def crore(
 
 
 _COMMANDS = {
-    command.__name__: command
+    command.__name__.rstrip("_"): command
     for command in (
         plan,
         explain,
@@ -81,6 +83,8 @@ _COMMANDS = {
         train,
         launch,
         lighthouse,
+        export,
+        import_,
         chat,
         serve,
         calibrate,
@@ -89,8 +93,8 @@ _COMMANDS = {
         catalog,
     )
 }
-for _command in _COMMANDS.values():
-    app.command()(_command)
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -13,3 +13,10 @@ def need_torch(command: str) -> None:
                 f"crore {command} needs {package}: pip install torch==2.13.0 (without a card, "
                 "see the README for a smaller build), then pip install 'crore[train]'"
             )
+
+
+def need_packages(command: str, *packages: str) -> None:
+    """Raise InputError with the install line where a package of the `serve` extra is missing."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise InputError(f"crore {command} needs {package}: pip install 'crore[serve]'")

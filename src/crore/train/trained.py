@@ -16,7 +16,8 @@ from crore.plan import read_saved
 from crore.train.checkpoint.manifest import Kind
 from crore.train.checkpoint.progress import Progress
 from crore.train.checkpoint.weights import Weights, newest_weights, write_weights
-from crore.train.folder import CHECKPOINTS, MODEL, PLAN
+from crore.train.data.tokenizer import load_encoder
+from crore.train.folder import CHECKPOINTS, MODEL, PLAN, TOKENIZER
 from crore.train.resume import shape_digest
 from crore.train.small import catalogue_file
 
@@ -31,6 +32,8 @@ class Trained:
     weights: Weights
     context: int
     """Tokens of the sequences it was trained on."""
+    end_of_text: str
+    """The token that ends a text; "" where the folder has no `tokenizer.json`."""
 
 
 def open_trained(folder: Path, progress: Progress | None = None) -> Trained:
@@ -47,14 +50,23 @@ def open_trained(folder: Path, progress: Progress | None = None) -> Trained:
             f"the weights in {str(folder)[-60:]} are of another shape of {spec.name} than the "
             "catalogue's: give the run the catalogue file it was trained with"
         )
-    return Trained(folder=folder, spec=spec, weights=weights, context=int(identity["seq_len"]))
+    tokenizer = folder / TOKENIZER
+    return Trained(
+        folder=folder, spec=spec, weights=weights, context=int(identity["seq_len"]),
+        end_of_text=load_encoder(tokenizer).end_name if exists(tokenizer) else "",
+    )  # fmt: skip
 
 
 def write_trained(
     folder: Path, spec: ModelSpec, context: int, kinds: Mapping[str, Kind],
     read: Callable[[str], Tensor],
 ) -> None:  # fmt: skip
-    """Leave a model in a folder as a run does; see `write_weights` for `kinds` and `read`."""
+    """Leave a model in a folder as a run does; see `write_weights` for `kinds` and `read`.
+
+    Raises `InputError` where a run is there already, and where the disk refuses.
+    """
+    if exists(folder / CHECKPOINTS) or exists(folder / PLAN):
+        raise InputError(f"{str(folder)[-80:]} holds a run already: give another -o")
     identity = {"model": spec.name, "shape": shape_digest(spec), "seq_len": context}
     write_weights(folder / CHECKPOINTS, kinds, read, {"identity": identity})
     text = catalogue_file(spec, "imported by crore import")

@@ -198,9 +198,6 @@ def _vocabulary_keys(writer: Any, model: Model) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tokenizer(model, folder)
-        config = model.tokenizer / "config.json"
-        if config.is_file():  # special ids of tokenizers that say none themselves
-            (folder / "config.json").write_bytes(config.read_bytes())
         found = read_vocabulary(folder, model.spec.vocab)
         writer.add_tokenizer_model(found.kind)
         writer.add_tokenizer_pre(found.pre)

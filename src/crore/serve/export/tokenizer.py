@@ -14,8 +14,9 @@ from crore.serve.export.model import Model
 FILES: Final = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "generation_config.json", "vocab.json",
-    "merges.txt",
+    "merges.txt", "config.json",
 )  # fmt: skip
+"""The last says which ids are special where the tokenizer's own files do not."""
 CONFIG: Final = "tokenizer_config.json"
 
 

@@ -59,6 +59,12 @@ class HfFolder:
         keys = ("max_position_embeddings", "model_max_length", "max_sequence_length")
         return next((int(self.config[key]) for key in keys if self.config.get(key)), 4096)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are stored in, as `config.json` says; fp32 where it says nothing."""
+        name = str(self.config.get("dtype", self.config.get("torch_dtype", "float32")))
+        return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(name, torch.float32)
+
     def read(self, name: str) -> Tensor:
         """Return a tensor, as it is stored or folded."""
         parts = [self._shards.take(it.theirs, it.first, it.last) for it in self._links[name]]

@@ -47,6 +47,8 @@ class Encoder:
         """One more than the largest id."""
         self.end = end
         """Id of the end of a text."""
+        self.end_name: str = tokenizer.id_to_token(end)
+        """How the `tokenizer.json` calls it."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without an end."""

@@ -1,0 +1,98 @@
+"""A model for other programs: a run's, or one in a Hugging Face folder."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crore.cli.progress import steps
+from crore.errors import InputError
+
+if TYPE_CHECKING:
+    from crore.serve.export import Model
+
+Tell = Callable[[int, int], None]
+MARKS = ("model.toml", "plan.json")
+"""A run's folder holds one of them, `crore import`'s the first."""
+
+
+@contextlib.contextmanager
+def opened(folder: Path, *, delete: bool = False) -> Iterator["Model"]:
+    """Give the model in a folder; `delete` removes a Hugging Face folder's files once written.
+
+    Raises InputError where there is none.
+    """
+    if not any((folder / name).exists() for name in MARKS) and not _worlds(folder):
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"{str(folder)[-80:]} holds no run and no Hugging Face model (no config.json)"
+            )
+        with _hugging_face(folder, delete=delete) as model:
+            yield model
+        return
+    if delete:
+        raise InputError("--delete-shards is for Hugging Face folders; a run's files stay")
+    yield _of_run(folder)
+
+
+def _worlds(folder: Path) -> bool:
+    return any(folder.glob("world-[0-9]*/plan.json"))
+
+
+def _of_run(folder: Path) -> "Model":
+    from crore.serve.export import Model
+    from crore.serve.names import shapes
+    from crore.train.trained import open_trained
+
+    with steps("checking") as show:
+        watch = None if show is None else lambda what, done, of: show(done / max(of, 1), what)
+        trained = open_trained(folder, watch)
+    return Model(
+        spec=trained.spec, names=tuple(shapes(trained.spec)), read=trained.weights.read,
+        context=trained.context, tokenizer=trained.folder, end_of_text=trained.end_of_text,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _hugging_face(folder: Path, *, delete: bool) -> Iterator["Model"]:
+    from crore.serve.export import Model
+    from crore.serve.importing import open_hf
+
+    source = open_hf(folder, delete=delete)
+    yield Model(
+        spec=source.spec, names=tuple(source.shapes), read=source.read, context=source.context,
+        tokenizer=folder,
+    )  # fmt: skip
+    source.close()
+
+
+@contextlib.contextmanager
+def telling(title: str) -> Iterator[Tell]:
+    """Give an export something to report to: a bar on a terminal."""
+    with steps(title) as show:
+
+        def tell(done: int, of_all: int) -> None:
+            if show is not None:
+                show(done / of_all, f"{done:,} of {of_all:,} tensors")
+
+        yield tell
+
+
+def gguf_of(folder: Path, dtype: str = "f16") -> Path:
+    """Return a run's model as a GGUF file in its folder, made where the newest weights have none.
+
+    Raises InputError where there is no run, and for a model that has no form in GGUF.
+    """
+    from crore.serve.export import export_gguf
+
+    path = gguf_path(folder, dtype)
+    saved = [it.stat().st_mtime for it in folder.glob("**/checkpoint/step-*")]
+    if not path.is_file() or path.stat().st_mtime < max(saved, default=0.0):
+        with opened(folder) as model, telling("exporting") as tell:
+            export_gguf(model, path, dtype, tell=tell)
+    return path
+
+
+def gguf_path(folder: Path, dtype: str) -> Path:
+    """Return where a folder's model goes as a GGUF file."""
+    return folder / f"{folder.resolve().name}-{dtype}.gguf"
