@@ -2,16 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from crore.cli.arguments import file_name
 from crore.cli.needs import need_packages, need_torch
 from crore.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Source = Annotated[
     Path,
@@ -37,22 +34,15 @@ def import_(source: Source, output: Output = None) -> None:
     from crore.cli.exported import telling
     from crore.serve.export import copy_tokenizer
     from crore.serve.importing import open_hf
-    from crore.train.checkpoint.manifest import Kind
     from crore.train.trained import write_trained
 
     if not source.is_dir():
         raise InputError(f"no folder {str(source)[-120:]}: give one with a config.json")
     folder = output or Path("runs") / source.resolve().name
     model = open_hf(source)
-    kinds = {name: Kind.of(shape, model.dtype) for name, shape in model.shapes.items()}
     with telling("importing") as tell:
-        order = {name: number for number, name in enumerate(kinds, start=1)}
-
-        def read(name: str) -> "Tensor":
-            tell(order[name], len(order))
-            return model.read(name).to(model.dtype)
-
-        write_trained(folder, model.spec, model.context, kinds, read)
+        write_trained(folder, model, tell)
+    model.close()
     copy_tokenizer(source, folder)
     parameters = sum(math.prod(shape) for shape in model.shapes.values())
     typer.echo(f"{folder}: {model.spec.name}, {parameters:,} parameters, step 0 of a run")

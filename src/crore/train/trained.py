@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from crore.catalog import load_catalog
@@ -13,6 +15,7 @@ from crore.catalog.types import ModelSpec
 from crore.errors import InputError
 from crore.io import exists, read_toml, write_text
 from crore.plan import read_saved
+from crore.train.checkpoint import folder as folders
 from crore.train.checkpoint.manifest import Kind
 from crore.train.checkpoint.progress import Progress
 from crore.train.checkpoint.weights import Weights, newest_weights, write_weights
@@ -57,20 +60,44 @@ def open_trained(folder: Path, progress: Progress | None = None) -> Trained:
     )  # fmt: skip
 
 
-def write_trained(
-    folder: Path, spec: ModelSpec, context: int, kinds: Mapping[str, Kind],
-    read: Callable[[str], Tensor],
-) -> None:  # fmt: skip
-    """Leave a model in a folder as a run does; see `write_weights` for `kinds` and `read`.
+class Source(Protocol):
+    """A model of others, read tensor by tensor."""
 
-    Raises `InputError` where a run is there already, and where the disk refuses.
+    spec: ModelSpec
+    shapes: dict[str, tuple[int, ...]]
+    """Of its weights, in the order in which they are best read."""
+
+    @property
+    def context(self) -> int:
+        """Tokens it was made for."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are to be kept in."""
+
+    def read(self, name: str) -> Tensor:
+        """Return a whole weight in main memory."""
+
+
+def write_trained(folder: Path, source: Source, tell: Callable[[int, int], None]) -> None:
+    """Leave a model in a folder as a run does, as a checkpoint of step 0.
+
+    `tell` hears the weights begun and all. Raises `InputError` where a run is there already, and
+    where the disk refuses.
     """
-    if exists(folder / CHECKPOINTS) or exists(folder / PLAN):
+    if folders.finished(folder / CHECKPOINTS) or exists(folder / PLAN):
         raise InputError(f"{str(folder)[-80:]} holds a run already: give another -o")
-    identity = {"model": spec.name, "shape": shape_digest(spec), "seq_len": context}
+    kinds = {name: Kind.of(shape, source.dtype) for name, shape in source.shapes.items()}
+    places = {name: place for place, name in enumerate(kinds, start=1)}
+
+    def read(name: str) -> Tensor:
+        tell(places[name], len(places))
+        return source.read(name).to(source.dtype)
+
+    spec = source.spec
+    identity = {"model": spec.name, "shape": shape_digest(spec), "seq_len": source.context}
     write_weights(folder / CHECKPOINTS, kinds, read, {"identity": identity})
-    text = catalogue_file(spec, "imported by crore import")
-    write_text(folder / MODEL, text)
+    write_text(folder / MODEL, catalogue_file(spec, "imported by crore import"))
 
 
 def _checkpoints(folder: Path) -> Path:

@@ -85,12 +85,14 @@ def write_weights(
 ) -> Path:
     """Write weights as the checkpoint of step 0 and return its folder.
 
-    They are asked for one at a time, in the order of `kinds`; no two are in memory together.
+    They are asked for one at a time, in the order of `kinds`; no two are in memory together. What a
+    killed writer left in the folder is removed.
     """
     tensors = {
         MODEL + name: torch.empty(kind.shape, dtype=getattr(torch, kind.dtype), device="meta")
         for name, kind in kinds.items()
     }
+    folders.sweep(folder)
     draft = folders.draft(folder, 0)
     content = writing.Content(step=0, tensors=tensors, facts=facts)
     try:
