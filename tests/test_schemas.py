@@ -96,7 +96,8 @@ RANKS = (
 PROMISED = {
     "": "verdict model gpu gpus worlds islands stack layout global_batch_tokens step_time_s "
     "step_split_s tokens_per_s mfu hfu memory_bytes_per_gpu memory_split_bytes goodput days fabric "
-    "limits evaluated rejected search_cpu_s",
+    "limits evaluated rejected search_cpu_s cost_usd capital_usd power_w energy_j co2_kg sites "
+    "ready_year",
     "layout": "pp vpp schedule dp_replicate dp_shard zero cp tp ep micro_batch recompute precision",
     "step_time_s": "value low high evidence",
     "days": "value low high",

@@ -161,6 +161,14 @@ def format_energy(joules: float) -> str:
     return f"{number} {_WATT_HOURS[step]}"
 
 
+def format_kg(value: float) -> str:
+    """Return a mass in kg, t, kt or Mt: `12.3 kg`, `8.93 kt`, `22.9 Mt`."""
+    for scale, unit in ((1e9, "Mt"), (1e6, "kt"), (1e3, "t")):
+        if value >= scale * (1 - 5e-4):
+            return f"{three_digits(value / scale)} {unit}"
+    return f"{three_digits(value)} kg"
+
+
 def format_usd(value: float) -> str:
     """Return dollars with three significant digits: `$2.23`, `$61.0`, `$53.6B`."""
     sign = "-" if value < 0 else ""

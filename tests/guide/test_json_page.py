@@ -25,6 +25,7 @@ KINDS = (
     "prediction",
     "run",
     "simulation",
+    "supply",
     "launch",
     "rehearsal",
     "catalog",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from crore.catalog.load import DATA
 from crore.catalog.rows import Row, check_keys, number, read_provenance, words
@@ -38,6 +38,12 @@ class Economics:
     figures: Mapping[str, Figure]
     rentals: Mapping[str, Figure]
     """Accelerator -> USD per GPU-hour on demand."""
+    own: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    """Accelerator -> figures of its own, in place of the general ones."""
+
+    def of(self, accelerator: str) -> Economics:
+        """Return the same with an accelerator's own figures laid over the general ones."""
+        return replace(self, figures={**self.figures, **self.own.get(accelerator, {})})
 
     def figure(self, name: str) -> Figure:
         """Return a figure by its key; UnknownName when there is none."""
@@ -75,4 +81,11 @@ def load_economics() -> Economics:
         {name: build_figure(name, row) for name, row in tables[section].items()}
         for section in ("figures", "rentals")
     )
-    return Economics(figures=figures, rentals=rentals)
+    own = {
+        part: {name: build_figure(f"{part}.{name}", row) for name, row in rows.items()}
+        for part, rows in tables["own"].items()
+    }
+    for part, rows in own.items():
+        if unknown := [name for name in rows if name not in figures]:
+            raise UnknownName(f"figure of {part}", unknown[0], figures)
+    return Economics(figures=figures, rentals=rentals, own=own)

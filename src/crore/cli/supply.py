@@ -78,7 +78,7 @@ def supply(
     if plans and not any(counts):
         counts[0] = plans[-1].gpus
     phases = [_phase(plan) for plan in plans]
-    starts: "tuple[Starts, ...]" = ()
+    starts: tuple[Starts, ...] = ()
     if plans:
         days = plans[-1].days
         starts = starts_of(

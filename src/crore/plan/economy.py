@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,13 +53,11 @@ class Economy:
 def economy_of(q: Question, gpus: float, parts_s: dict[str, float], run_s: float) -> Economy:
     """Return power, energy and dollars of a run; unknown without a board limit or a price."""
     part = q.accelerator
-    at_home = not part.nic_bytes_per_s and gpus <= SERVER_GPUS
+    home = at_home(q, gpus)
     power = None
     if part.tdp_w:
-        step = sum(parts_s.values())
-        busy, talking = (sum(parts_s.get(k, 0.0) for k in kind) / step for kind in (BUSY, MESSAGES))
-        power = _meter_w(gpus, float(gpu_power_w(part.tdp_w, busy, talking)), at_home)
-    rate, basis = _rate(q, at_home)
+        power = _meter_w(q, gpus, float(gpu_power_w(part.tdp_w, *shares_of(parts_s))), home)
+    rate, basis = _rate(q, home)
     hours = gpus * run_s / 3600
     return Economy(
         power_w=power,
@@ -77,14 +76,26 @@ def scenario_of(q: Question) -> str:
 def full_load_w(q: Question) -> float | None:
     """Return watts of one GPU at the meter at its board limit; None where none is published."""
     part = q.accelerator
-    return _meter_w(1.0, part.tdp_w, not part.nic_bytes_per_s) if part.tdp_w else None
+    return _meter_w(q, 1.0, part.tdp_w, not part.nic_bytes_per_s) if part.tdp_w else None
 
 
-def _meter_w(gpus: float, gpu_w: float, at_home: bool) -> float:
-    book = load_economics()
+def at_home(q: Question, gpus: float) -> bool:
+    """True for a card without a network of its own, or a server of them: no data centre."""
+    return not q.accelerator.nic_bytes_per_s and gpus <= SERVER_GPUS
+
+
+def shares_of(parts_s: Mapping[str, float]) -> tuple[float, float]:
+    """Return the shares of a step in which a GPU computes, and in which it only sends."""
+    step = sum(parts_s.values())
+    busy, talking = (sum(parts_s.get(k, 0.0) for k in kind) / step for kind in (BUSY, MESSAGES))
+    return busy, talking
+
+
+def _meter_w(q: Question, gpus: float, gpu_w: float, home: bool) -> float:
+    book = load_economics().of(q.accelerator.name)
     value = {name: book.figure(name).value for name in
              ("host_w", "network_w", "pue", "workstation_host_w")}  # fmt: skip
-    if at_home:
+    if home:
         return gpus * gpu_w + value["workstation_host_w"]
     return float(
         site_power_w(gpus, gpu_w, host_w=value["host_w"], network_w=value["network_w"],
@@ -92,12 +103,13 @@ def _meter_w(gpus: float, gpu_w: float, at_home: bool) -> float:
     )  # fmt: skip
 
 
-def _rate(q: Question, at_home: bool) -> tuple[Spread | None, str]:
+def _rate(q: Question, home: bool) -> tuple[Spread | None, str]:
     """Dollars per GPU-hour: owned where a price is known, else rented, else unknown."""
-    book, part = load_economics(), q.accelerator
+    part = q.accelerator
+    book = load_economics().of(part.name)
     watts = full_load_w(q)
     if part.price_usd and watts:
-        if at_home:
+        if home:
             return spread_of(card_usd_per_gpu_hour(part.price_usd, watts, book)), "a card at home"
         owned = ownership_usd_per_gpu_hour(
             it_usd(part.price_usd, book), facility_usd(watts, book), watts, book

@@ -13,6 +13,7 @@ from crore.cost.layout import RECOMPUTE, ZERO
 from crore.cost.schedules import SCHEDULE_NAMES
 from crore.plan.candidates import Candidates
 from crore.plan.economy import Economy, Spread
+from crore.plan.figures import figures_of, figures_record
 from crore.plan.request import Question
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def layout_record(q: Question, chosen: Candidates, stage_layers: float) -> dict[
 
 def plan_record(answer: Answer) -> dict[str, Any]:
     """Return the best plan of an answer with how it was found; the others under `alternatives`."""
-    body = one_plan(answer.plan)
     return {
-        **body,
+        **one_plan(answer.plan),
+        **figures_record(figures_of(answer.plan)),
         "alternatives": [_summary(plan) for plan in answer.plans[1:]],
         "what_if": [asdict(step) for step in answer.what_if],
         "candidates": answer.candidates,

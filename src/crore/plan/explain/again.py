@@ -19,6 +19,7 @@ from crore.io import Record, check_keys
 from crore.plan.answer import Plan
 from crore.plan.best import Ranked
 from crore.plan.candidates import Candidates, compact
+from crore.plan.figures import Figures, figures_of, figures_record
 from crore.plan.objectives import with_gpus
 from crore.plan.plan import describe
 from crore.plan.pricing import job_for
@@ -49,7 +50,12 @@ class Case:
     @cached_property
     def numbers(self) -> dict[str, Number]:
         """Numbers of the plan made again, by key."""
-        return leaves(one_plan(self.plan))
+        return leaves({**one_plan(self.plan), **figures_record(self.figures)})
+
+    @cached_property
+    def figures(self) -> Figures:
+        """What the plan takes, drawn again with the same seed."""
+        return figures_of(self.plan)
 
     @cached_property
     def job(self) -> Job:

@@ -1,9 +1,9 @@
 """Where an input comes from: the request, a catalogue row, a fitted constant, the code, a number.
 
 An input is asked for by one word: `gpu:tdp_w`, `machine:linear_peak`, `model:layers`,
-`stack:weight_bytes`, `wan:port_bytes_per_s`, `economics:pue`, `part:dsp.price_usd`,
-`rental:h100-sxm`, `fitted:nic_share`, `width:base_width`, `const:crore.cost.goodput.DISK`; anything
-else is the key of a number of the plan.
+`stack:weight_bytes`, `wan:port_bytes_per_s`, `economics:pue`, `supply:announced.buyer_share`,
+`part:dsp.price_usd`, `rental:h100-sxm`, `fitted:nic_share`, `width:base_width`,
+`const:crore.cost.goodput.DISK`; anything else is the key of a number of the plan.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from crore.catalog import Provenance
 from crore.catalog.economics import load_economics
 from crore.catalog.parts import parts
+from crore.catalog.supply import scenario
 from crore.cost import Constants, fitted_constants
 from crore.cost.constants import fitted_rows
 from crore.cost.machine import HOME_NETWORK, Machine
@@ -142,10 +143,25 @@ def _wan(case: Case, name: str) -> Input:
 
 
 def _economics(case: Case, name: str) -> Input:
-    del case
-    it = load_economics().figure(name)
-    origin, verified = row_origin(f"figure {name}, {it.unit}", it.provenance)
+    part = case.plan.question.accelerator.name
+    book = load_economics()
+    it = book.of(part).figure(name)
+    whose = f" of {part}" if name in book.own.get(part, {}) else ""
+    origin, verified = row_origin(f"figure {name}{whose}, {it.unit}", it.provenance)
     return Input(name=name, value=it.spread(), origin=origin, verified=verified)
+
+
+def _supply(case: Case, name: str) -> Input:
+    del case
+    key, _, figure = name.partition(".")
+    it = scenario(key)
+    if figure.startswith("cap "):
+        cap = next(cap for cap in it.caps if f"cap {cap.name}" == figure)
+        origin, verified = row_origin(f"scenario {key}, {cap.unit}", cap.provenance)
+        return Input(name=figure, value=cap.knots[-1][1:], origin=origin, verified=verified)
+    one = it.figure(figure)
+    origin, verified = row_origin(f"scenario {key}, {figure}, {one.unit}", one.provenance)
+    return Input(name=figure, value=one.spread(), origin=origin, verified=verified)
 
 
 def _rental(case: Case, name: str) -> Input:
@@ -198,7 +214,7 @@ def _const(case: Case, name: str) -> Input:
 
 _KINDS: Final[Mapping[str, Callable[[Case, str], Input]]] = {
     "gpu": _gpu, "machine": _machine, "model": _model, "stack": _stack, "wan": _wan,
-    "economics": _economics, "rental": _rental, "part": _part, "fitted": _fitted,
+    "economics": _economics, "supply": _supply, "rental": _rental, "part": _part, "fitted": _fitted,
     "width": _width, "const": _const,
 }  # fmt: skip
 

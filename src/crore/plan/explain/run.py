@@ -221,11 +221,12 @@ def _economy(case: Case) -> Iterator[Entry]:
     yield Entry(
         key="economy.power_w", group="money and power", unit="W", about="at the meter",
         evidence=ESTIMATE, functions=(gpu_power_w, site_power_w, economy_of), inputs=watts,
+        listed=False,
     )  # fmt: skip
     yield Entry(
         key="economy.energy_j", group="money and power", unit="J", about="of the whole run",
         evidence=STEP, functions=(energy_j,), formula="economy.power_w * run_s",
-        inputs=("economy.power_w", "run_s"),
+        inputs=("economy.power_w", "run_s"), listed=False,
     )  # fmt: skip
     functions, inputs = _prices(home, "rented" in economy.usd_basis, q.accelerator.name)
     for end in SPREAD:
@@ -237,7 +238,7 @@ def _economy(case: Case) -> Iterator[Entry]:
         )  # fmt: skip
         yield Entry(
             key=f"economy.usd.{end}", group="money and power", unit="USD", evidence=ESTIMATE,
-            about=f"of the whole run{own}", listed=end == "value",
+            about=f"of the whole run{own}", listed=False,
             formula=f"gpus * run_s / 3600 * economy.usd_per_gpu_hour.{end}",
             inputs=("gpus", "run_s", f"economy.usd_per_gpu_hour.{end}"),
         )  # fmt: skip

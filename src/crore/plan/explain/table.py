@@ -17,6 +17,7 @@ from crore.cost.layout import Layout, layers_per_stage
 from crore.cost.layout import micro_batches as micro_batches_of
 from crore.plan.explain.again import Case, leaves
 from crore.plan.explain.entry import ESTIMATE, STEP, Entry
+from crore.plan.explain.figures import figure_entries
 from crore.plan.explain.inputs import row_origin
 from crore.plan.explain.notes import field_note
 from crore.plan.explain.parts import bill_items
@@ -48,7 +49,7 @@ COUNTED = {
 def table(case: Case) -> dict[str, Entry]:
     """Return the explanation of every number of a plan, and of the steps between."""
     entries = [*step_entries(case), *run_entries(case), *_fabric(case), *_layout(case),
-               *_asked(case), *_search(case), *_what_if(case)]  # fmt: skip
+               *_asked(case), *_search(case), *_what_if(case), *figure_entries(case)]  # fmt: skip
     return {entry.key: entry for entry in entries}
 
 

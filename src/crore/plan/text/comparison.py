@@ -10,14 +10,19 @@ from typing import Final
 
 from crore.plan.answer import Plan
 from crore.plan.comparison import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
+from crore.plan.figures import Figures, figures_of
+from crore.plan.text.takes import ranged
 from crore.units import (
     format_bytes,
     format_count,
     format_duration,
+    format_energy,
     format_int,
+    format_kg,
     format_percent,
     format_si,
     format_usd,
+    format_watts,
     three_digits,
 )
 
@@ -138,7 +143,9 @@ def rows(made: Comparison) -> Rows:
         for word in ("schedule", "zero", "recompute", "precision")
     ]
     top, bottom = ([(label, [cell(p) for p in plans]) for label, cell in part] for part in _CELLS)
-    return [*top, *axes, *words, *bottom]
+    figures = [figures_of(plan) for plan in plans]
+    taken = [(label, [cell(it) for it in figures]) for label, cell in _FIGURES]
+    return [*top, *axes, *words, *taken, *bottom]
 
 
 def _what(plan: Plan) -> str:
@@ -149,23 +156,28 @@ def _what(plan: Plan) -> str:
     )
 
 
-def _usd(plan: Plan) -> str:
-    return format_usd(plan.economy.usd[1]) if plan.economy.usd else "unknown"
+def _figure(key: str, show: Callable[[float], str]) -> Callable[[Figures], str]:
+    """Return a cell: a figure's median with its 80 % interval."""
+
+    def cell(it: Figures) -> str:
+        one = it.taken[key]
+        return "unknown" if one is None else ranged(one, show)
+
+    return cell
 
 
-def _usd_range(plan: Plan) -> str:
-    usd = plan.economy.usd
-    return f"{format_usd(usd[0])} to {format_usd(usd[2])}" if usd else "unknown"
-
-
-def _energy(plan: Plan) -> str:
-    joules = plan.economy.energy_j
-    return "unknown" if joules is None else format_si(joules / 3600, "Wh")
-
-
-def _power(plan: Plan) -> str:
-    watts = plan.economy.power_w
-    return "unknown" if watts is None else format_si(watts, "W")
+_FIGURES: Final = (
+    ("power", _figure("power_w", format_watts)),
+    ("energy", _figure("energy_j", format_energy)),
+    ("carbon", _figure("co2_kg", format_kg)),
+    ("dollars", _figure("cost_usd", format_usd)),
+    ("capital", _figure("capital_usd", format_usd)),
+    ("$ per 1e24 FLOP", _figure("cost_per_1e24_flop_usd", format_usd)),
+    ("$ per 1T tokens", _figure("cost_per_1t_tokens_usd", format_usd)),
+    ("sites", _figure("sites", format_int)),
+    ("delivered", _figure("ready_year", lambda year: f"{year:.1f}")),
+)
+"""Rows of what a plan takes."""
 
 
 def _fabric(plan: Plan) -> str:
@@ -201,10 +213,6 @@ _CELLS: tuple[_Cells, _Cells] = (
         ("worlds", lambda p: format_int(p.worlds)),
     ],
     [
-        ("power", _power),
-        ("energy", _energy),
-        ("dollars", _usd),
-        ("low to high", _usd_range),
         ("priced as", lambda p: p.economy.usd_basis.partition(":")[0]),
         ("fabric", _fabric),
         ("binds", _binds),

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
 
+from crore.cost.outlay import Taken
 from crore.plan.answer import Plan
+from crore.plan.figures import Figures, figures_of
 from crore.units import (
     format_count,
     format_duration,
     format_energy,
     format_int,
+    format_kg,
     format_si,
     format_usd,
     format_watts,
 )
+
+SWING_W: Final = 1e6
+"""Smaller swings are no matter for a grid."""
+WORDS: Final = {
+    "run_s": "the length of the run",
+    "electricity_usd_per_kwh": "the price of electricity",
+    "household_usd_per_kwh": "the price of electricity",
+    "price_share": "what is paid for machines",
+    "carbon_kg_per_kwh": "the grid's carbon",
+    "site_w": "what one site is fed",
+    "pue": "cooling (PUE)",
+    "workstation_host_w": "the desktop around it",
+    "idle_share": "what a waiting GPU draws",
+    "message_share": "what a sending GPU draws",
+    "buyer_share": "the buyer's share",
+    "growth_per_year": "growth of supply",
+    "rental": "what a rental costs",
+}
+"""Assumption -> what a sentence calls it."""
 
 
 def failures(plan: Plan) -> list[str]:
@@ -36,17 +60,89 @@ def _recovery(plan: Plan) -> str:
 
 
 def takes(plan: Plan) -> list[str]:
-    """Power, energy, dollars, network."""
-    economy = plan.economy
-    power = "power unknown: no board limit published"
-    if economy.power_w is not None and economy.energy_j is not None:
-        power = f"{format_watts(economy.power_w)} at the meter, {format_energy(economy.energy_j)}"
-    money = f"cost unknown: {economy.usd_basis}"
-    if economy.usd and economy.usd_per_gpu_hour:
-        low, value, high = (format_usd(x) for x in economy.usd)
-        rate = economy.usd_per_gpu_hour[1]
-        money = f"{value} ({low} to {high}; ${rate:.2f} per GPU-hour, {economy.usd_basis})"
-    return [f"takes       {power}", f"            {money}", *_network(plan)]
+    """Power, energy, carbon, dollars, sites, delivery, each with its range; the network."""
+    it = figures_of(plan)
+    lines = [*_energy(plan, it), *_money(plan, it), *_built(it), *_swings(it, plan.islands)]
+    shown = [f"{'takes' if k == 0 else '':<12}{line}" for k, line in enumerate(lines)]
+    return [*shown, *_network(plan)]
+
+
+def ranged(one: Taken, show: Callable[[float], str]) -> str:
+    """Return a figure as its median with its 80 % interval: `18.9 GW (17.1 GW to 21.3 GW)`."""
+    low, middle, high = (
+        show(x) if math.isfinite(x) else "never" for x in (one.p10, one.p50, one.p90)
+    )
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _mover(one: Taken) -> str:
+    """Name the assumption that moves a figure most."""
+    name = one.mover.removeprefix("supply.")
+    return f"; moved most by {WORDS.get(name, name.replace('_', ' '))}" if name else ""
+
+
+def _energy(plan: Plan, it: Figures) -> Iterator[str]:
+    power, energy, carbon = (it.taken[key] for key in ("power_w", "energy_j", "co2_kg"))
+    if power is None or energy is None or carbon is None:
+        yield "power unknown: no board limit published"
+        return
+    yield (
+        f"{ranged(power, format_watts)} at the meter, {ranged(energy, format_energy)}"
+        f"{_mover(energy)}"
+    )
+    made = "" if plan.economy.usd_basis == "a card at home" else " with making the machines"
+    yield f"{ranged(carbon, format_kg)} CO2{made}{_mover(carbon)}"
+
+
+def _money(plan: Plan, it: Figures) -> Iterator[str]:
+    economy, cost = plan.economy, it.taken["cost_usd"]
+    if cost is None or economy.usd_per_gpu_hour is None:
+        yield f"cost unknown: {economy.usd_basis}"
+        return
+    rate = economy.usd_per_gpu_hour[1]
+    yield f"{ranged(cost, format_usd)}; ${rate:.2f} per GPU-hour, {economy.usd_basis}{_mover(cost)}"
+    work, tokens, less = (
+        it.taken[f"cost_{key}_usd" if key != "of_less" else "cost_of_less_usd"]
+        for key in ("per_1e24_flop", "per_1t_tokens", "of_less")
+    )
+    if work and tokens and less:
+        yield (
+            f"{format_usd(work.p50)} per 1e24 FLOP, {format_usd(tokens.p50)} per trillion tokens; "
+            f"10 % less efficient costs {format_usd(less.p50)} more"
+        )
+    if it.capital_split_usd and (capital := it.taken["capital_usd"]):
+        parts = ", ".join(
+            f"{name} {format_usd(x)}" for name, x in it.capital_split_usd.items() if x
+        )
+        yield f"capital {ranged(capital, format_usd)}: {parts}"
+    rental = it.taken["rental_usd"]
+    if rental is not None and economy.usd_basis != "rented":
+        bare = it.taken["electricity_usd"]
+        own = f"; its electricity alone {ranged(bare, format_usd)}" if bare else ""
+        yield f"rented it would be {ranged(rental, format_usd)}{own}"
+
+
+def _built(it: Figures) -> Iterator[str]:
+    sites, ready = it.taken["sites"], it.taken["ready_year"]
+    if sites is not None:
+        many = "" if sites.p90 == 1 else "s"
+        yield f"{ranged(sites, format_int)} site{many} at full load{_mover(sites)}"
+    if ready is not None:
+        yield (
+            f"delivered by {ranged(ready, lambda year: f'{year:.1f}')}, supply as {it.supply}"
+            f"{_mover(ready)}"
+        )
+
+
+def _swings(it: Figures, islands: int) -> Iterator[str]:
+    load = it.load
+    if load is None or load.swing_w < SWING_W:
+        return
+    left = f", {format_watts(load.swing_staggered_w)} with their steps staggered"
+    yield (
+        f"load swings by {format_watts(load.swing_w)} every {format_duration(load.period_s)}"
+        f"{left if islands > 1 else ''}; {format_energy(load.storage_j)} of storage would smooth it"
+    )
 
 
 def _network(plan: Plan) -> Iterator[str]:

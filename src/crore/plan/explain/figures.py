@@ -1,0 +1,124 @@
+"""The table of explanations, third part: what a plan takes, as drawn from its assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from crore.catalog.economics import load_economics
+from crore.catalog.supply import scenario
+from crore.cost.load import Load, load_of
+from crore.cost.outlay import METERED, assumptions, outlay, taken
+from crore.cost.reach import drawn_years, movers_of
+from crore.cost.scenario import ramp_of
+from crore.cost.supply import fleet_units, years_to
+from crore.plan.explain.again import Case
+from crore.plan.explain.entry import ESTIMATE, STEP, Entry
+from crore.plan.explain.notes import field_note
+from crore.plan.figures import FIGURES, subject_of
+
+GROUP: Final = "money and power"
+ENDS: Final = {
+    "p10": "10 % of the draws are below",
+    "p50": "half of the draws are below",
+    "p90": "90 % of the draws are below",
+    "likely": "every assumption at its likely value",
+}
+TIMED: Final = ("cost_usd", "energy_j", "co2_kg", "rental_usd", "electricity_usd",
+                "cost_of_less_usd", "cost_per_1e24_flop_usd",
+                "cost_per_1t_tokens_usd")  # fmt: skip
+"""What follows from the length of the run."""
+LISTED: Final = ("cost_usd", "power_w", "energy_j", "ready_year")
+"""Shown without being asked for: the list of a fleet fills a screen."""
+POWER: Final = ("power_w", "energy_j", "co2_kg", "electricity_usd", "sites")
+LOADS: Final = {"_w": "W", "_j": "J", "_s": "s"}
+
+
+def figure_entries(case: Case) -> Iterator[Entry]:
+    """Yield a line for every figure of the plan that is known."""
+    for key in case.numbers:
+        name, _, end = key.partition(".")
+        if name in FIGURES:
+            yield _figure(case, key, name, end)
+        elif name in ("cost_split_usd", "capital_split_usd"):
+            yield _split(case, key, name, end)
+        elif name == "load":
+            yield _load(key, end)
+
+
+def _figure(case: Case, key: str, name: str, end: str) -> Entry:
+    unit, about = FIGURES[name]
+    supplied = name == "ready_year"
+    moved = end.startswith("moved_by")
+    says = f"with the assumption that moves it most at its {end.rpartition('.')[2]} end"
+    functions: tuple[Callable[..., Any], ...] = (years_to, fleet_units, ramp_of)
+    if supplied:
+        functions += (movers_of,) if moved else () if end == "likely" else (drawn_years,)
+    else:
+        functions = (outlay,) if end == "likely" or moved else (taken, outlay)
+    inputs = _supplied(case) if supplied else _inputs(case, name)
+    return Entry(
+        key=key, group=GROUP, unit=unit, about=f"{about}; {says if moved else ENDS[end]}",
+        evidence=STEP if name in TIMED else ESTIMATE, functions=functions, inputs=inputs,
+        listed=end == "p50" and name in LISTED,
+        note=_moved(case, name),
+    )  # fmt: skip
+
+
+def _moved(case: Case, name: str) -> str:
+    one = case.figures.taken[name]
+    if one is None or not one.mover:
+        return ""
+    return f"moved most by {one.mover}: {one.source}"
+
+
+def _supplied(case: Case) -> tuple[str, ...]:
+    it = scenario(case.figures.supply)
+    names = (*it.figures, *(f"cap {cap.name}" for cap in it.caps))
+    return ("gpus", *(f"supply:{it.name}.{name}" for name in names))
+
+
+def _inputs(case: Case, name: str) -> tuple[str, ...]:
+    """Return what goes into a figure: the plan's own numbers and every range it depends on."""
+    q = case.plan.question
+    subject = subject_of(case.plan)
+    book = load_economics().of(q.accelerator.name)
+    ranges = [one for one in assumptions(subject, book, q.accelerator.name) if one in book.figures]
+    only = {"power_w": ("workstation_host_w", *METERED), "sites": ("site_w", *METERED),
+            "embodied_kg": ("embodied_kg",)}.get(name, tuple(ranges))  # fmt: skip
+    words = [f"economics:{one}" for one in ranges if one in only]
+    if name == "rental_usd" or (name.startswith("cost") and subject.basis == "rented"):
+        words = [f"rental:{q.accelerator.name}"]
+    elif name not in ("power_w", "sites", "embodied_kg", *POWER):
+        words += ["gpu:price_usd"]
+    watts = [f"const:crore.cost.power.{n}" for n in ("MESSAGE_RANGE", "IDLE_RANGE")]
+    words += ["gpu:tdp_w", *watts] if name in POWER and subject.tdp_w else []
+    run = ["run_s", "days.low", "days.high"] if name in TIMED else []
+    per = {"cost_per_1t_tokens_usd": ["tokens"], "cost_of_less_usd": [f"const:{OUTLAY}LESS"],
+           "cost_per_1e24_flop_usd": ["model_flops_per_s_per_gpu"]}.get(name, [])  # fmt: skip
+    return ("gpus", *run, *per, *words)
+
+
+OUTLAY: Final = "crore.cost.outlay."
+
+
+def _split(case: Case, key: str, name: str, part: str) -> Entry:
+    whole = f"{name.removesuffix('_split_usd')}_usd"
+    about = f"of the {'run' if whole == 'cost_usd' else 'purchase'}'s dollars, likely: {part}"
+    bill = case.plan.network.design is not None and part == "network"
+    inputs = ("islands", "fabric.price_usd.value") if bill else _inputs(case, whole)
+    return Entry(
+        key=key, group=GROUP, unit="USD", about=about, functions=(outlay,), inputs=inputs,
+        evidence=STEP if whole == "cost_usd" else ESTIMATE, listed=False,
+        note="of the network's own bill of materials" if bill else "",
+    )  # fmt: skip
+
+
+def _load(key: str, name: str) -> Entry:
+    unit = next((unit for end, unit in LOADS.items() if name.endswith(end)), "share")
+    return Entry(
+        key=key, group=GROUP, unit=unit, about=field_note(Load, name) or name,
+        evidence=ESTIMATE, functions=(load_of,), listed=False,
+        inputs=("gpus", "gpu:tdp_w", "islands", "step_time_s.value", "step_split_s.dp",
+                "const:crore.cost.power.MESSAGE_SHARE", "const:crore.plan.figures.LOW"),
+    )  # fmt: skip
