@@ -36,7 +36,8 @@ class Witness:
 
     def _one_token(self, prompt: list[int], vocab: int) -> list[dict[str, Any]]:
         """Draw until a token comes that is no end: beside an end llama.cpp gives no numbers."""
-        asked = {"max_tokens": 1, "logprobs": vocab, "temperature": 3.0, "cache_prompt": False}
+        asked = {"max_tokens": 1, "logprobs": vocab, "cache_prompt": False, "temperature": 50.0,
+                 "top_k": 0, "top_p": 1.0, "min_p": 0.0}  # fmt: skip
         for seed in range(1, 100):
             answer = self.server.handle_completions({"prompt": prompt, "seed": seed, **asked})
             if answer["choices"][0]["logprobs"] is not None:

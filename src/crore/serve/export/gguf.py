@@ -42,13 +42,21 @@ def export_gguf(model: Model, path: Path, dtype: str, *, tell: Tell = silent) ->
     draft = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        types = _write(model, layout, draft, dtype, tell)
-        draft.replace(path)
+        with _removed(draft):
+            types = _write(model, layout, draft, dtype, tell)
+            draft.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {str(path)[-80:]}: {error.strerror or error}") from error
+    return {name: kind.name.lower() for name, kind in types.items()}
+
+
+@contextlib.contextmanager
+def _removed(draft: Path) -> Iterator[None]:
+    """Leave no draft behind."""
+    try:
+        yield
     finally:
         draft.unlink(missing_ok=True)
-    return {name: kind.name.lower() for name, kind in types.items()}
 
 
 def _write(model: Model, layout: Layout, path: Path, dtype: str, tell: Tell) -> dict[str, Any]:

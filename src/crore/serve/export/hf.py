@@ -153,7 +153,7 @@ def _write(folder: Path, shards: list[list[_Tensor]], tell: Tell) -> list[Path]:
         path = folder / _file_name(number, len(shards))
         held = {}
         for it in tensors:
-            held[it.name] = it.make().to(it.dtype).contiguous()
+            held[it.name] = it.make().to(it.dtype, copy=True).contiguous()
             places[it.name] = path.name
             tell(len(places), of_all)
         try:
