@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 # Third-party packages of the core install; only the command line talks to typer.
-CORE_PACKAGES = {"numpy", "pydantic", "rich"}
+CORE_PACKAGES = {"highspy", "numpy", "pydantic", "rich"}
 FILE_CAP, FUNCTION_CAP, FUNCTION_MEDIAN = 400, 60, 10
 
 

@@ -59,6 +59,7 @@ def children_cpu_s() -> float:
         ["compare"],
         ["fit"],
         ["supply"],
+        ["sites"],
         ["train"],
         ["launch"],
         ["calibrate"],

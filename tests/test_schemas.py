@@ -29,7 +29,7 @@ SCHEMAS: dict[str, Json] = {
 HEAD = ["schema", "crore", "command", "constants_sha256"]
 VERBS = (
     "plan", "compare", "explain", "check", "fit", "validate", "catalog", "simulate", "rehearse",
-    "supply",
+    "supply", "sites",
 )  # fmt: skip
 DOCUMENTS = {verb: verb for verb in VERBS} | {
     "simulate": "simulation", "rehearse": "rehearsal",
@@ -76,6 +76,7 @@ OTHERS = {
     "simulate": "simulate fleet.json --draws 20",
     "simulate known": "simulate llama3_405b --draws 20 --hazard 1 --seed 7",
     "supply": "supply --scenario announced --units 1M --h100e 10M --draws 20",
+    "sites": "sites fleet.json --carbon-price 50",
     "supply never": "supply --scenario article --units 10M --draws 20 --attrition 0.05",
     "supply mission": "supply plan.json --draws 20",
     "simulate stands still": "simulate fleet.json --draws 20 --policy restart-disk",

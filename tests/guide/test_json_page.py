@@ -26,6 +26,7 @@ KINDS = (
     "run",
     "simulation",
     "supply",
+    "sites",
     "launch",
     "rehearsal",
     "catalog",

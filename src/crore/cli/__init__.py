@@ -29,6 +29,7 @@ from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
 from crore.cli.serve import serve
 from crore.cli.simulate import simulate
+from crore.cli.sites import sites
 from crore.cli.supply import supply
 from crore.cli.train import train
 from crore.cli.validate import validate
@@ -79,6 +80,7 @@ _COMMANDS = {
         fit,
         simulate,
         supply,
+        sites,
         rehearse,
         train,
         launch,

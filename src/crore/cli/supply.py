@@ -108,19 +108,9 @@ def _course(name: str | None, plans: "list[Plan]", own: dict[str, float]) -> "Co
 def _plans(target: str, catalog: Path | None) -> "list[Plan]":
     """Return the plans of a mission on parts of its fleet, the smallest first; last the whole."""
     from crore.cli.plan import made
-    from crore.plan import read_mission, read_saved
+    from crore.cli.sites import wanted
 
-    path = Path(target)
-    saved = read_saved(path) if target.endswith(".json") and path.exists() else None
-    if saved is not None:
-        request = saved.request
-    else:
-        from crore.cli.request import laid_over
-
-        mission = read_mission(target)
-        if mission is None:
-            raise InputError(f"{target[:60]} is no mission and no plan: crore check lists missions")
-        request = laid_over(mission, target, {"catalog": catalog})
+    request = wanted(target, catalog)
     whole = made(request).plan
     return [*_parts(request, whole), whole]
 
