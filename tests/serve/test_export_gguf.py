@@ -131,5 +131,3 @@ def test_a_full_disk_is_one_line(tokenizer):
     model = as_model(decoder(KINDS["dense"]), tokenizer)
     with pytest.raises(InputError, match="cannot write"):
         export_gguf(model, tokenizer / "tokenizer.json" / "m.gguf", "f32")
-
-
