@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crore.errors import InputError, UnknownName
 from crore.serve.export import export_hf
+from crore.train.data.tokenizer import END_OF_TEXT
 
 CLASSES = {
     "dense": "LlamaForCausalLM", "tied": "LlamaForCausalLM", "wide-heads": "LlamaForCausalLM",
@@ -68,8 +69,9 @@ def test_transformers_says_what_the_model_says(name, tokenizer, tmp_path):
 def test_a_tokenizer_gives_transformers_the_same_ids_and_the_end(tokenizer, tmp_path):
     export_hf(as_model(decoder(KINDS["dense"]), tokenizer), tmp_path, "f16")
     theirs = AutoTokenizer.from_pretrained(tmp_path)
-    assert theirs.eos_token == "<|endoftext|>"
-    assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == theirs.eos_token_id
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["eos_token_id"] == theirs.eos_token_id == 0
+    assert theirs.eos_token == END_OF_TEXT
     text = "Return the naïve sum, мир 你好 😀"
     assert theirs.decode(theirs(text)["input_ids"]) == text
 

@@ -22,6 +22,7 @@ from crore.serve.export.vocabulary import PATTERNS, UNUSED, read_vocabulary
 from crore.train.data.tokenizer import END_OF_TEXT, load_encoder, train_tokenizer
 
 ROWS = 3000
+JSON = {"Content-Type": "application/json"}
 TEXTS = [" ".join(strings(60, seed)) for seed in range(100)] + [
     "The quick brown fox doesn't jump over 1234567 lazy dogs; we'll see.\n\n    return x == 1\n"
 ]
@@ -101,10 +102,10 @@ def piece_model(folder: Path) -> sentencepiece.SentencePieceProcessor:
     """Train a SentencePiece model as Baichuan's: BPE with bytes where no piece fits."""
     folder.mkdir(exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*SOME] * 20), model_prefix=str(folder / "tokenizer"), vocab_size=420,
-        model_type="bpe", byte_fallback=True, hard_vocab_limit=False, bos_id=1, eos_id=2, minloglevel=2,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, num_threads=1,
-        max_sentence_length=100_000,
+        sentence_iterator=iter([*SOME] * 20), model_prefix=str(folder / "tokenizer"),
+        vocab_size=420, model_type="bpe", byte_fallback=True, hard_vocab_limit=False, bos_id=1,
+        eos_id=2, minloglevel=2, normalization_rule_name="identity", num_threads=1,
+        remove_extra_whitespaces=False,
     )  # fmt: skip
     (folder / "config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2}')
     return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -123,7 +124,7 @@ def test_rows_without_a_token_are_filled_and_more_tokens_than_rows_refused(tmp_p
     assert len(found.tokens) == len(found.types) == 310
     assert found.tokens[-1] == b"[PAD309]"
     assert found.types[-1] == UNUSED
-    with pytest.raises(InputError, match="the tokenizer has 300 ids but .* is 299"):
+    with pytest.raises(InputError, match=r"the tokenizer has 300 ids but .* is 299"):
         read_vocabulary(tmp_path, 299)
 
 

@@ -111,6 +111,8 @@ def open_hf(folder: Path, *, fetch: Fetch | None = None, delete: bool = False) -
         raise InputError(f"{family} is not imported; what is: {', '.join(FAMILIES)}")
     _check_config(config)
     layout_of(spec)  # what no layout says was misread
+    if LAYOUTS[family].fused and spec.kv_heads != spec.heads:
+        raise InputError(f"its W_pack has {spec.kv_heads} of {spec.heads} key heads, which none has")
     return HfFolder(folder, spec, LAYOUTS[family], Shards(folder, fetch=fetch, delete=delete))
 
 
