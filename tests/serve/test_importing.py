@@ -136,7 +136,7 @@ def test_files_are_fetched_when_needed_and_removed_when_done(bins, written, toke
     assert (found - log_probabilities(module, prompts(4))).abs().max() < 1e-3
 
 
-def test_without_being_asked_no_file_is_removed(written, tokenizer, tmp_path):
+def test_without_being_asked_no_file_is_removed(written):
     _, folder = written()
     before = sorted(folder.iterdir())
     source = open_hf(folder)
@@ -174,7 +174,7 @@ def test_a_normed_head_is_folded(written):
 def test_baichuan_7b_turns_and_needs_no_layout_of_its_own_elsewhere(written, tokenizer, tmp_path):
     """The 7B models are Llama's layers with W_pack; the file they are read from is fused."""
     module, folder = written("dense", kv_heads=4)
-    whole = {}
+    whole: dict[str, torch.Tensor] = {}
     for file in folder.glob("*.safetensors"):
         whole |= load_file(file)
         file.unlink()
@@ -210,7 +210,7 @@ def test_baichuan_7b_turns_and_needs_no_layout_of_its_own_elsewhere(written, tok
         ({"quantization_config": {"bits": 4}}, "its weights are quantised"),
         ({"num_hidden_layers": 3}, "lacks model.layers.2.input_layernorm.weight, one of 9"),
         ({"num_hidden_layers": 1}, "tensors that a LlamaForCausalLM has no place for"),
-        ({"model_type": "baichuan"}, "its W_pack has 2 of 4 key heads"),
+        ({"model_type": "baichuan"}, "its W_pack has 2 key heads beside 4"),
     ],
 )
 def test_what_is_not_computed_here_is_refused(change, said, written):
@@ -230,7 +230,7 @@ def test_a_tensor_of_another_shape_is_refused(written):
         source.read("layers.0.feed_forward.gate.weight")
 
 
-def test_files_that_are_none_are_refused(written, tmp_path):
+def test_files_that_are_none_are_refused(written):
     _, folder = written()
     source = open_hf(folder)
     first = next(iter(source.shapes))
@@ -250,5 +250,5 @@ def test_files_that_are_none_are_refused(written, tmp_path):
     with pytest.raises(InputError, match="has no weight_map"):
         open_hf(folder)
     index.unlink()
-    with pytest.raises(InputError, match="holds no weights: none of model.safetensors"):
+    with pytest.raises(InputError, match="holds no weights: none of model"):
         open_hf(folder)

@@ -112,7 +112,7 @@ def open_hf(folder: Path, *, fetch: Fetch | None = None, delete: bool = False) -
     _check_config(config)
     layout_of(spec)  # what no layout says was misread
     if LAYOUTS[family].fused and spec.kv_heads != spec.heads:
-        raise InputError(f"its W_pack has {spec.kv_heads} of {spec.heads} key heads, which none has")
+        raise InputError(f"its W_pack has {spec.kv_heads} key heads beside {spec.heads} of queries")
     return HfFolder(folder, spec, LAYOUTS[family], Shards(folder, fetch=fetch, delete=delete))
 
 
