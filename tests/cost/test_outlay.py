@@ -148,6 +148,8 @@ def test_what_is_paid_adds_up():
     found = likely_of(subject())
     parts = sum(value for key, value in found.items() if key.startswith("split."))
     assert parts == pytest.approx(found["cost_usd"])
+    watts = sum(value for key, value in found.items() if key.startswith("power."))
+    assert watts == pytest.approx(found["power_w"])
     bought = sum(value for key, value in found.items() if key.startswith("capital."))
     assert bought == pytest.approx(found["capital_usd"])
     # Owning costs several times its electricity (Foxconn says six).
@@ -189,3 +191,11 @@ def test_more_of_anything_takes_more(gpu, gpus, busy):
 def test_what_is_unknown_is_left_out():
     found = likely_of(subject(tdp_w=0.0, price_usd=0.0, basis="unknown"), "h100-sxm")
     assert set(found) == {"rental_usd"}
+
+
+def test_power_by_phase_is_what_the_step_does():
+    it = subject("h100-sxm", gpus=10.0, busy=0.6, talking=0.3)
+    found = likely_of(it, "h100-sxm")
+    boards = [found[f"power.{name}"] for name in ("computing", "messages", "waiting")]
+    assert boards == pytest.approx([4200.0, 945.0, 105.0])
+    assert found["power.cooling"] / found["power_w"] == pytest.approx(0.2)  # PUE 1.25

@@ -141,11 +141,27 @@ def _power(it: Subject, pick: Pick, run_s: Num) -> dict[str, Num]:
     sites = np.ones(np.shape(full)) if it.at_home else np.ceil(full / pick("site_w"))
     tariff = pick("household_usd_per_kwh" if it.at_home else "electricity_usd_per_kwh")
     return {
-        "power_w": watts, "energy_j": joules,
+        **_phases(it, pick, watts), "power_w": watts, "energy_j": joules,
         "co2_kg": joules / KWH_J * pick("carbon_kg_per_kwh") + made,
         "embodied_kg": it.gpus * pick("embodied_kg"), "sites": sites,
         "electricity_usd": joules / KWH_J * tariff,
     }  # fmt: skip
+
+
+def _phases(it: Subject, pick: Pick, watts: Num) -> dict[str, Num]:
+    """Average watts by phase of the step and by what stands around the boards; they add up."""
+    boards = it.gpus * it.tdp_w
+    split: dict[str, Num] = {
+        "computing": boards * it.busy,
+        "messages": boards * it.talking * pick("message_share"),
+        "waiting": boards * (1 - it.busy - it.talking) * pick("idle_share"),
+    }
+    if it.at_home:
+        split["desktop"] = pick("workstation_host_w")
+    else:
+        split |= {"servers": it.gpus * pick("host_w"), "network": it.gpus * pick("network_w")}
+        split["cooling"] = watts - sum(split.values())
+    return {f"power.{name}": value for name, value in split.items()}
 
 
 def meter_w(it: Subject, pick: Pick, board_w: Num) -> Num:

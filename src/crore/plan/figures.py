@@ -53,6 +53,8 @@ class Figures:
     cost_split_usd: Mapping[str, float]
     """What the run's dollars go to, at likely values; empty where rented or unknown."""
     capital_split_usd: Mapping[str, float]
+    power_split_w: Mapping[str, float]
+    """Average watts by phase of the step, servers, network and cooling, likely."""
     load: Load | None
     supply: str
     """Scenario that `ready_year` follows."""
@@ -89,7 +91,7 @@ def figures_of(plan: Plan) -> Figures:
         taken={key: all_taken.get(key) for key in FIGURES},
         cost_split_usd=_split(point, "split."),
         capital_split_usd=_bought(plan, _split(point, "capital.")),
-        load=load, supply=scenario_of(q),
+        power_split_w=_split(point, "power."), load=load, supply=scenario_of(q),
     )  # fmt: skip
 
 
@@ -132,6 +134,7 @@ def figures_record(it: Figures) -> dict[str, Any]:
         **{key: _taken_record(one) for key, one in it.taken.items()},
         "cost_split_usd": dict(it.cost_split_usd),
         "capital_split_usd": dict(it.capital_split_usd),
+        "power_split_w": dict(it.power_split_w),
         "load": None if it.load is None else asdict(it.load),
         "supply": it.supply,
     }

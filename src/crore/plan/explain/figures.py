@@ -42,6 +42,12 @@ def figure_entries(case: Case) -> Iterator[Entry]:
             yield _figure(case, key, name, end)
         elif name in ("cost_split_usd", "capital_split_usd"):
             yield _split(case, key, name, end)
+        elif name == "power_split_w":
+            yield Entry(
+                key=key, group=GROUP, unit="W", about=f"average of {end}, likely",
+                evidence=ESTIMATE, functions=(outlay,), inputs=_inputs(case, "power_w"),
+                listed=False,
+            )  # fmt: skip
         elif name == "load":
             yield _load(key, end)
 

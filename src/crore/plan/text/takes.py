@@ -90,6 +90,8 @@ def _energy(plan: Plan, it: Figures) -> Iterator[str]:
         f"{ranged(power, format_watts)} at the meter, {ranged(energy, format_energy)}"
         f"{_mover(energy)}"
     )
+    parts = ", ".join(f"{name} {format_watts(w)}" for name, w in it.power_split_w.items() if w)
+    yield f"of it {parts}"
     made = "" if plan.economy.usd_basis == "a card at home" else " with making the machines"
     yield f"{ranged(carbon, format_kg)} CO2{made}{_mover(carbon)}"
 
