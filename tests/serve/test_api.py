@@ -110,7 +110,9 @@ def busy(server) -> int:
     """Return how many answers the engine makes or has waiting."""
     text = httpx2.get(f"{server.url}/metrics", headers={"authorization": "Bearer right"}).text
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
-    return sum(int(float(lines[f"llamacpp:requests_{kind}"])) for kind in ("processing", "deferred"))
+    return sum(
+        int(float(lines[f"llamacpp:requests_{kind}"])) for kind in ("processing", "deferred")
+    )
 
 
 def wait_until_idle(server) -> None:

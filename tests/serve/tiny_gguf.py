@@ -25,10 +25,13 @@ def byte_tokens() -> list[str]:
 
 
 def write_tiny(
-    path: Path, *, context: int = 256, chats: bool = True, width: int = WIDTH, layers: int = LAYERS,
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    path: Path, *, context: int = 256, chats: bool = True, endless: bool = False,
+    width: int = WIDTH, layers: int = LAYERS,
 ) -> Path:  # fmt: skip
-    """Write the model to `path`; with a chat template where it `chats`."""
+    """Write the model to `path`; with a chat template where it `chats`.
+
+    An `endless` one never says that its answer is over.
+    """
     tokens = [*byte_tokens(), "he", *SPECIAL]
     made = gguf.GGUFWriter(path, "llama")
     made.add_context_length(context)
@@ -52,7 +55,7 @@ def write_tiny(
     if chats:
         made.add_chat_template(TEMPLATE)
     for name, shape in shapes(width, layers, len(tokens)).items():
-        _add(made, name, shape, kind)
+        _add(made, name, shape, endless=endless)
     made.write_header_to_file()
     made.write_kv_data_to_file()
     made.write_tensors_to_file()
@@ -71,12 +74,14 @@ def shapes(width: int, layers: int, vocab: int) -> dict[str, tuple[int, ...]]:
     return one | {f"blk.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
 
 
-def _add(
-    made: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: gguf.GGMLQuantizationType
-) -> None:
+def _add(made: gguf.GGUFWriter, name: str, shape: tuple[int, ...], *, endless: bool) -> None:
     random = np.random.default_rng(len(name) + shape[0])
-    if len(shape) == 1:
-        made.add_tensor(f"{name}.weight", np.ones(shape, np.float32))
-        return
-    values = random.standard_normal(shape, np.float32) * shape[-1] ** -0.5
-    made.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    values = np.ones(shape, np.float32)
+    if len(shape) == 2:
+        values = random.standard_normal(shape, np.float32) * shape[-1] ** -0.5
+    if endless and name == "token_embd":
+        values[:, 0] = 10.0  # every state has this, and the special tokens' rows turn away from it
+    if endless and name == "output":
+        values[:, 0] = 0.0
+        values[-len(SPECIAL) :, 0] = -10.0
+    made.add_tensor(f"{name}.weight", values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -91,7 +91,7 @@ class Engine:
     """Of its HTTP server."""
     server: Any
     """llama.cpp's own, None once closed."""
-    _worker: threading.Thread | None = None
+    _workers: list[threading.Thread] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -111,14 +111,18 @@ class Engine:
     def chat(self, messages: list[dict[str, str]], **sampling: Any) -> Iterator[Piece]:
         """Yield the answer to a conversation in OpenAI's form; leaving the loop stops it."""
         body = {"messages": messages, **sampling}
-        return self._stream(self.server.handle_chat_completions, body)
+        return self._stream("handle_chat_completions", body)
 
     def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
         """Yield how the text goes on; leaving the loop stops it."""
-        return self._stream(self.server.handle_completions, {"prompt": text, **sampling})
+        return self._stream("handle_completions", {"prompt": text, **sampling})
 
-    def _stream(self, handle: Callable[..., Any], body: dict[str, Any]) -> Iterator[Piece]:
-        """Run one request on a thread of its own, so that Ctrl-C reaches the caller at once."""
+    def _stream(self, handler: str, body: dict[str, Any]) -> Iterator[Piece]:
+        """Run one request on a thread of its own, so that Ctrl-C reaches the caller at once.
+
+        Nothing here but the engine itself refers to the server: the traceback of an error that is
+        kept somewhere would keep it alive beyond `close`, and Python cannot end while it is.
+        """
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         pieces: SimpleQueue[Any] = SimpleQueue()
         stop = threading.Event()
@@ -129,13 +133,14 @@ class Engine:
 
         def work() -> None:
             try:
-                handle(body, each)
+                getattr(self.server, handler)(body, each)
             except Exception as error:  # whatever it is, the caller is told and not left waiting
                 pieces.put({"error": {"message": str(error)}})
             pieces.put(None)
 
-        self._worker = threading.Thread(target=work, daemon=True)
-        self._worker.start()
+        worker = threading.Thread(target=work)
+        self._workers = [*filter(threading.Thread.is_alive, self._workers), worker]
+        worker.start()
         try:
             while (chunk := pieces.get()) is not None:
                 yield _piece(chunk)
@@ -143,9 +148,9 @@ class Engine:
             stop.set()
 
     def close(self) -> None:
-        """Let the model go, once the last answer has stopped."""
-        if self._worker is not None:
-            self._worker.join()
+        """Let the model go, once every answer has stopped."""
+        for worker in self._workers:
+            worker.join()
         self.server = None
 
 

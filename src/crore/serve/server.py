@@ -83,6 +83,8 @@ def serve(
 
     `address` and `engine_key` are of the engine behind.
     """
+    import logging
+
     import uvicorn
 
     from crore.serve.api import Front, application, engine_client
@@ -96,6 +98,7 @@ def serve(
         application(front, hosts), log_level="error", access_log=False, server_header=False,
         timeout_graceful_shutdown=LEAVING_S, lifespan="on",
     )  # fmt: skip
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # a client that left is no warning
     ready()
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
