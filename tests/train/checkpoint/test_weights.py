@@ -54,7 +54,12 @@ def test_no_two_are_in_memory_together(tmp_path):
 
 def test_they_are_asked_for_in_their_order(tmp_path):
     asked = []
-    write_weights(tmp_path, KINDS, lambda name: asked.append(name) or value(name), {})
+
+    def read(name):
+        asked.append(name)
+        return value(name)
+
+    write_weights(tmp_path, KINDS, read, {})
     assert asked == list(KINDS)
 
 
