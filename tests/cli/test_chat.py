@@ -39,7 +39,7 @@ def refused(capsys):
         assert printed.out == ""
         assert printed.err.count("\n") == 1
         assert len(printed.err) <= 241
-        return printed.err
+        return str(printed.err)
 
     return call
 
@@ -75,7 +75,7 @@ def test_a_chat_from_a_pipe(tiny, tmp_path):
     assert "(/save needs the name of a file)" in said
     assert said.count("/reset begins anew") == 2
     kept = json.loads((tmp_path / "kept.jsonl").read_text())
-    assert [m["content"] for m in kept["messages"]][0] == "hello"
+    assert kept["messages"][0] == {"role": "user", "content": "hello"}
 
 
 def test_reset_begins_anew_and_exit_leaves(tiny, tmp_path):
@@ -168,6 +168,7 @@ def test_ctrl_c_ends_a_single_answer_with_130(tiny):
         [sys.executable, "-m", "crore", "chat", tiny, "--ask", "hi", "--max-tokens", "100000",
          "--threads", "1", "--seed", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    assert process.stdout is not None
     assert process.stdout.read(20)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
@@ -179,7 +180,7 @@ def test_what_is_no_model_is_said_in_one_line(refused, tmp_path, tiny, monkeypat
     assert "unknown model or run 'smollm'; did you mean smollm2-135m-instruct?" in refused("smollm")
     assert "no file or folder none.gguf" in refused("none.gguf")
     (tmp_path / "empty").mkdir()
-    assert "empty holds no .gguf file" in refused("empty")
+    assert "empty holds no model: no run" in refused("empty")
     (tmp_path / "text.gguf").write_text("hello")
     assert "text.gguf is no GGUF file" in refused("text.gguf")
     assert "--json is for one answer" in refused(tiny, "--json")

@@ -21,12 +21,12 @@ def refused(capsys, tmp_path, monkeypatch):
         printed = capsys.readouterr()
         assert printed.out == ""
         assert printed.err.count("\n") == 1
-        return printed.err
+        return str(printed.err)
 
     return call
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])  # noqa: S104
 def test_beyond_loopback_it_wants_a_key(refused, host):
     assert f"--host {host} can be reached by others: give --api-key" in refused("--host", host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def engine(tiny):
 
 
 @pytest.fixture(scope="module")
-def server(tiny) -> Served:
+def server(tiny) -> Iterator[Served]:
     """Return a running `crore serve`, asking for a key, with small limits."""
     flags = ["--api-key", "right", "--parallel", "2", "--concurrency", "4", "--max-tokens", "200"]
     with served(str(tiny), *flags, "--threads", "1") as running:

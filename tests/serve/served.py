@@ -42,10 +42,11 @@ def served(*words: str) -> Iterator[Served]:
         [sys.executable, "-m", "crore", "serve", *words, "--port", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
+    assert process.stdout is not None
     try:
         line = process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line + process.stderr.read()
+        assert found, line
         yield Served(url=found[0], process=process)
     finally:
         process.send_signal(signal.SIGINT)

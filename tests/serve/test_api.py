@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 import pytest
-from tests.serve.served import CHAT, HELLO
+from tests.serve.served import CHAT, HELLO, Served
 
 FREE = 'root ::= "%s"'
 
@@ -106,7 +106,7 @@ def test_a_bad_request_gets_its_status_and_the_server_lives(server, request_, st
     assert server.answers()
 
 
-def busy(server) -> int:
+def busy(server: Served) -> int:
     """Return how many answers the engine makes or has waiting."""
     text = httpx2.get(f"{server.url}/metrics", headers={"authorization": "Bearer right"}).text
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
@@ -154,7 +154,7 @@ def test_more_than_the_server_takes_on_is_refused_and_the_rest_answered(server):
             assert answer.json()["choices"][0]["message"]["content"] == f"{number} "
         else:
             assert answer.headers["retry-after"] == "1"
-        return answer.status_code
+        return int(answer.status_code)
 
     async def all_at_once() -> list[int]:
         headers = {"authorization": "Bearer right"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,15 +18,21 @@ SHORT = Sampling(temperature=0, max_tokens=8)
 class Recorder:
     """An engine that remembers what it was sent, and answers from a list."""
 
-    def __init__(self, *answers: str, chats: bool = True) -> None:
-        self.answers, self.chats, self.sent = list(answers), chats, []
-        self.name, self.context = "recorder", 100
+    name, context = "recorder", 100
 
-    def chat(self, messages, **sampling):
+    def __init__(self, *answers: str, chats: bool = True) -> None:
+        self.answers, self._chats = list(answers), chats
+        self.sent: list[tuple[Any, dict[str, Any]]] = []
+
+    @property
+    def chats(self) -> bool:
+        return self._chats
+
+    def chat(self, messages: Any, **sampling: Any) -> Iterator[Piece]:
         self.sent.append((messages, sampling))
         yield from (Piece(text=part) for part in self.answers.pop(0))
 
-    def complete(self, text, **sampling):
+    def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
         return self.chat(text, **sampling)
 
 

@@ -69,7 +69,8 @@ def shapes(width: int, layers: int, vocab: int) -> dict[str, tuple[int, ...]]:
     layer = {
         "attn_norm": (width,), "attn_q": (width, width), "attn_k": (width, width),
         "attn_v": (width, width), "attn_output": (width, width), "ffn_norm": (width,),
-        "ffn_gate": (2 * width, width), "ffn_up": (2 * width, width), "ffn_down": (width, 2 * width),
+        "ffn_gate": (2 * width, width), "ffn_up": (2 * width, width),
+        "ffn_down": (width, 2 * width),
     }  # fmt: skip
     return one | {f"blk.{i}.{name}": shape for i in range(layers) for name, shape in layer.items()}
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crore.cli.arguments import AsJson
+from crore.cli.talking import model_of
 from crore.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def chat(
     """
     from crore.serve.chat import Conversation, Sampling
     from crore.serve.engine import EngineSettings, start
-    from crore.serve.models import find_model
 
     if as_json and ask is None:
         raise InputError('--json is for one answer: add --ask "…"')
@@ -51,7 +51,7 @@ def chat(
             '--ask is empty: give a question, for example --ask "Why is the sky blue?"'
         )
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)
-    found = find_model(model)
+    found = model_of(model, "chat")
     engine = start(EngineSettings(path=found.path, context=context, threads=threads), found.name)
     told = found.system if system is None else system
     conversation = Conversation(engine=engine, sampling=sampling, system=told)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from crore.cli.chat import Context, Model, Threads
+from crore.cli.talking import model_of
 from crore.errors import UnknownName
 
 ENGINES = ("llamacpp", "vllm", "transformers")
@@ -38,7 +39,6 @@ def serve(
     On this machine alone, unless --host says otherwise; Ctrl-C ends it.
     """
     from crore.serve.engine import EngineSettings, start
-    from crore.serve.models import find_model
     from crore.serve.requests import Limits
     from crore.serve.server import Binding, listen, url_of
     from crore.serve.server import serve as answer
@@ -47,7 +47,7 @@ def serve(
         raise UnknownName("engine", engine, ENGINES)
     limits = Limits(body_bytes=max_body, tokens=max_tokens, requests=concurrency)
     binding = Binding(host=host, port=port, key=api_key, limits=limits)
-    found = find_model(model)
+    found = model_of(model, "serve")
     settings = EngineSettings(
         path=found.path, context=context, threads=threads, slots=parallel, page=True
     )

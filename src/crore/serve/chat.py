@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from crore.errors import InputError
 from crore.io import write_text
-from crore.serve.engine import AnswerError, Engine, Piece
+from crore.serve.engine import AnswerError, Piece
 
 CHAT_VERSION: Final = 1
 """Of crore.answer, the document of `crore chat --ask … --json`."""
@@ -43,6 +43,26 @@ class Sampling:
         return {"temperature": self.temperature, "max_tokens": self.max_tokens, **seed}
 
 
+class Answering(Protocol):
+    """What a conversation asks of an engine."""
+
+    name: str
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model was taught turns."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of one conversation."""
+
+    def chat(self, messages: list[Message], **sampling: Any) -> Iterator[Piece]:
+        """Yield the answer to a conversation."""
+
+    def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
+        """Yield how a text goes on."""
+
+
 @dataclass(slots=True)
 class Conversation:
     """Questions and answers in turn.
@@ -50,7 +70,7 @@ class Conversation:
     A model that was never taught turns (a pretraining run) is given the text itself to go on from.
     """
 
-    engine: Engine
+    engine: Answering
     sampling: Sampling = field(default_factory=Sampling)
     system: str = ""
     said: list[Message] = field(default_factory=list)
@@ -58,7 +78,7 @@ class Conversation:
     forgotten: int = 0
     """Messages of `said` that no longer fit the model's context and are not sent."""
 
-    def ask(self, question: str) -> Iterator[Piece]:
+    def ask(self, question: str) -> Generator[Piece, None, None]:
         """Yield the answer as it comes; what has come is kept when the caller leaves.
 
         The oldest turns are no longer sent once they do not fit. Raises AnswerError, and InputError
@@ -118,7 +138,7 @@ class Conversation:
         write_text(path, json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def answer_record(engine: Engine, question: str, pieces: list[Piece]) -> dict[str, Any]:
+def answer_record(engine: Answering, question: str, pieces: list[Piece]) -> dict[str, Any]:
     """Return one question and its answer as the JSON document's body."""
     last = pieces[-1] if pieces else Piece()
     return {

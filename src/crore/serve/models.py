@@ -35,6 +35,7 @@ def find_model(target: str | None) -> Found:
     """Return the model a user names: a GGUF file, a folder with one, or a packaged model's name.
 
     None is the packaged one. Raises InputError, and UnknownName for a name that is no model.
+    Folders that must be exported first (`is_exportable`) are none of its business.
     """
     if target is None or target.strip().lower() == PACKAGED:
         return _packaged()
@@ -52,6 +53,12 @@ def find_model(target: str | None) -> Found:
     )
 
 
+def is_exportable(folder: Path) -> bool:
+    """Return whether a folder is a run's, an import's or a Hugging Face model's."""
+    marks = ("model.toml", "plan.json", "config.json", "world-[0-9]*/plan.json")
+    return folder.is_dir() and any(any(folder.glob(mark)) for mark in marks)
+
+
 def _packaged() -> Found:
     """Return the packaged model; its package is found and not imported, for it asks for others."""
     spec = find_spec(PACKAGE)
@@ -67,7 +74,7 @@ def _packaged() -> Found:
 
 def _runs() -> list[str]:
     """Return the folders of runs below the working folder, which a name may have meant."""
-    return [str(path.parent) for path in sorted(Path("runs").glob("*/run.jsonl"))]
+    return [str(path.parent) for path in sorted(Path("runs").glob("*/plan.json"))]
 
 
 def _of_folder(folder: Path) -> Found:
@@ -75,7 +82,7 @@ def _of_folder(folder: Path) -> Found:
     files = sorted(filter(is_gguf, folder.glob("*.gguf")), key=lambda path: path.stat().st_mtime)
     if not files:
         raise InputError(
-            f"{str(folder)[-60:]} holds no .gguf file; of a run, crore export makes one: "
-            f"crore export {str(folder)[-60:]} --to gguf"
+            f"{str(folder)[-100:]} holds no model: no run, no .gguf file, and no config.json of a "
+            "Hugging Face one"
         )
     return Found(path=files[-1], name=files[-1].stem)
