@@ -2,6 +2,7 @@
 
 python -m benchmarks.chaos                 all of it, about an hour on two cores
 python -m benchmarks.chaos faults          50 kills over 3 worlds and over 3 islands; other faults
+python -m benchmarks.chaos kills           of these the kills between islands alone
 python -m benchmarks.chaos goodput         goodput under kills against the simulator's
 python -m benchmarks.chaos idle            tokens per second with fault tolerance, and without
 """
@@ -59,21 +60,32 @@ def faults(folder: Path) -> Iterator[str]:
     """Yield the table of faults: three worlds of one island, and three islands."""
     yield (
         "| fleet | fault | faults | others went on, s: median, p90, worst | back, s: median | "
-        "steps behind when back | samples lost or twice | weights at the end | loss, % off |"
+        "steps behind when back | samples lost or twice | weights at the end | samples used, % | "
+        "loss, % off | at as many samples |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for islands in (1, 3):
-        outer = Outer(interval=10, bits=4) if islands > 1 else None
-        calm = _calm(folder / f"calm-{islands}", outer, islands)
-        for kind, every_s in {"kill": KILL_EVERY_S, **OTHERS}.items():
-            steps = 3000 if kind == "kill" else 600
-            job = job_for(folder / f"{kind}-{islands}", steps=steps, outer=outer)
-            fleet = Fleet(
-                worlds=3, islands=islands, quorum=0.6, grace_s=20.0, chaos={kind: every_s},
-                chaos_seed=1,
-            )  # fmt: skip
-            run, found = carried_out(job, fleet)
-            yield _row(islands, kind, run, found, calm(steps))
+        yield from _faults(folder, islands, {"kill": KILL_EVERY_S, **OTHERS})
+
+
+def kills(folder: Path) -> Iterator[str]:
+    """Yield the row of kills between islands."""
+    yield from _faults(folder, 3, {"kill": KILL_EVERY_S})
+
+
+def _faults(folder: Path, islands: int, kinds: dict[str, float]) -> Iterator[str]:
+    outer = Outer(interval=10, bits=4) if islands > 1 else None
+    calm = _calm(folder / f"calm-{islands}", outer, islands)
+    for kind, every_s in kinds.items():
+        steps = 3000 if kind == "kill" else 600
+        job = job_for(folder / f"{kind}-{islands}", steps=steps, outer=outer)
+        fleet = Fleet(
+            worlds=3, islands=islands, quorum=0.6, grace_s=20.0, chaos={kind: every_s},
+            chaos_seed=1,
+        )  # fmt: skip
+        run, found = carried_out(job, fleet)
+        whole = round(steps * found.used)
+        yield _row(islands, kind, run, found, (calm(steps), calm(whole)))
 
 
 def _calm(folder: Path, outer: Outer | None, islands: int) -> Callable[[int], float]:
@@ -94,19 +106,20 @@ def _calm(folder: Path, outer: Outer | None, islands: int) -> Callable[[int], fl
     return loss
 
 
-def _row(islands: int, kind: str, run: Run, found: Audit, calm: float) -> str:
+def _row(islands: int, kind: str, run: Run, found: Audit, calm: tuple[float, float]) -> str:
     on = sorted(hit.went_on_s for hit in found.hits if hit.went_on_s is not None) or [0.0]
     back = [hit.back_s for hit in found.hits if hit.back_s is not None] or [0.0]
     behind = max((hit.back_behind or 0 for hit in found.hits), default=0)
     said = sum("killed" in event.message for event in run.events if event.what == "chaos")
     count = len(found.hits) if kind != "lighthouse" else said
-    off = 100 * (run.evals[-1].loss / calm - 1)
+    off, alike = (100 * (run.evals[-1].loss / loss - 1) for loss in calm)
     fleet = "3 islands" if islands > 1 else "3 worlds"
     same = "equal" if len(set(found.checksums.values())) == 1 else "DIFFER"
     return (
         f"| {fleet} | {kind} | {count} | {statistics.median(on):.1f}, "
         f"{on[int(0.9 * (len(on) - 1))]:.1f}, {on[-1]:.1f} | {statistics.median(back):.1f} | "
-        f"{behind} | {len(found.problems)} | {same} | {off:+.2f} |"
+        f"{behind} | {len(found.problems)} | {same} | {100 * found.used:.1f} | {off:+.2f} | "
+        f"{alike:+.2f} |"
     )
 
 
@@ -176,12 +189,13 @@ def idle(folder: Path) -> Iterator[str]:
     yield f"median on / off {statistics.median(ratios):.3f}"
 
 
-PARTS: Final = {"faults": faults, "goodput": under_kills, "idle": idle}
+PARTS: Final = {"faults": faults, "kills": kills, "goodput": under_kills, "idle": idle}
+ALL: Final = ("faults", "goodput", "idle")
 
 
 def main(words: list[str]) -> None:
     """Print the parts that are named, all of them if none is."""
-    for name in words or PARTS:
+    for name in words or ALL:
         print(f"\n## {name}\n", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             for line in PARTS[name](Path(folder)):

@@ -137,10 +137,20 @@ def test_an_island_that_missed_a_round_keeps_its_progress():
     state.apply(0, state.delta(0, peer))
     moved(params, 2)
     progress = late.delta(0, params)
-    late.rebase(params, state.tensors(peer))
+    late.rebase(params, state.tensors(peer), keep=True)
     torch.testing.assert_close(late.delta(0, params), progress)
     for name, tensor in late.tensors(params).items():
         assert torch.equal(tensor, state.tensors(peer)[name])
+
+
+def test_an_island_that_comes_from_the_disk_brings_nothing():
+    params, peer = named(small()), named(small())
+    late, state = OuterState(params, Outer()), OuterState(peer, Outer())
+    moved(peer, 1)
+    state.apply(0, state.delta(0, peer))
+    moved(params, 2)
+    late.rebase(params, state.tensors(peer), keep=False)
+    assert not late.delta(0, params).any()
 
 
 def test_tokens_count_from_a_fragments_last_sending():

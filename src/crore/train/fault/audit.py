@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crore.train.fault.chaos import DONE
 from crore.train.fault.follow import Log
 from crore.train.fault.seat import seat_of
@@ -46,6 +48,8 @@ class Audit:
     steps: int
     missed: Mapping[int, tuple[float, ...]]
     """World -> Unix seconds of steps that others took without it."""
+    used: float
+    """Share of the run's samples that some world ran: an island that is away leaves its own out."""
 
     def without(self, world: int) -> tuple[float, ...]:
         """Return when steps were taken without a world, in order."""
@@ -74,8 +78,17 @@ def audit(folder: Path, *, worlds: int, islands: int) -> Audit:
         hits=tuple(_hits(told, steps)),
         problems=tuple(_problems(logs, worlds, islands)), steps=last,
         missed={number: tuple(sorted(_missed(number, steps))) for number in logs},
+        used=_used([step for each in steps.values() for step in each]),
         checksums={n: e[-1].checksum for n, e in ends.items() if e and e[-1].checksum is not None},
     )  # fmt: skip
+
+
+def _used(steps: Sequence[Step]) -> float:
+    own = [step.own_samples for step in steps if step.own_samples is not None]
+    ran = np.zeros(max((step.first_sample + step.samples for step in steps), default=1), np.bool_)
+    for first, end in own:
+        ran[first:end] = True
+    return float(ran.mean())
 
 
 def _missed(world: int, steps: Mapping[int, Sequence[Step]]) -> Iterator[float]:

@@ -64,6 +64,9 @@ class Islands:
         self._gates = [Gate() for _ in range(outer.fragments)]
         self.turns = 0
         """Rounds of fragments that this island has been through, or has taken up."""
+        self._been = False
+        """Whether this process has been in a turn. One that comes from the disk may bring what the
+        islands have added up already: it brings nothing to its first."""
         self._place: dict[str, int] = {}
         self._meeting: Meeting | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
@@ -153,10 +156,10 @@ class Islands:
                 continue
             turn = int(taken_up[1]["turns"]) if taken_up else self.turns
             fragment = turn % self._outer.fragments
-            values, weight = delta, tokens
+            values, weight = delta, tokens if taken_up is None or self._been else 0.0
             if fragment != sent:  # the others are at another turn: as near to it as can be
                 values = self.state.delta(fragment, self._named)
-                weight = float(self.state.tokens[fragment])
+                weight = float(self.state.tokens[fragment]) if self._been else 0.0
             members = Members(
                 group=meeting.group if meeting.size > 1 else None, me=meeting.place,
                 count=meeting.size, weight=weight, judge=self._gates[fragment].judge,
@@ -221,8 +224,8 @@ class Islands:
         state, exchanged = self.state, result.exchanged
         if result.taken_up is not None:
             tensors, facts = result.taken_up
-            state.rebase(self._named, tensors)
-            own = list(state.tokens)
+            state.rebase(self._named, tensors, keep=self._been)
+            own = state.tokens if self._been else [0] * self._outer.fragments
             self.load_facts({**facts, "tokens": own})
             for key in ("step", "samples", "set_aside"):
                 setattr(run.place, key, int(facts["place"][key]))
@@ -239,7 +242,7 @@ class Islands:
 
     def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
         """Go on from a turn that holds: mix in the global weights, and say what happened."""
-        met = run.place.met
+        met, self._been = run.place.met, True
         self.load_facts(told["facts"])
         for key, value in told["place"].items():
             setattr(run.place, key, value)

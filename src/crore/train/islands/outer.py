@@ -108,17 +108,23 @@ class OuterState:
                 own.lerp_(shared.to(own.device), share)
 
     @torch.no_grad()
-    def rebase(self, params: Mapping[str, Tensor], peers: Mapping[str, Tensor]) -> None:
+    def rebase(
+        self, params: Mapping[str, Tensor], peers: Mapping[str, Tensor], *, keep: bool
+    ) -> None:
         """Take up another island's `tensors`, and move the own weights as the global ones moved.
 
-        So an island that missed rounds keeps its progress since the last one it was in.
+        So an island that missed rounds can `keep` its progress since the last one it was in; else
+        its weights are the global ones.
         """
         for name, tensor in self.tensors(params).items():
             new = local_part(peers[name])
             parameter, _, state = name.rpartition(".")
             if state == "global":
                 own = local_part(params[parameter])
-                own.add_((new - local_part(tensor)).to(own.device))
+                if keep:
+                    own.add_((new - local_part(tensor)).to(own.device))
+                else:
+                    own.copy_(new)
             local_part(tensor).copy_(new)
 
     def tensors(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
