@@ -204,6 +204,7 @@ def _parameters(native: Any, settings: EngineSettings, context: int) -> Any:
     made.n_ctx = context * settings.slots
     made.cpuparams.n_threads = made.cpuparams_batch.n_threads = threads_of(settings.threads)
     made.cache_ram_mib = PROMPT_CACHE_MIB
+    made.load_mode = native.llama_load_mode.LLAMA_LOAD_MODE_NONE
     made.warmup = False
     made.verbosity = -1
     return made
