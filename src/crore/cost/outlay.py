@@ -82,6 +82,8 @@ class Taken:
     mover_high: float
     source: str
     """Where the assumption's range comes from."""
+    moved_by: tuple[str, ...]
+    """Every assumption that moves it, most first."""
 
 
 def assumptions(it: Subject, book: Economics, accelerator: str) -> dict[str, Assumption]:
@@ -250,10 +252,11 @@ def _taken(
 ) -> Taken:
     p10, p50, p90 = percentiles(values)
     moved = {name: [float(np.asarray(one[key])) for one in pair] for name, pair in ends.items()}
-    name = max(moved, key=lambda own: abs(moved[own][1] - moved[own][0]))
-    low, high = moved[name]
-    still = low == high
+    names = sorted(moved, key=lambda own: -abs(moved[own][1] - moved[own][0]))
+    names = [own for own in names if moved[own][0] != moved[own][1]]
+    name = names[0] if names else ""
+    low, high = moved[name] if names else (middle, middle)
     return Taken(
-        p10=p10, p50=p50, p90=p90, likely=middle, mover="" if still else name,
-        mover_low=low, mover_high=high, source="" if still else ranges[name].source,
+        p10=p10, p50=p50, p90=p90, likely=middle, mover=name, mover_low=low, mover_high=high,
+        source=ranges[name].source if names else "", moved_by=tuple(names),
     )  # fmt: skip

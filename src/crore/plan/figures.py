@@ -124,7 +124,7 @@ def _ready(name: str, gpus: float) -> Taken:
         mover=OUTER + first.name if first else "",
         mover_low=begin + first.low if first else point,
         mover_high=begin + first.high if first else point,
-        source=first.source if first else "",
+        source=first.source if first else "", moved_by=tuple(OUTER + it.name for it in moved),
     )  # fmt: skip
 
 

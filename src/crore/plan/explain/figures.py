@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from crore.catalog.economics import load_economics
-from crore.catalog.supply import scenario
 from crore.cost.load import Load, load_of
-from crore.cost.outlay import METERED, assumptions, outlay, taken
+from crore.cost.outlay import METERED, RUN, outlay, taken
 from crore.cost.reach import drawn_years, movers_of
 from crore.cost.scenario import ramp_of
 from crore.cost.supply import fleet_units, years_to
 from crore.plan.explain.again import Case
 from crore.plan.explain.entry import ESTIMATE, STEP, Entry
 from crore.plan.explain.notes import field_note
-from crore.plan.figures import FIGURES, subject_of
+from crore.plan.figures import FIGURES, OUTER
 
 GROUP: Final = "money and power"
 ENDS: Final = {
@@ -30,7 +28,7 @@ TIMED: Final = ("cost_usd", "energy_j", "co2_kg", "rental_usd", "electricity_usd
 """What follows from the length of the run."""
 LISTED: Final = ("cost_usd", "power_w", "energy_j", "ready_year")
 """Shown without being asked for: the list of a fleet fills a screen."""
-POWER: Final = ("power_w", "energy_j", "co2_kg", "electricity_usd", "sites")
+POWER: Final = ("power_w", "energy_j", "co2_kg", "electricity_usd", "sites", "embodied_kg")
 LOADS: Final = {"_w": "W", "_j": "J", "_s": "s"}
 
 
@@ -79,30 +77,35 @@ def _moved(case: Case, name: str) -> str:
 
 
 def _supplied(case: Case) -> tuple[str, ...]:
-    it = scenario(case.figures.supply)
-    names = (*it.figures, *(f"cap {cap.name}" for cap in it.caps))
-    return ("gpus", *(f"supply:{it.name}.{name}" for name in names))
+    one = case.figures.taken["ready_year"]
+    moved = one.moved_by if one else ()
+    names = (own.removeprefix(OUTER) for own in moved)
+    return ("gpus", *(f"supply:{case.figures.supply}.{name}" for name in names))
 
 
 def _inputs(case: Case, name: str) -> tuple[str, ...]:
-    """Return what goes into a figure: the plan's own numbers and every range it depends on."""
+    """Return what goes into a figure: the plan's own numbers and every range that moves it."""
     q = case.plan.question
-    subject = subject_of(case.plan)
-    book = load_economics().of(q.accelerator.name)
-    ranges = [one for one in assumptions(subject, book, q.accelerator.name) if one in book.figures]
-    only = {"power_w": ("workstation_host_w", *METERED), "sites": ("site_w", *METERED),
-            "embodied_kg": ("embodied_kg",)}.get(name, tuple(ranges))  # fmt: skip
-    words = [f"economics:{one}" for one in ranges if one in only]
-    if name == "rental_usd" or (name.startswith("cost") and subject.basis == "rented"):
-        words = [f"rental:{q.accelerator.name}"]
-    elif name not in ("power_w", "sites", "embodied_kg", *POWER):
-        words += ["gpu:price_usd"]
-    watts = [f"const:crore.cost.power.{n}" for n in ("MESSAGE_RANGE", "IDLE_RANGE")]
-    words += ["gpu:tdp_w", *watts] if name in POWER and subject.tdp_w else []
-    run = ["run_s", "days.low", "days.high"] if name in TIMED else []
+    one = case.figures.taken[name]
+    moved = one.moved_by if one else ()
+    words = [_word(own, q.accelerator.name) for own in moved if own != RUN]
+    # Whole sites may be the same at both ends of what they depend on.
+    words += [f"economics:{own}" for own in METERED if name == "sites" and own not in moved]
+    rented = name == "rental_usd" or "rental" in moved
+    words += ["gpu:tdp_w"] if name in POWER and q.accelerator.tdp_w else []
+    words += ["gpu:price_usd"] if name not in POWER and not rented else []
+    run = ["run_s", "days.low", "days.high"] if RUN in moved else []
     per = {"cost_per_1t_tokens_usd": ["tokens"], "cost_of_less_usd": [f"const:{OUTLAY}LESS"],
            "cost_per_1e24_flop_usd": ["model_flops_per_s_per_gpu"]}.get(name, [])  # fmt: skip
     return ("gpus", *run, *per, *words)
+
+
+def _word(own: str, accelerator: str) -> str:
+    """Return the word of `explain_inputs` for an assumption."""
+    shares = {"idle_share": "IDLE_RANGE", "message_share": "MESSAGE_RANGE"}
+    if own in shares:
+        return f"const:crore.cost.power.{shares[own]}"
+    return f"rental:{accelerator}" if own == "rental" else f"economics:{own}"
 
 
 OUTLAY: Final = "crore.cost.outlay."

@@ -13,6 +13,7 @@ from crore.plan.explain.walk import Explanation, Line, Numbers, difference
 from crore.units import (
     format_bytes,
     format_count,
+    format_kg,
     format_percent,
     format_si,
     format_usd,
@@ -72,6 +73,8 @@ def quantity(value: Any, unit: str) -> str:
         return f"{format_bytes(value)}{kind.removeprefix('bytes')} {rest}".rstrip()
     if kind in ("tokens", "tokens/s", "weights", "settings"):
         return f"{format_count(value)} {unit}"
+    if unit in ("kg", "year"):
+        return format_kg(value) if unit == "kg" else f"{value:.1f}"
     if unit == "share":
         return format_percent(value)
     if unit.startswith("USD"):
