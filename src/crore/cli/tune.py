@@ -79,6 +79,7 @@ def tune(
     from crore.train.tune import Tuning
     from crore.train.tune import tune as carry_out
     from crore.train.tune.models import check_installed
+    from crore.train.world import check_device
 
     folder = out or Path("runs") / f"{_name(model)}-{stage}"
     tuning = Tuning(
@@ -87,6 +88,7 @@ def tune(
         seq_len=seq_len, rank=rank, beta=beta, evaluate_every=evaluate_every, patience=patience,
         seed=seed, device=device,
     )  # fmt: skip
+    check_device(device)
     check_installed(tuning.method)
     task_of = _task_of(tuning, data)
     with own(folder, fresh=False):

@@ -74,8 +74,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.weights = trained(self.model)
+        self.most = self.tuning.rate(int(self.model.config.hidden_size))
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=self.tuning.rate, betas=(0.9, 0.99), weight_decay=0.0
+            self.weights.values(), lr=self.most, betas=(0.9, 0.99), weight_decay=0.0
         )
         whole = math.ceil(self.tuning.epochs * self.task.count / self.tuning.rows)
         self.steps = self.tuning.steps or max(whole, 1)
@@ -84,9 +85,9 @@ class _Run:
         """Return the learning rate of a step: up in a line, then down a cosine."""
         warm = max(1, round(WARM * self.steps))
         if step < warm:
-            return self.tuning.rate * (step + 1) / warm
+            return self.most * (step + 1) / warm
         done = (step - warm) / max(1, self.steps - warm)
-        return self.tuning.rate * (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * done)) / 2)
+        return self.most * (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * done)) / 2)
 
     def rows_of(self, step: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the items of a step: each pass over all is in an order of its own."""

@@ -20,6 +20,8 @@ RATES: Final = {
 }  # fmt: skip
 """Learning rates by default: adapters take about ten times as much (arXiv 2106.09685 D.4,
 2305.14314 B.2), preferences far less (arXiv 2305.18290 B)."""
+WIDTH: Final = 1024
+"""All weights of a narrower model take a higher rate, as its width asks (arXiv 2203.03466)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +75,10 @@ class Tuning:
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be above 0, not {value}")
 
-    @property
-    def rate(self) -> float:
-        """Highest learning rate."""
-        return self.lr or RATES[self.stage, self.method]
+    def rate(self, hidden: int) -> float:
+        """Return the highest learning rate, for a model of a width."""
+        wider = max(1.0, WIDTH / hidden) if self.method == "full" else 1.0
+        return self.lr or wider * RATES[self.stage, self.method]
 
     def identity(self, data: str) -> str:
         """Return what must be the same for a run to go on, `data` a hash of what it trains on."""

@@ -69,7 +69,7 @@ class Template:
             before = self._written(conversation[:index], begin=True)
             after = self._written(conversation[: index + 1], begin=False)
             for text, answer in ((before[len(done) :], False), (after[len(before) :], True)):
-                ids = self._tokenizer.encode(text, add_special_tokens=False)
+                ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
                 tokens += ids
                 labels += ids if answer else [IGNORED] * len(ids)
             done = after
