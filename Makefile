@@ -16,9 +16,9 @@ TOKENS ?= 1M
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: run plans calibration training test drills drills-full lint clean
+.PHONY: run plans calibration training talk test drills drills-full lint clean
 
-run: plans calibration training
+run: plans calibration training talk
 
 plans: $(VENV)/.run
 	@mkdir -p $(OUT)
@@ -43,6 +43,15 @@ calibration: $(VENV)/.run
 training: $(VENV)/.run
 	@echo "== A small model, planned for this machine and trained on it =="
 	$(BIN)/crore train this_machine --gpus $(RANKS) --tokens $(TOKENS) --global-batch 8 --out $(OUT)/this_machine
+
+# It was only pretrained: it goes on from the question. crore tune teaches it to answer.
+talk: $(VENV)/.run
+	@echo
+	@echo "== A question to the model =="
+	$(BIN)/crore chat $(OUT)/this_machine --ask "What does os.path.join do?" --max-tokens 60 --seed 1
+	@echo
+	@echo "Talk to it: $(BIN)/crore chat $(OUT)/this_machine; to one that has learned more: $(BIN)/crore chat"
+	@echo "Teach it to answer: $(BIN)/crore tune $(OUT)/this_machine --method full (docs/guide/tune.md)"
 
 test: lint
 	$(PYTEST)
