@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from crore.catalog.islands import load_measured_islands
 from crore.cost.batch import critical_batch, critical_batches
 from crore.cost.goodput import mean_time_between_failures_s, quorum_goodput, restart_goodput
 from crore.cost.islands import diloco_efficiency, islands_goodput, outer_bytes, sent_bits
@@ -36,7 +37,7 @@ def run_entries(case: Case) -> Iterator[Entry]:
     """Yield the run's length, failures, fleet, money and power, and limits."""
     yield from _run(case)
     yield from _failures(case)
-    yield from _learning()
+    yield from _learning(case)
     yield from _fleet(case)
     yield from _economy(case)
     yield from _limits(case)
@@ -120,16 +121,27 @@ def _failures(case: Case) -> Iterator[Entry]:
     )  # fmt: skip
 
 
-def _learning() -> Iterator[Entry]:
+def _learning(case: Case) -> Iterator[Entry]:
     laws = ("DATA_PARALLEL", "DILOCO", "JOINT", "LOSS_PER_COMPUTE", "MEASURED_PARAMETERS", "GUESS",
             "GUESS_AT")  # fmt: skip
     for end in SPREAD:
         yield Entry(
             key=f"{SHIPPED}.{end}", group="fleet", unit="ratio", evidence=ESTIMATE,
             about="progress per token of islands over one run in step", listed=end == "value",
-            functions=(diloco_efficiency,),
+            functions=(diloco_efficiency,), note=_measured() if case.plan.islands > 1 else "",
             inputs=("parameters", "islands", *(f"const:crore.cost.islands.{n}" for n in laws)),
         )  # fmt: skip
+
+
+def _measured() -> str:
+    """Return what crore measured itself, which is too small to be used."""
+    rows = [row for row in load_measured_islands() if row.islands > 1]
+    sizes = sorted(row.parameters for row in rows)
+    return (
+        f"on models of {sizes[0]:,} to {sizes[-1]:,} parameters crore measured "
+        f"{min(row.low for row in rows):.2f} to {max(row.high for row in rows):.2f} with 2 to "
+        f"{max(row.islands for row in rows)} islands: far too small to say more of this one"
+    )
 
 
 def _fleet(case: Case) -> Iterator[Entry]:
