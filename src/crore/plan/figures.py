@@ -12,16 +12,13 @@ from crore.catalog.supply import scenario
 from crore.cost.load import Load, load_of
 from crore.cost.outlay import Basis, Subject, Taken, assumptions, likely, outlay, taken
 from crore.cost.reach import drawn_years, movers_of
-from crore.cost.sampling import percentiles
+from crore.cost.sampling import DRAWS, percentiles
 from crore.cost.scenario import Course, middle, ramp_of
 from crore.cost.supply import years_to
 from crore.plan.answer import Plan
 from crore.plan.economy import at_home, scenario_of, shares_of
 from crore.plan.request import DAY_S
 
-DRAWS: Final = 1_000
-READY_DRAWS: Final = 400
-"""Of supply: every draw looks for a crossing in time."""
 SEED: Final = 0
 LOW: Final = ("dp", "stragglers", "offload")
 """Parts of a step in which every GPU waits for messages, all at once."""
@@ -115,7 +112,7 @@ def _ready(name: str, gpus: float) -> Taken:
     """Return the year in which one buyer has had so many GPUs delivered; infinite for never."""
     course = Course(scenario=scenario(name), own={})
     begin = course.scenario.begin
-    p10, p50, p90 = percentiles(drawn_years(course, gpus, draws=READY_DRAWS, seed=SEED))
+    p10, p50, p90 = percentiles(drawn_years(course, gpus, draws=DRAWS, seed=SEED))
     moved = movers_of(course, gpus)
     point = begin + float(years_to(ramp_of(course, middle), gpus)[0])
     first = moved[0] if moved else None

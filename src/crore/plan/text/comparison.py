@@ -172,8 +172,8 @@ _FIGURES: Final = (
     ("carbon", _figure("co2_kg", format_kg)),
     ("dollars", _figure("cost_usd", format_usd)),
     ("capital", _figure("capital_usd", format_usd)),
-    ("$ per 1e24 FLOP", _figure("cost_per_1e24_flop_usd", format_usd)),
-    ("$ per 1T tokens", _figure("cost_per_1t_tokens_usd", format_usd)),
+    ("per 1e24 FLOP", _figure("cost_per_1e24_flop_usd", format_usd)),
+    ("per 1T tokens", _figure("cost_per_1t_tokens_usd", format_usd)),
     ("sites", _figure("sites", format_int)),
     ("delivered", _figure("ready_year", lambda year: f"{year:.1f}")),
 )

@@ -20,6 +20,8 @@ from crore.units import (
     format_watts,
 )
 
+SMALLEST: Final = 5e-4
+"""Parts of the power below this share are not worth a word."""
 SWING_W: Final = 1e6
 """Smaller swings are no matter for a grid."""
 WORDS: Final = {
@@ -90,7 +92,11 @@ def _energy(plan: Plan, it: Figures) -> Iterator[str]:
         f"{ranged(power, format_watts)} at the meter, {ranged(energy, format_energy)}"
         f"{_mover(energy)}"
     )
-    parts = ", ".join(f"{name} {format_watts(w)}" for name, w in it.power_split_w.items() if w)
+    parts = ", ".join(
+        f"{name} {format_watts(w)}"
+        for name, w in it.power_split_w.items()
+        if w > SMALLEST * power.likely
+    )
     yield f"of it {parts}"
     made = "" if plan.economy.usd_basis == "a card at home" else " with making the machines"
     yield f"{ranged(carbon, format_kg)} CO2{made}{_mover(carbon)}"
