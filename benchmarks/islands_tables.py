@@ -40,6 +40,8 @@ from crore.cost.shape import shape_of
 
 Found = Mapping[Cell, Mapping[str, Any]]
 WIDTH, HEIGHT, EDGE = 300, 240, 44
+NEAR: Final = 9.0
+"""Labels nearer to each other than this would overlap."""
 COLOURS: Final = {1: "gray", 2: "#1f77b4", 4: "#ff7f0e", 8: "#d62728"}
 SOURCE: Final = "crore, benchmarks/islands_epyc-2core_2026-11-26.md"
 DATE: Final = "2026-11-26"
@@ -247,7 +249,7 @@ def _panel(
         f'<path d="M{x(1):.1f} {zero}H{x(INTERVALS[-1]):.1f}" stroke="lightgray"/>',
     ]
     drawn += [f'<text x="{x(h):.1f}" y="{HEIGHT - 22}">H = {h}</text>' for h in INTERVALS]
-    for end in (ends[0], 0.0, ends[1]):
+    for end in (0.0, *(end for end in ends if abs(y(end) - y(0.0)) > NEAR)):
         drawn.append(f'<text x="{left + 20}" y="{y(end) + 3:.1f}">{100 * end:+.1f} %</text>')
     for islands in ISLANDS:
         own = {h: numbers[islands, h] for h in INTERVALS if (islands, h) in numbers}

@@ -18,6 +18,8 @@ from crore.train.tune.conversations import Conversation, Pair, question_of
 PERSONA: Final = ("botprofile", "gossip", "politics", "humor", "emotion")
 """Topics whose answers are jokes, or speak of somebody."""
 TOPICS: Final = "chatterbot_corpus"
+LEFT_OUT: Final = ("test", "idlelib", "lib2to3", "turtledemo")
+"""Modules that are no library."""
 ANSWER_CHARS: Final = 300
 """Longest answer that is made of a docstring: its first paragraph, or nothing."""
 LEAST_CHARS: Final = 12
@@ -67,13 +69,17 @@ def docstrings() -> Iterator[Conversation]:
     root = Path(sysconfig.get_path("stdlib"))
     turn = 0
     for name in sorted(sys.stdlib_module_names):
-        if name.startswith("_") or name in ("test", "idlelib", "lib2to3", "turtledemo"):
+        if name.startswith("_") or name in LEFT_OUT:
             continue
-        for path in (root / f"{name}.py", root / name / "__init__.py"):
-            if path.is_file():
-                for whole, text in _documented(path, name):
-                    yield _asked(ASKED[turn % len(ASKED)].format(whole), text)
-                    turn += 1
+        for path in (root / f"{name}.py", *sorted((root / name).rglob("*.py"))):
+            parts = path.relative_to(root).with_suffix("").parts
+            private = any(p.startswith("_") and p != "__init__" for p in parts)
+            if not path.is_file() or private or {"test", "tests"} & {*parts}:
+                continue
+            module = ".".join(parts).removesuffix(".__init__")
+            for whole, text in _documented(path, module):
+                yield _asked(ASKED[turn % len(ASKED)].format(whole), text)
+                turn += 1
 
 
 def _documented(path: Path, module: str) -> Iterator[tuple[str, str]]:
