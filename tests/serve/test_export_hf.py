@@ -89,6 +89,7 @@ def test_files_are_of_one_size_and_the_index_says_which_has_what(tokenizer, tmp_
     files = export_hf(as_model(decoder(KINDS["dense"]), tokenizer), tmp_path, "f32",
                       shard_bytes=SHARD)  # fmt: skip
     assert len(files) > 3
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "config.json").stat().st_mode}
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     found: dict[str, str] = {}
     total = 0

@@ -160,6 +160,7 @@ def _write(folder: Path, shards: list[list[_Tensor]], tell: Tell) -> list[Path]:
             save_file(held, path, metadata=METADATA)
         except Exception as error:  # the library's own for a full disk
             raise InputError(f"cannot write {str(path)[-80:]}: {error}") from error
+        path.chmod((folder / "config.json").stat().st_mode)  # the library lets its owner alone read
         files.append(path)
     if len(shards) > 1:
         total = sum(it.size_bytes for tensors in shards for it in tensors)

@@ -53,10 +53,14 @@ def write(
     """Write a whole checkpoint into the empty `folder`; its files are on the disk afterwards.
 
     A `planner` may bring the tensors itself, one by one; those of `content` then only say what
-    there is. Raises `CroreError` on every rank when one of them cannot write.
+    there is, and each gets a file of its own: torch holds all tensors of a file until it is closed.
+    Raises `CroreError` on every rank when one of them cannot write.
     """
     storage = _Storage()
-    writer = FileSystemWriter(folder, per_thread_copy_ahead=0)  # staged tensors need no stream
+    writer = FileSystemWriter(
+        folder, single_file_per_rank=planner is None,
+        per_thread_copy_ahead=0,  # staged tensors need no stream
+    )  # fmt: skip
     writer.fs = storage
     planner = planner or DefaultSavePlanner()
     plan, metadata = _plan(team, writer, planner, content.tensors)
