@@ -170,8 +170,13 @@ def application(front: Front, hosts: list[str]) -> Starlette:
 
 
 def engine_client() -> httpx2.AsyncClient:
-    """Return the client that asks an engine: as many connections as there are requests."""
+    """Return the client that asks an engine: one connection per request.
+
+    llama.cpp closes a connection after some requests, which may be while the next is on its way.
+    """
     timeout = httpx2.Timeout(SILENT_S, connect=10.0)
     return httpx2.AsyncClient(
-        timeout=timeout, limits=httpx2.Limits(max_connections=None), trust_env=False
+        timeout=timeout,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+        trust_env=False,
     )
