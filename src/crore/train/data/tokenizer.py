@@ -47,7 +47,7 @@ class Encoder:
         """One more than the largest id."""
         self.end = end
         """Id of the end of a text."""
-        self.end_name: str = tokenizer.id_to_token(end)
+        self.end_name = str(tokenizer.id_to_token(end))
         """How the `tokenizer.json` calls it."""
 
     def encode(self, text: str) -> list[int]:
