@@ -12,9 +12,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from crore.serve.chat import Conversation, Sampling
-from crore.serve.engine import Engine, EngineSettings, start
+from crore.serve.engine import Engine, EngineSettings, Piece, start
 from crore.serve.models import find_model
 
 ROUNDS = 9
@@ -60,13 +61,22 @@ class Endless:
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self.name = engine, engine.name
-        self.chats, self.context = engine.chats, engine.context
 
-    def chat(self, messages: list[dict[str, str]], **sampling: object) -> Iterator[object]:
+    @property
+    def chats(self) -> bool:
+        """Whether the model was taught turns."""
+        return self._engine.chats
+
+    @property
+    def context(self) -> int:
+        """Tokens of one conversation."""
+        return self._engine.context
+
+    def chat(self, messages: list[dict[str, str]], **sampling: Any) -> Iterator[Piece]:
         """Yield the answer."""
         return self._engine.chat(messages, ignore_eos=True, **sampling)
 
-    def complete(self, text: str, **sampling: object) -> Iterator[object]:
+    def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
         """Yield how the text goes on."""
         return self._engine.complete(text, ignore_eos=True, **sampling)
 
@@ -84,8 +94,8 @@ def main() -> None:
         "direct": direct, "crore chat": through_chat,
     }  # fmt: skip
     rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-    for side in sides:  # the prompt's state is cached from here on, on both sides
-        sides[side](engine)
+    for answer in sides.values():  # the prompt's state is cached from here on, on both sides
+        answer(engine)
     for turn in range(ROUNDS):
         for side in list(sides)[:: 1 if turn % 2 else -1]:
             tokens, wall_s, cpu_s = sides[side](engine)

@@ -6,9 +6,17 @@ import typer
 
 from crore.cli.chat import Context, Model, Threads
 from crore.cli.talking import model_of
-from crore.errors import UnknownName
+from crore.errors import InputError, UnknownName
 
-ENGINES = ("llamacpp", "vllm", "transformers")
+OTHERS = {
+    "vllm": ("vllm", "vllm serve {model} --host 127.0.0.1 --port {port}"),
+    "transformers": (
+        "'transformers[serving]>=5'",
+        "transformers serve {model} --host 127.0.0.1 --port {port}",
+    ),
+}
+"""Engines that bring a server of their own -> what pip installs, and the line that starts them."""
+ENGINES = ("llamacpp", *OTHERS)
 Port = Annotated[int, typer.Option(metavar="P", help="0 takes a free one.", min=0, max=65535)]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")]
 ApiKey = Annotated[
@@ -17,7 +25,9 @@ ApiKey = Annotated[
         metavar="KEY", envvar="CRORE_API_KEY", help="Asked of every client; a must beyond loopback."
     ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="llamacpp, vllm or transformers.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="llamacpp; vllm or transformers: their line.")
+]
 AtATime = Annotated[int, typer.Option(metavar="N", help="Answers made at a time.")]
 Concurrency = Annotated[
     int, typer.Option(metavar="N", help="Answers made or waited for; more are refused (429).")
@@ -43,8 +53,7 @@ def serve(
     from crore.serve.server import Binding, listen, url_of
     from crore.serve.server import serve as answer
 
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
+    _check_engine(engine, model or "MODEL", port)
     limits = Limits(body_bytes=max_body, tokens=max_tokens, requests=concurrency)
     binding = Binding(host=host, port=port, key=api_key, limits=limits)
     found = model_of(model, "serve")
@@ -64,3 +73,16 @@ def serve(
             answer(listening, binding, running.address, running.key, ready)
         finally:
             running.close()
+
+
+def _check_engine(engine: str, model: str, port: int) -> None:
+    """Raise for an engine that is not llama.cpp: UnknownName, or how to have and start it."""
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
+    if engine in OTHERS:
+        from importlib.util import find_spec
+
+        package, line = OTHERS[engine]
+        start = line.format(model=model[:60], port=port)
+        install = "" if find_spec(engine) else f"pip install {package}, then "
+        raise InputError(f"{engine} serves a Hugging Face folder by itself: {install}{start}")
