@@ -69,6 +69,8 @@ def test_grids_that_are_too_small_are_said(capsys):
         ("m.toml --from none.toml", "none.toml"),
         ("m.toml --carbon-price -5", "not below 0"),
         ("m.toml --latency-ms 0", "above 0"),
+        ("m.toml --latency-ms nan", "above 0"),
+        ("m.toml -o m.toml", "m.toml"),
     ],
 )
 def test_bad_input_is_one_line(words, said, capsys):

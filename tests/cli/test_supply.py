@@ -39,6 +39,12 @@ def test_a_mission_is_planned_in_phases(capsys, tmp_path):
     assert [it["way"] for it in found["starts"]] == ["waiting", "rigid", "elastic"]
 
 
+def test_a_supply_that_falls_says_so(capsys):
+    words = "supply --scenario article --units 10M --growth -0.5 --draws 10"
+    assert run(words.split()) == 1
+    assert "supply falls by 50.0% a year" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -48,6 +54,8 @@ def test_a_mission_is_planned_in_phases(capsys, tmp_path):
         ("--scenario article --units 5 --share -0.1", "buyer_share is 0 to 1, not -0.1"),
         ("--scenario article --units 5 --share 0", "gets nothing"),
         ("--scenario article --units 5 --life 0", "life_years is 0.1 to 100"),
+        ("--scenario article --units 5 --growth nan", "growth_per_year is -0.99 to 10, not nan"),
+        ("plan.json --scenario article -o plan.json", "plan.json"),
         ("--scenario article --units 5 --draws 0", "--draws is 1 to"),
         ("gpt2", "no mission and no plan"),
     ],

@@ -55,6 +55,7 @@ def sites(
     rules: dict[str, Any] = {"usd_per_t": carbon_price, "fixed_usd": fixed, "most_sites": most}
     if latency_ms is not None:
         rules["most_latency_s"] = latency_ms / 1e3
+    keep(output, target, catalog, places)
     known = load_sites() if places is None else read_sites(places)
     plan = made(wanted(target, catalog)).plan
     demand = demand_of(plan, rules)
@@ -63,6 +64,14 @@ def sites(
     if output is not None:
         written(output, "sites", SITES_VERSION, record)
     typer.echo(dumped("sites", SITES_VERSION, record) if as_json else render_sites(found, demand))
+
+
+def keep(output: Path | None, target: str, *others: Path | None) -> None:
+    """Refuse an output that would replace a file that is read here."""
+    from crore.io import keep_inputs
+
+    if output is not None:
+        keep_inputs(output, [Path(target), *filter(None, others)])
 
 
 def wanted(target: str, catalog: Path | None) -> "PlanRequest":

@@ -40,7 +40,8 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
 ]
-MOST_DRAWS = 100_000
+MOST_DRAWS = 10_000
+"""Each draw is a fleet over sixty years."""
 START_DRAWS = 200
 PHASES = (100, 10, 1)
 """Parts of the fleet that are planned: a hundredth, a tenth, all."""
@@ -61,6 +62,7 @@ def supply(
     """
     from crore.cli.arguments import optional_count
     from crore.cli.document import dumped, written
+    from crore.cli.sites import keep
     from crore.simulate.supply import SUPPLY_VERSION, render_supply, starts_of, supply_of
     from crore.simulate.supply import supply_record as record
 
@@ -73,6 +75,7 @@ def supply(
     if target is None and scenario is None:
         raise InputError("crore supply needs a mission or --scenario, for example "
                          "crore supply --scenario article --units 10M")  # fmt: skip
+    keep(output, target or "", catalog)
     plans = _plans(target, catalog) if target is not None else []
     course = _course(scenario, plans, given)
     if plans and not any(counts):

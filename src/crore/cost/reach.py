@@ -134,6 +134,11 @@ def _why(ramp: Ramp, target: float, in_h100: bool) -> str:
             f"below {format_count(target)}: {format_count(rate)} units a year growing by "
             f"{math.expm1(growth):.1%}, {losses}"
         )
+    if growth < 0:
+        return (
+            f"supply falls by {-math.expm1(growth):.1%} a year: with {losses} the fleet is at most "
+            f"{format_count(most)} {what}, below {format_count(target)}"
+        )
     settled = float(steady_units(rate, attrition, life))
     needs = target / settled * rate if settled else math.inf
     return (

@@ -73,7 +73,8 @@ class Demand:
         amounts = (self.island_j, self.sent_bytes, self.usd_per_t, self.fixed_usd)
         if any(not 0 <= amount < math.inf for amount in amounts) or self.most_sites < 0:
             raise InputError("energy, bytes, prices and the number of sites are not below 0")
-        if not min(self.window_s, self.most_latency_s, self.wan_bytes_per_s) > 0:
+        room = (self.window_s, self.most_latency_s, self.wan_bytes_per_s)
+        if not all(amount > 0 for amount in room):
             raise InputError("a window, a latency and a bandwidth are above 0")
 
     @property
