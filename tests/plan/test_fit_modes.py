@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,3 +41,53 @@ def test_what_fits_still_fits_with_fewer_tokens_and_with_more_cards(mode, tokens
     fits = cards_of(card, gpus).fits(mode, SOME, float(tokens))
     assert (cards_of(card, gpus).fits(mode, SOME, max(1.0, tokens / 2)) >= fits).all()
     assert (cards_of(card, gpus + 1).fits(mode, SOME, float(tokens)) >= fits).all()
+
+
+def test_a_readme_of_baichuan_is_met_within_8_percent():
+    """26.0, 15.8 and 9.7 GB (baichuan-inc/Baichuan-13B README; it names no context length)."""
+    spec = load_catalog().model("baichuan-13b")
+    cards = cards_of(load_catalog().accelerator("rtx-3090"), 1, "transformers")
+    printed = dict(zip(("fp16", "int8", "int4"), (26.0e9, 15.8e9, 9.7e9), strict=True))
+    for mode in modes_of("bf16", "transformers")[:3]:
+        need = sum(map(float, cards.need(mode, shape_of(spec), 512.0).values()))
+        assert need == pytest.approx(printed[mode.name.split()[1]], rel=0.08)
+
+
+def test_llama_cpp_on_a_cpu_peaks_where_it_was_measured():
+    """Peak resident memory of 1.1B weights (benchmarks/chat_epyc-2core_2026-11-26.md)."""
+    spec = load_catalog().model("llama-3.1-8b")
+    spec = replace(
+        spec, layers=22, hidden=2048, ffn=5632, heads=32, kv_heads=4, head_dim=64, vocab=32000
+    )
+    cards = cards_of(load_catalog().accelerator("cpu-2core"), 1, "llamacpp")
+    modes = {mode.name: mode for mode in modes_of("bf16", "llamacpp")}
+    for name, context, measured in (("q4_0", 512, 699e6), ("q4_0", 4096, 784e6),
+                                    ("q8_0", 512, 1205e6)):  # fmt: skip
+        parts = cards.need(modes[f"inference {name}"], shape_of(spec), float(context))
+        assert sum(map(float, parts.values())) == pytest.approx(measured, rel=0.03)
+
+
+def test_an_answer_is_as_fast_as_its_bytes_are_read():
+    catalog = load_catalog()
+    cards = cards_of(catalog.accelerator("rtx-3090"), 1, "llamacpp")
+    modes = modes_of("bf16", "llamacpp")
+    shape = shape_of(catalog.model("llama-3.1-8b"))
+    fp16, q8, q4 = (cards.speed(mode, shape, 512.0) for mode in modes[:3])
+    assert fp16 is not None
+    assert q8 is not None
+    assert q4 is not None
+    read = 2 * (8.03e9 - 0.525e9) + 512 * 2 * 2 * 8 * 128 * 32
+    assert fp16 == pytest.approx(936e9 / read, rel=0.01)
+    assert fp16 < q8 < q4 < 4 * fp16
+    longer = cards.speed(modes[0], shape, 8192.0)
+    assert longer is not None
+    assert longer < fp16
+    assert [cards.speed(mode, shape, 512.0) for mode in modes[3:]] == [None] * 3
+
+
+def test_idle_experts_are_not_read():
+    catalog = load_catalog()
+    cards = cards_of(catalog.accelerator("h100-sxm"), 1)
+    speed = cards.speed(modes_of("bf16")[0], shape_of(catalog.model("mixtral-8x7b")), 1.0)
+    read = 2 * (12.9e9 - 0.131e9)  # active parameters (arXiv 2401.04088), without the token table
+    assert speed == pytest.approx(cards.accelerator.memory_bytes_per_s / read, rel=0.01)

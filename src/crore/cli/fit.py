@@ -29,6 +29,9 @@ def fit(
     context: Annotated[
         str | None, typer.Option(metavar="S", help="Tokens per sequence; 4096 if left out.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="E", help="transformers, or llamacpp (q8_0 and q4_0).")
+    ] = "transformers",
     catalog: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +51,7 @@ def fit(
     from crore.cli.document import dumped
     from crore.plan import FIT_VERSION, FitRequest, fit_record, make_fit, render_fit
 
-    made = make_fit(FitRequest(**asked, context=tokens, catalog_file=catalog))
+    made = make_fit(FitRequest(**asked, context=tokens, engine=engine, catalog_file=catalog))
     typer.echo(dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made))
 
 

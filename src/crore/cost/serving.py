@@ -15,13 +15,16 @@ import numpy as np
 from crore.cost.arrays import Num
 from crore.cost.linears import Linear, largest_linear, linear_elements, linear_rows, linears
 from crore.cost.memory import FRAGMENTATION
-from crore.cost.shape import Shape, parameters
+from crore.cost.shape import Shape, parameters, weights
 from crore.cost.step_ends import FLOAT
 from crore.cost.step_layers import HALF
 
 DEVICE_CONTEXT_BYTES: Final = 0.5e9
 """CUDA context and kernels of one process without a network library: an estimate, the middle of
 the 0.3-0.8 GB that drivers of 2020 and later are seen to take."""
+HOST_PROCESS_BYTES: Final = 0.035e9
+"""A process that holds llama.cpp and its buffers on a CPU: what peak memory had beyond weights and
+cache (benchmarks/chat_epyc-2core_2026-11-26.md)."""
 PROMPT_CHUNK: Final = 2048
 """Tokens of a prompt processed at once; longer prompts come in pieces (vLLM's default of
 max_num_batched_tokens; llama.cpp takes 512)."""
@@ -29,7 +32,7 @@ max_num_batched_tokens; llama.cpp takes 512)."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
-    """How the linear layers' weights are stored; tables, norms and routers stay in 16 bits."""
+    """How weights are stored: linear layers first, then tables, norms and routers."""
 
     name: str
     bytes_per_weight: float
@@ -38,6 +41,12 @@ class Format:
     """Scales of whole output rows."""
     expands: bool
     """Kernels turn one matrix at a time back into 16 bits."""
+    embedding_bytes: float = HALF
+    """Per element of the token table, where it is not the head as well."""
+    head_bytes: float = HALF
+    """Per element of the output matrix."""
+    vector_bytes: float = HALF
+    """Per element of norms, biases and routers."""
     source: str
 
 
@@ -62,6 +71,17 @@ FORMATS: Final[Mapping[str, Format]] = {
             source="4.127 bits per weight, a doubly quantized scale per 64 among them (QLoRA, "
             "arXiv 2305.14314 §3)",
         ),
+        Format(
+            name="q8_0", bytes_per_weight=8.5 / 8, bytes_per_row=0.0, expands=False,
+            embedding_bytes=8.5 / 8, head_bytes=8.5 / 8, vector_bytes=FLOAT,
+            source="8.5 bits per weight, a 16-bit scale per 32 among them (llama.cpp Q8_0)",
+        ),
+        Format(
+            name="q4_0", bytes_per_weight=4.5 / 8, bytes_per_row=0.0, expands=False,
+            embedding_bytes=4.5 / 8, head_bytes=8.5 / 8, vector_bytes=FLOAT,
+            source="4.5 bits per weight, a 16-bit scale per 32 among them (llama.cpp Q4_0), the "
+            "head in Q8_0 as crore export writes it",
+        ),
     )
 }  # fmt: skip
 """Storage formats by name."""
@@ -69,9 +89,30 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 def weight_bytes(s: Shape, stored: Format, found: list[Linear]) -> Num:
     """Return the bytes of a whole model at a format; `found` are its linear layers."""
-    packed = linear_elements(found)
-    rest = HALF * (parameters(s) - packed)
-    return packed * stored.bytes_per_weight + linear_rows(found) * stored.bytes_per_row + rest
+    packed, counted = linear_elements(found), weights(s)
+    rest = parameters(s) - packed - counted.embedding - counted.head
+    tables = counted.head * stored.head_bytes + counted.embedding * _embedding_bytes(s, stored)
+    linear = packed * stored.bytes_per_weight + linear_rows(found) * stored.bytes_per_row
+    return linear + tables + rest * stored.vector_bytes
+
+
+def _embedding_bytes(s: Shape, stored: Format) -> Num:
+    return s.tied * stored.head_bytes + (1 - s.tied) * stored.embedding_bytes
+
+
+def tokens_per_s(
+    s: Shape, stored: Format, tokens: Num, cards: Num, memory_bytes_per_s: float
+) -> Num:
+    """Return the most tokens a second of one sequence of `tokens`, by memory bandwidth.
+
+    Every active weight and the whole cache are read once per token, of an untied token table one
+    row. Left out: arithmetic, messages between the cards, and what kernels miss of the bandwidth.
+    """
+    counted = weights(s)
+    table = (1 - s.tied) * counted.embedding * stored.embedding_bytes
+    idle = s.moe * (s.experts - s.topk) * counted.expert * stored.bytes_per_weight
+    read = (weight_bytes(s, stored, linears(s)) - table - idle) / cards
+    return memory_bytes_per_s / (read + cache_bytes(s, tokens, cards))
 
 
 def expanded_bytes(stored: Format, found: list[Linear]) -> Num:

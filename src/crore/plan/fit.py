@@ -15,8 +15,8 @@ from crore.cost.arrays import stack_columns
 from crore.cost.finetune import LORA_RANK
 from crore.cost.linears import adapter_parameters, linears
 from crore.cost.serving import DEVICE_CONTEXT_BYTES, FORMATS, PROMPT_CHUNK, tensor_parallel
-from crore.errors import Infeasible, InputError
-from crore.plan.fit_modes import Cards, Mode, cards_of, last_fit, modes_of
+from crore.errors import Infeasible, InputError, UnknownName
+from crore.plan.fit_modes import ENGINES, Cards, Mode, cards_of, last_fit, modes_of
 from crore.plan.request import MEMORY_MARGIN
 from crore.units import format_bytes, format_count
 
@@ -37,6 +37,8 @@ class FitRequest:
     model: str
     gpu: str
     gpus: int = 1
+    engine: str = "transformers"
+    """Of `crore.plan.fit_modes.ENGINES`."""
     context: int | None = None
     """Tokens per sequence; DEFAULT_CONTEXT or the model's learned positions when left open."""
     catalog_file: Path | None = None
@@ -59,6 +61,8 @@ class ModeFit:
     """The learned position table ends the context, not memory."""
     largest_batch: int | None
     """Sequences a card at the asked context length; None where nothing is trained."""
+    tokens_per_s: float | None
+    """At most, of one answer at the asked context, by memory bandwidth; None where it trains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,7 @@ class Fit:
     model: ModelSpec
     accelerator: Accelerator
     gpus: int
+    engine: str
     context: int
     modes: tuple[ModeFit, ...]
     largest: dict[str, str | None]
@@ -83,19 +88,22 @@ def make_fit(request: FitRequest) -> Fit:
     """
     catalog = load_catalog(request.catalog_file)
     model = catalog.model(request.model)
-    cards = cards_of(catalog.accelerator(request.gpu), request.gpus)
+    if request.engine not in ENGINES:
+        raise UnknownName("engine", request.engine, ENGINES)
+    cards = cards_of(catalog.accelerator(request.gpu), request.gpus, request.engine)
     shape = shape_of(model)
     context, derived = _context(request, model)
-    modes = modes_of(cards.half)
+    modes = modes_of(cards.half, request.engine)
     rows = tuple(_row(cards, mode, model, shape, context) for mode in modes)
     largest = _largest_models(catalog, cards, modes, context)
     if not any(row.fits for row in rows):
         raise Infeasible(_miss(request, cards, modes, rows, shape, context, largest))
     return Fit(
         verdict=_verdict(rows),
-        model=model, accelerator=cards.accelerator, gpus=request.gpus, context=context,
+        model=model, accelerator=cards.accelerator, gpus=request.gpus, engine=request.engine,
+        context=context,
         modes=rows, largest=largest,
-        derived=(*derived, *_assumed(shape, request.gpus)),
+        derived=(*derived, *_assumed(shape, request.gpus, request.engine)),
     )  # fmt: skip
 
 
@@ -141,6 +149,7 @@ def _row(cards: Cards, mode: Mode, model: ModelSpec, shape: Shape, context: int)
         )
         if mode.trains
         else None,
+        tokens_per_s=cards.speed(mode, shape, float(context)),
     )
 
 
@@ -169,7 +178,7 @@ def _largest_models(
     return found
 
 
-def _assumed(shape: Shape, gpus: int) -> list[str]:
+def _assumed(shape: Shape, gpus: int, engine: str) -> list[str]:
     adapters = format_count(float(adapter_parameters(linears(shape), LORA_RANK)))
     split = int(tensor_parallel(shape, float(gpus)))
     several = [
@@ -179,8 +188,9 @@ def _assumed(shape: Shape, gpus: int) -> list[str]:
     several = several if gpus > 1 else []
     return [
         *several,
-        *(f"{name}: {FORMATS[name].source}" for name in ("int8", "int4", "nf4")),
-        "embedding, head and norms stay in 16 bits, and so do keys and values",
+        *(f"{name}: {FORMATS[name].source}" for name in (*ENGINES[engine][1:], "nf4")),
+        "keys and values stay in 16 bits, and beside int8, int4 and nf4 tables and norms too",
+        "tokens/s are a ceiling: weights and cache read once per token at the memory's bandwidth",
         f"prompts are read {PROMPT_CHUNK:,} tokens at a time",
         (
             f"adapters of rank {LORA_RANK} on all linear layers: {adapters} parameters in 16 bits, "
@@ -221,6 +231,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "model": fit.model.name,
         "gpu": fit.accelerator.name,
         "gpus": fit.gpus,
+        "engine": fit.engine,
         "context": fit.context,
         "memory_capacity_bytes": fit.accelerator.memory_bytes,
         "modes": [_mode_record(row) for row in fit.modes],

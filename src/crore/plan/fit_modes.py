@@ -13,8 +13,19 @@ from crore.catalog import Accelerator
 from crore.cost import Shape
 from crore.cost.arrays import Num
 from crore.cost.finetune import adapter_parts, training_job, training_parts
-from crore.cost.serving import FORMATS, Format, serving_parts, tensor_parallel
+from crore.cost.serving import (
+    FORMATS,
+    HOST_PROCESS_BYTES,
+    Format,
+    serving_parts,
+    tensor_parallel,
+    tokens_per_s,
+)
 
+ENGINES: Final = {
+    "transformers": ("fp16", "int8", "int4"), "llamacpp": ("fp16", "q8_0", "q4_0"),
+}  # fmt: skip
+"""What serves a model -> the formats it serves it in."""
 POINTS: Final = 128
 """Trials of one round of the search for the largest number that fits: priced as one column."""
 
@@ -36,15 +47,33 @@ class Cards:
     accelerator: Accelerator
     half: str
     gpus: Num
+    engine: str = "transformers"
+    """Of ENGINES: what serves the model."""
 
     def need(self, mode: Mode, shape: Shape, tokens: Num, batch: Num = 1.0) -> dict[str, Num]:
         """Return bytes on one card, by part."""
         if mode.stored is not None and not mode.trains:
-            return serving_parts(shape, mode.stored, tokens, tensor_parallel(shape, self.gpus))
+            return self._serving(mode.stored, shape, tokens)
         job = training_job(
             shape, self.accelerator, self.half, tokens=tokens, batch=batch, cards=self.gpus
         )
         return training_parts(job) if mode.stored is None else adapter_parts(job, mode.stored)
+
+    def _serving(self, stored: Format, shape: Shape, tokens: Num) -> dict[str, Num]:
+        parts = serving_parts(shape, stored, tokens, tensor_parallel(shape, self.gpus))
+        if not (self.accelerator.cpu and self.engine == "llamacpp"):
+            return parts
+        # Its buffers are touched only as far as they are used, and counted with the process.
+        kept = {name: parts[name] for name in ("weights", "cache")}
+        return {**kept, "context": HOST_PROCESS_BYTES + 0.0 * parts["context"]}
+
+    def speed(self, mode: Mode, shape: Shape, tokens: float) -> float | None:
+        """Return the most tokens a second of an answer; None where the mode trains."""
+        if mode.stored is None or mode.trains:
+            return None
+        split = tensor_parallel(shape, self.gpus)
+        rate = self.accelerator.memory_bytes_per_s
+        return float(tokens_per_s(shape, mode.stored, tokens, split, rate))
 
     def fits(self, mode: Mode, shape: Shape, tokens: Num, batch: Num = 1.0) -> NDArray[np.bool_]:
         """Return where the whole need is within a card's memory."""
@@ -52,16 +81,17 @@ class Cards:
         return np.asarray(np.less_equal(total, self.accelerator.memory_bytes))
 
 
-def cards_of(accelerator: Accelerator, gpus: int) -> Cards:
+def cards_of(accelerator: Accelerator, gpus: int, engine: str = "transformers") -> Cards:
     """Return the machine, with the 16-bit format that it trains in."""
     half = "bf16" if accelerator.peak_flops.get("bf16") else "fp16"
-    return Cards(accelerator=accelerator, half=half, gpus=float(gpus))
+    return Cards(accelerator=accelerator, half=half, gpus=float(gpus), engine=engine)
 
 
-def modes_of(half: str) -> tuple[Mode, ...]:
+def modes_of(half: str, engine: str = "transformers") -> tuple[Mode, ...]:
     """Return every mode, in the order of the answer; `half` is the card's 16-bit format."""
-    serving = [Mode(name=f"inference {f}", stored=FORMATS[f], trains=False) for f in
-               ("fp16", "int8", "int4")]  # fmt: skip
+    serving = [
+        Mode(name=f"inference {f}", stored=FORMATS[f], trains=False) for f in ENGINES[engine]
+    ]
     return (
         *serving,
         Mode(name=f"LoRA {half}", stored=FORMATS["fp16"], trains=True),

@@ -6,7 +6,7 @@ from crore.cost import parameters, shape_of
 from crore.plan.fit import Fit, ModeFit
 from crore.units import format_bytes, format_count, format_int
 
-HEAD = ("mode", "memory", "verdict", "largest context", "largest batch")
+HEAD = ("mode", "memory", "verdict", "largest context", "largest batch", "tokens/s")
 
 
 def render_fit(fit: Fit) -> str:
@@ -38,7 +38,7 @@ def _cells(row: ModeFit) -> tuple[str, ...]:
         verdict = "FITS (tight)" if row.tight else "FITS"
     else:
         verdict = f"no, {format_bytes(row.short_bytes)} short"
-    return row.mode, format_bytes(row.bytes), verdict, _context(row), _batch(row)
+    return row.mode, format_bytes(row.bytes), verdict, _context(row), _batch(row), _speed(row)
 
 
 def _context(row: ModeFit) -> str:
@@ -52,3 +52,7 @@ def _batch(row: ModeFit) -> str:
     if row.largest_batch is None:
         return ""
     return format_int(row.largest_batch) if row.largest_batch else "none"
+
+
+def _speed(row: ModeFit) -> str:
+    return f"≤ {row.tokens_per_s:.3g}" if row.fits and row.tokens_per_s is not None else ""
