@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
-LONG = ("train.md", "islands.md", "tune.md")
+LONG = ("train.md", "islands.md", "tune.md", "export.md")
 """What trains for minutes: their commands run under make drills."""
 BLOCK = re.compile(
     r"(?:^<!--(?P<note>[^\n]*)-->\n)?^```(?P<kind>console|sh)\n(?P<body>.*?)^```$", re.M | re.S
