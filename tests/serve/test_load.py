@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import openai
 import pytest
@@ -28,7 +29,7 @@ async def talk(url: str, number: int, end: float) -> list[str]:
 
 async def answer(client: openai.AsyncOpenAI, word: str, *, stream: bool) -> str:
     """Return the answer to a request whose only right answer is `word`."""
-    request = {
+    request: dict[str, Any] = {
         "model": "tiny", "messages": HELLO, "max_tokens": 100,
         "extra_body": {"grammar": f'root ::= "{word}"'},
     }  # fmt: skip
