@@ -156,7 +156,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(tiny, terminal, tmp_path):
     chat.process.send_signal(signal.SIGINT)  # at the prompt: nothing is lost
     chat.read_until("Ctrl-C stops an answer.*> ")
     chat.type(f"/save {tmp_path}/kept.jsonl\n")
-    chat.read_until(r"\(2 messages in ")
+    chat.read_until(r"\(2 messages in .*> ")  # a key pressed before the prompt may be lost
     chat.type("\x04")
     assert chat.process.wait(30) == 0
     roles = [m["role"] for m in json.loads((tmp_path / "kept.jsonl").read_text())["messages"]]
