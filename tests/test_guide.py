@@ -97,6 +97,7 @@ def execute(step: Step, folder: Path) -> tuple[int, list[str]]:
     function = f'crore() {{ "{sys.executable}" -m crore "$@"; }}\n'
     done = subprocess.run(
         ["bash", "-c", function + step.command],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -68,7 +68,7 @@ def tune(
     patience: Patience = 3, seed: Seed = 0, threads: Threads = 0, device: Device = "",
     fresh: Fresh = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Teach a model to answer (sft), then which answers are liked (dpo).
+    """Teach a model to answer, then which answers are liked.
 
     crore tune runs/this_machine --method full
 
@@ -86,7 +86,7 @@ def tune(
         folder=folder, base=folder / BASE, stage=cast("Stage", stage),
         method=cast("Method", method), lr=lr, epochs=epochs, steps=steps, rows=rows,
         seq_len=seq_len, rank=rank, beta=beta, evaluate_every=evaluate_every, patience=patience,
-        seed=seed, device=device,
+        seed=seed, device=device, threads=threads,
     )  # fmt: skip
     check_device(device)
     check_installed(tuning.method)
@@ -94,10 +94,6 @@ def tune(
     with own(folder, fresh=False):
         if fresh:
             _clear(folder)
-        if threads:
-            import torch
-
-            torch.set_num_threads(threads)
         with progress("tuning") as watch:
             tuning = replace(tuning, base=_base(model, tuning.base))
             outcome = carry_out(tuning, task_of, watch)

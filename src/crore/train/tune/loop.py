@@ -204,6 +204,8 @@ def tune(tuning: Tuning, task_of: TaskOf, watch: Watch | None = None) -> Outcome
     """
     from crore.train.tune.template import tokenizer_of
 
+    if tuning.threads:
+        torch.set_num_threads(tuning.threads)
     tokenizer = tokenizer_of(tuning.base)
     task = task_of(tokenizer)
     run = _Run(

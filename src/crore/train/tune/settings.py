@@ -59,6 +59,8 @@ class Tuning:
     seed: int = 0
     device: str = ""
     """Empty: the first card, or the CPU without one."""
+    threads: int = 0
+    """Of a CPU; as torch has it if 0."""
 
     def __post_init__(self) -> None:
         """Raise InputError for a number that no run can have."""
@@ -82,6 +84,8 @@ class Tuning:
 
     def identity(self, data: str) -> str:
         """Return what must be the same for a run to go on, `data` a hash of what it trains on."""
-        told = {k: str(v) for k, v in asdict(self).items() if k not in ("folder", "device")}
+        told = {
+            k: str(v) for k, v in asdict(self).items() if k not in ("folder", "device", "threads")
+        }
         text = json.dumps({**told, "data": data}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
