@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -108,6 +109,7 @@ def _bought(plan: Plan, split: dict[str, float]) -> dict[str, float]:
     return {"accelerators": parts, "network": network, "hosts and storage": rest, **split}
 
 
+@functools.lru_cache(maxsize=64)
 def _ready(name: str, gpus: float) -> Taken:
     """Return the year in which one buyer has had so many GPUs delivered; infinite for never."""
     course = Course(scenario=scenario(name), own={})
