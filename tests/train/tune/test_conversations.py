@@ -78,6 +78,12 @@ def test_a_question_is_on_one_side_alone(asked):
     assert not {asked[k] for k in learned} & {asked[k] for k in held}
 
 
+def test_the_beginning_of_what_is_evaluated_on_is_like_the_whole():
+    kinds = ["talk"] * 2000 + ["code"] * 6000
+    _, held = split(kinds, {k: f"question {k}" for k in range(len(kinds))})
+    assert 0.1 < held[:128].count("talk") / 128 < 0.4
+
+
 def test_the_default_ones_are_many_and_whole():
     found = default_conversations()
     assert len(found) > 3000

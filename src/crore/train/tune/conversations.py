@@ -51,12 +51,19 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def split(items: Sequence[T], question: Mapping[int, str]) -> tuple[list[T], list[T]]:
-    """Return items to train on and to evaluate on; the same question is on one side alone."""
-    sides: tuple[list[T], list[T]] = ([], [])
+    """Return items to train on and to evaluate on; the same question is on one side alone.
+
+    What is evaluated on is in an order of its own, so that its beginning is like the whole.
+    """
+    learned: list[T] = []
+    held: list[tuple[bytes, T]] = []
     for index, item in enumerate(items):
         digest = hashlib.sha256(question[index].encode()).digest()
-        sides[int.from_bytes(digest[:4]) % HELD_OUT == 0].append(item)
-    return sides
+        if int.from_bytes(digest[:4]) % HELD_OUT:
+            learned.append(item)
+        else:
+            held.append((digest[4:], item))
+    return learned, [item for _, item in sorted(held, key=lambda it: it[0])]
 
 
 def question_of(conversation: Iterable[Message]) -> str:
