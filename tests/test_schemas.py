@@ -274,7 +274,9 @@ def test_a_schema_leaves_no_key_open(kind):
 
 
 def test_every_command_has_its_schema():
-    assert SCHEMAS.keys() == {*DOCUMENTS.values(), "prediction", "run", "launch"}
+    assert SCHEMAS.keys() == {
+        *DOCUMENTS.values(), "prediction", "run", "launch", "tune", "answer",
+    }  # fmt: skip
     for kind, schema in SCHEMAS.items():
         assert schema["title"].startswith(f"crore.{kind}/")
         assert schema["$id"] == f"urn:{schema['title'].replace('.', ':').replace('/', ':')}"

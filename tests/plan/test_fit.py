@@ -163,7 +163,7 @@ def test_bad_input_says_what_to_give(change, error, expected):
 
 def test_the_record_holds_the_table_and_where_its_figures_come_from(baichuan):
     record = fit_record(baichuan)
-    assert list(record)[:5] == ["verdict", "model", "gpu", "gpus", "context"]
+    assert list(record)[:6] == ["verdict", "model", "gpu", "gpus", "engine", "context"]
     row = record["modes"][4]
     assert row["mode"] == "QLoRA nf4"
     assert row["split_bytes"].keys() >= {"weights", "adapters", "gathered_layers", "context"}
