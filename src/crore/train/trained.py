@@ -30,7 +30,7 @@ class Trained:
     """A run's model, ready to be read."""
 
     folder: Path
-    """The run's; its tokenizer is in it."""
+    """With its tokenizer: the run's, or that of a world of a fleet."""
     spec: ModelSpec
     weights: Weights
     context: int
@@ -53,10 +53,11 @@ def open_trained(folder: Path, progress: Progress | None = None) -> Trained:
             f"the weights in {str(folder)[-60:]} are of another shape of {spec.name} than the "
             "catalogue's: give the run the catalogue file it was trained with"
         )
-    tokenizer = folder / TOKENIZER
+    homes = (folder, *sorted(folder.glob("world-[0-9]*")))  # worlds of a fleet keep it each
+    home = next((it for it in homes if exists(it / TOKENIZER)), None)
     return Trained(
-        folder=folder, spec=spec, weights=weights, context=int(identity["seq_len"]),
-        end_of_text=load_encoder(tokenizer).end_name if exists(tokenizer) else "",
+        folder=home or folder, spec=spec, weights=weights, context=int(identity["seq_len"]),
+        end_of_text=load_encoder(home / TOKENIZER).end_name if home else "",
     )  # fmt: skip
 
 
