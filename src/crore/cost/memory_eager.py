@@ -9,6 +9,7 @@ later ones, when there are gradients to add to.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -106,7 +107,8 @@ def moments(rank: Rank) -> Iterator[Moment]:
                 last=flight is passes[-1],
             )  # fmt: skip
             for moment in _moments(state):
-                yield moment.gathering(flight.whole).only(here)
+                left = replace(moment, gathered=moment.gathered * flight.whole)
+                yield left.only(here)
 
 
 def _moments(state: State) -> Iterator[Moment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -35,17 +35,7 @@ class Moment:
         """Return the moment where `here` is 1, and nothing where it is 0."""
         if np.ndim(here) == 0 and here == 1:
             return self
-        return Moment(
-            activations=self.activations * here, logits=self.logits * here,
-            working=self.working * here, gradients=self.gradients * here,
-            gathered=self.gathered * here,
-        )  # fmt: skip
-
-    def gathering(self, share: Num) -> Moment:
-        """Return the moment with a share of what it has gathered."""
-        if np.ndim(share) == 0 and share == 1:
-            return self
-        return replace(self, gathered=self.gathered * share)
+        return Moment(**{f.name: getattr(self, f.name) * here for f in fields(Moment)})
 
 
 @dataclass(frozen=True, kw_only=True)
