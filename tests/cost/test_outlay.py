@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crore.catalog import load_catalog, load_economics
-from crore.cost.outlay import KWH_J, RUN, Subject, assumptions, likely, outlay, taken
-from crore.cost.power import energy_j, gpu_power_w
+from crore.cost.outlay import RUN, Subject, assumptions, likely, outlay, taken
+from crore.cost.power import KWH_J, energy_j, gpu_power_w
 
 DAY_S = 86_400.0
 HUNDRED_DAYS = (100 * DAY_S,) * 3

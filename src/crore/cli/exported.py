@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from crore.serve.export import Model
 
 Tell = Callable[[int, int], None]
-MARKS = ("model.toml", "plan.json")
-"""A run's folder holds one of them, `crore import`'s the first."""
 
 
 @contextlib.contextmanager
@@ -22,7 +20,9 @@ def opened(folder: Path, *, delete: bool = False) -> Iterator["Model"]:
 
     Raises InputError where there is none.
     """
-    if not any((folder / name).exists() for name in MARKS) and not _worlds(folder):
+    from crore.serve.models import is_run
+
+    if not is_run(folder):
         if not (folder / "config.json").is_file():
             raise InputError(
                 f"{str(folder)[-80:]} holds no run and no Hugging Face model (no config.json)"
@@ -33,10 +33,6 @@ def opened(folder: Path, *, delete: bool = False) -> Iterator["Model"]:
     if delete:
         raise InputError("--delete-shards is for Hugging Face folders; a run's files stay")
     yield _of_run(folder)
-
-
-def _worlds(folder: Path) -> bool:
-    return any(folder.glob("world-[0-9]*/plan.json"))
 
 
 def _of_run(folder: Path) -> "Model":

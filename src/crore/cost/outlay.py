@@ -15,7 +15,7 @@ import numpy as np
 from crore.catalog.economics import Economics
 from crore.cost.arrays import Num
 from crore.cost.money import HOURS_PER_YEAR, WATTS_PER_KW, capital_recovery
-from crore.cost.power import IDLE_RANGE, MESSAGE_RANGE, energy_j, gpu_power_w, site_power_w
+from crore.cost.power import IDLE_RANGE, KWH_J, MESSAGE_RANGE, energy_j, gpu_power_w, site_power_w
 from crore.cost.sampling import normal, percentiles, triangle, two_sided, uniform
 
 Spread = tuple[float, float, float]
@@ -32,7 +32,6 @@ METERED: Final = ("host_w", "network_w", "pue")
 CARD: Final = ("workstation_host_w", "household_usd_per_kwh", "card_years")
 ANYHOW: Final = ("carbon_kg_per_kwh", "embodied_kg", "it_years", "site_w")
 YEAR_S: Final = HOURS_PER_YEAR * 3600.0
-KWH_J: Final = 3.6e6
 PER_FLOP: Final = 1e24
 PER_TOKEN: Final = 1e12
 

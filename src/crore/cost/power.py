@@ -9,6 +9,7 @@ import numpy as np
 from crore.cost.arrays import Num
 from crore.errors import InputError
 
+KWH_J: Final = 3.6e6
 IDLE_SHARE: Final = 0.15
 """Of the board limit, what an accelerator draws while it waits; estimate, 0.1 to 0.2."""
 MESSAGE_SHARE: Final = 0.45
@@ -49,5 +50,5 @@ def site_power_w(gpus: Num, gpu_w: Num, *, host_w: Num, network_w: Num, pue: Num
 
 
 def energy_j(power_w: Num, duration_s: Num) -> Num:
-    """Joules of `duration_s` at a constant `power_w`; 3.6e6 are a kWh."""
+    """Joules of `duration_s` at a constant `power_w`; KWH_J are a kWh."""
     return power_w * duration_s

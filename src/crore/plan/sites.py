@@ -23,6 +23,7 @@ from crore.cost.fabric_bill import units
 from crore.cost.fabric_sites import LIGHT_S_PER_KM
 from crore.cost.islands import outer_bytes
 from crore.cost.load import hourly_kg
+from crore.cost.power import KWH_J
 from crore.cost.sampling import DRAWS, percentiles, triangle, uniform
 from crore.errors import Infeasible, InputError
 from crore.plan.economy import full_load_w
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from crore.plan.answer import Plan
 
-KWH_J: Final = 3.6e6
 ROUTE: Final = 1.3
 """Fibre over the great circle; estimate."""
 

@@ -53,10 +53,15 @@ def find_model(target: str | None) -> Found:
     )
 
 
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run's, of one world or a fleet, or an import's."""
+    marks = ("model.toml", "plan.json", "world-[0-9]*/plan.json")
+    return any(any(folder.glob(mark)) for mark in marks)
+
+
 def is_exportable(folder: Path) -> bool:
     """Return whether a folder is a run's, an import's or a Hugging Face model's."""
-    marks = ("model.toml", "plan.json", "config.json", "world-[0-9]*/plan.json")
-    return folder.is_dir() and any(any(folder.glob(mark)) for mark in marks)
+    return folder.is_dir() and (is_run(folder) or (folder / "config.json").exists())
 
 
 def _packaged() -> Found:

@@ -156,10 +156,12 @@ class Islands:
                 continue
             turn = int(taken_up[1]["turns"]) if taken_up else self.turns
             fragment = turn % self._outer.fragments
-            values, weight = delta, tokens if taken_up is None or self._been else 0.0
+            values, weight = delta, tokens
             if fragment != sent:  # the others are at another turn: as near to it as can be
                 values = self.state.delta(fragment, self._named)
-                weight = float(self.state.tokens[fragment]) if self._been else 0.0
+                weight = float(self.state.tokens[fragment])
+            if taken_up is not None and not self._been:
+                weight = 0.0
             members = Members(
                 group=meeting.group if meeting.size > 1 else None, me=meeting.place,
                 count=meeting.size, weight=weight, judge=self._gates[fragment].judge,

@@ -53,11 +53,11 @@ def log_probs(model: Any, rows: Rows) -> Tensor:
     return -nats.sum(1)
 
 
-def preference(chosen: Tensor, rejected: Tensor, before: Tensor, beta: float) -> Tensor:
+def preference(lead: Tensor, before: Tensor, beta: float) -> Tensor:
     """Return the margins of preference, [R], which direct preference optimization makes large.
 
-    β times by how much more the chosen answer's log-probability has risen above the rejected one's
-    than it was `before`, with the model that was begun with; its loss is -log σ of that
+    β times how much larger the lead of the chosen answer's log-probability over the rejected one's
+    is than it was `before`, with the model that was begun with; its loss is -log σ of that
     (arXiv 2305.18290 eq. 7).
     """
-    return beta * (chosen - rejected - before)
+    return beta * (lead - before)

@@ -139,7 +139,7 @@ class Preferences:
         """Return the loss, the mean margin and the share that is right on held-out pairs."""
         held = np.arange(self.count, len(self.chosen))
         leads = torch.cat([self._lead(model, part) for part in _slices(held)]).cpu()
-        margins = preference(leads, torch.zeros(()), self.before[held], self.beta)
+        margins = preference(leads, self.before[held], self.beta)
         return Score(
             loss=float(-functional.logsigmoid(margins).mean()),
             margin=float(margins.mean()) / self.beta, right=float((leads > 0).float().mean()),
@@ -150,8 +150,7 @@ class Preferences:
 
     def _margin(self, model: Any, items: Tokens) -> Tensor:
         lead = self._lead(model, items)
-        before = self.before[items].to(lead.device)
-        return preference(lead, torch.zeros_like(lead), before, self.beta)
+        return preference(lead, self.before[items].to(lead.device), self.beta)
 
     def state(self) -> dict[str, Tensor]:
         """Return what the model liked before."""
