@@ -44,6 +44,18 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
     return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
 
 
+def shortfall(q: Question, found: Found) -> tuple[str, float | None]:
+    """Return why a question without a plan has none, and the bytes per GPU of its nearest miss.
+
+    Unlike `why_infeasible` it does not look for what would do: other counts of a sweep tell. The
+    bytes are None where a rule is in the way, not memory.
+    """
+    miss = None if found.binding else nearest_miss(q)
+    if miss is None:
+        return _no_layout(q, found), None
+    return _short_of(q, miss), miss.peak_bytes
+
+
 def _too_late(q: Question, run_s: float) -> Infeasible:
     days = q.request.limits.days or 0.0
     less = max(math.floor(q.tokens * days * DAY_S / run_s), 1)
@@ -109,19 +121,28 @@ def _leanest(least: Floats) -> Mask:
 
 
 def _does_not_fit(q: Question, miss: Ranked) -> str:
+    change = smallest_change(q, miss)
+    texts = [f"{_short_of(q, miss, said)}; {change}" for said in _details(q, miss)]
+    return next((text for text in texts if len(text) <= ROOM), texts[-1])
+
+
+def _short_of(q: Question, miss: Ranked, said: str = "") -> str:
+    usable = usable_bytes(q)
+    return (
+        f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
+        f"{format_bytes(miss.peak_bytes)} per GPU{said} of {format_bytes(usable)}, "
+        f"{format_bytes(miss.peak_bytes - usable)} short"
+    )
+
+
+def _details(q: Question, miss: Ranked) -> tuple[str, ...]:
+    """Return how the nearest miss is laid out, in ever fewer words."""
     layout = layout_record(q, miss.candidate, 1.0)
     axes = ",".join(f"{k}={layout[k]}" for k in ("tp", "pp", "cp", "ep") if layout[k] > 1)
     away = [what for what in ("optimizer", "activations") if layout[f"offload_{what}"]]
     moved = f", {' and '.join(away)} on the host" if away else ""
-    usable, change = usable_bytes(q), smallest_change(q, miss)
     details = f"{axes or 'one rank'}, {layout['zero']}, recompute {layout['recompute']}{moved}"
-    texts = [
-        f"does not fit: {q.model.name} on {q.gpus:,} x {q.accelerator.name} needs at least "
-        f"{format_bytes(miss.peak_bytes)} per GPU{said} of {format_bytes(usable)}, "
-        f"{format_bytes(miss.peak_bytes - usable)} short; {change}"
-        for said in (f" ({details})", f" ({axes})" if axes else "", "")
-    ]
-    return next((text for text in texts if len(text) <= ROOM), texts[-1])
+    return (f" ({details})", f" ({axes})" if axes else "", "")
 
 
 def smallest_change(q: Question, miss: Ranked) -> str:

@@ -43,9 +43,11 @@ from crore.plan.stack_rules import forbids_mode
 
 FIRST_CELLS = 128
 """Cells opened first; each further batch is twice as large."""
-MOST_CELLS = 4096
+MOST_CELLS = 16_384
 CHAIN_BLOCK = 512
-"""Settings that walk their chain together, fastest first."""
+"""Settings that walk their chain together first, fastest first; each further block is four times as
+large: the first find what cuts the others, and a large block costs little more than a small one."""
+MOST_CHAINS = 8192
 CUTS = (0.25, 0.5, 0.75)
 """Where a range of recomputed layers is tried at once: one call takes as long as three."""
 TOO_SLOW = "slower than the best found, by bound"
@@ -194,8 +196,10 @@ def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None
     _keep(q, take(inside, fits), step_s[fits], peak[fits], chains[fits], found)
     rest = np.flatnonzero((peak > limit) | (not plain))
     rest = rest[np.argsort(bound[rest], kind="stable")]
-    for at in range(0, rest.size, CHAIN_BLOCK):
-        block = rest[at : at + CHAIN_BLOCK]
+    at, length = 0, CHAIN_BLOCK
+    while at < rest.size:
+        block = rest[at : at + length]
+        at, length = at + length, min(4 * length, MOST_CHAINS)
         near = block[bound[block] <= found.best.threshold_s]
         found.fell(TOO_SLOW, float(np.sum(chains[block]) - np.sum(chains[near])))
         if near.size:
