@@ -14,7 +14,7 @@ from crore.cost.schedules import SCHEDULE_NAMES
 from crore.plan.candidates import Candidates
 from crore.plan.economy import Economy, Spread
 from crore.plan.figures import figures_of, figures_record
-from crore.plan.request import Question
+from crore.plan.request import PlanRequest, Question
 
 if TYPE_CHECKING:
     from crore.plan.answer import Answer, Plan
@@ -45,8 +45,7 @@ def layout_record(q: Question, chosen: Candidates, stage_layers: float) -> dict[
 def plan_record(answer: Answer) -> dict[str, Any]:
     """Return the best plan of an answer with how it was found; the others under `alternatives`."""
     return {
-        **one_plan(answer.plan),
-        **figures_record(figures_of(answer.plan)),
+        **whole_record(answer.plan),
         "alternatives": [_summary(plan) for plan in answer.plans[1:]],
         "what_if": [asdict(step) for step in answer.what_if],
         "candidates": answer.candidates,
@@ -55,16 +54,21 @@ def plan_record(answer: Answer) -> dict[str, Any]:
         "gpu_counts": list(answer.gpu_counts),
         "interrupted": answer.interrupted,
         "search_cpu_s": answer.search_cpu_s,
-        "request": request_record(answer),
+        "request": request_record(answer.request),
     }
 
 
-def request_record(answer: Answer) -> dict[str, Any]:
+def request_record(request: PlanRequest) -> dict[str, Any]:
     """Return the request with nothing left out: the same again gives the same plan."""
-    record = asdict(answer.request)
+    record = asdict(request)
     record["catalog_file"] = str(record["catalog_file"]) if record["catalog_file"] else None
-    record["fix"] = dict(answer.request.fix)
+    record["fix"] = dict(request.fix)
     return record
+
+
+def whole_record(plan: Plan) -> dict[str, Any]:
+    """Return one plan's numbers with everything it takes."""
+    return {**one_plan(plan), **figures_record(figures_of(plan))}
 
 
 def one_plan(plan: Plan) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class AtCount:
     """Per GPU, of the nearest miss; None with a plan, or where a rule is in the way."""
     usable_bytes: float = 0.0
     """Up to which a plan counts as fitting; 0 where the question has no sense at this count."""
+    capacity_bytes: float = 0.0
+    """Of one GPU; 0 there as well."""
 
 
 def grid_counts(own: int) -> tuple[int, ...]:
@@ -98,8 +100,11 @@ def _at(request: PlanRequest, catalog: Catalog, points: Points, watch: Watch | N
         return AtCount(gpus=gpus, plan=None, reason=str(error))
     if found.ranked:
         plan = describe(q, found.ranked[0])
-        return AtCount(gpus=gpus, plan=plan, usable_bytes=usable_bytes(q))
+        return AtCount(
+            gpus=gpus, plan=plan, usable_bytes=usable_bytes(q), capacity_bytes=q.memory_bytes
+        )
     reason, needed = shortfall(q, found)
     return AtCount(
-        gpus=gpus, plan=None, reason=reason, needed_bytes=needed, usable_bytes=usable_bytes(q)
-    )
+        gpus=gpus, plan=None, reason=reason, needed_bytes=needed, usable_bytes=usable_bytes(q),
+        capacity_bytes=q.memory_bytes,
+    )  # fmt: skip
