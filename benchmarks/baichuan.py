@@ -1,10 +1,11 @@
 """A Baichuan-13B-shaped checkpoint becomes a GGUF file on a small disk, and answers.
 
-    python benchmarks/baichuan.py [--tenth] [--dtype q4_0|q8_0] [--folder DIR]
+    python -m benchmarks.baichuan [--tenth] [--dtype q4_0|q8_0] [--context N …] [--folder DIR]
 
 Random weights under the real names and configuration. Each file of the checkpoint is made when the
 conversion asks for it and removed when it has been written: never is a second one on the disk.
-Prints one JSON object: what the disk and the memory held at most, what it took, what was answered.
+Prints one JSON object: what the disk and the memory held at most, what it took, and of each context
+length what was answered, with the memory and the speed beside what `crore fit` says of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import json
 import math
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +29,8 @@ from safetensors.torch import save_file
 
 from crore.catalog import load_catalog
 from crore.catalog.types import ModelSpec
-from crore.serve.engine import EngineSettings, start
+from crore.plan import FitRequest, make_fit
+from crore.plan.fit import ModeFit
 from crore.serve.export import Model, export_gguf
 from crore.serve.export.hf import hf_config
 from crore.serve.importing import open_hf
@@ -35,6 +39,8 @@ from crore.serve.names import links, shapes
 
 SHARD_BYTES = 2_000_000_000
 TOKENS = 64
+PROMPT = 64
+"""Tokens before the answer."""
 WORDS = (
     "the quick brown fox jumps over the lazy dog",
     "百川 大模型 你好 世界",
@@ -135,14 +141,34 @@ def converted(folder: Path, spec: ModelSpec, path: Path, dtype: str) -> dict[str
     }  # fmt: skip
 
 
-def answered(path: Path, context: int) -> dict[str, Any]:
-    """Let llama.cpp write some tokens, and return how many and how fast."""
-    engine = start(EngineSettings(path=path, context=context))
-    try:
-        pieces = list(engine.complete("the quick brown fox", max_tokens=TOKENS, ignore_eos=True))
-    finally:
-        engine.close()
-    return {"tokens": pieces[-1].tokens, "tokens_per_s": pieces[-1].tokens_per_s}
+def fitted(config: Path, dtype: str, context: int) -> ModeFit:
+    """Return what `crore fit CONFIG --gpu this-machine --engine llamacpp` says of a type."""
+    made = make_fit(
+        FitRequest(model=str(config), gpu="this-machine", engine="llamacpp", context=context)
+    )
+    return next(row for row in made.modes if row.mode == f"inference {dtype}")
+
+
+def answered(path: Path, config: Path, dtype: str, context: int) -> dict[str, Any]:
+    """Let a process of its own answer, and return memory and speed beside what was said of them.
+
+    The speed is said of as many tokens as the cache holds halfway through the answer.
+    """
+    script = Path(__file__).with_name("answering.py")
+    words = ["--context", str(context), "--prompt", str(PROMPT), "--tokens", str(TOKENS)]
+    done = subprocess.run(
+        [sys.executable, script, path, *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    said_bytes = fitted(config, dtype, context).bytes
+    said_per_s = fitted(config, dtype, PROMPT + TOKENS // 2).tokens_per_s
+    assert said_per_s is not None
+    return found | {
+        "said_bytes": said_bytes, "said_tokens_per_s": said_per_s,
+        "bytes_off": found["peak_bytes"] / said_bytes - 1,
+        "tokens_per_s_off": found["tokens_per_s"] / said_per_s - 1,
+        "tokens_per_cpu_s_off": found["tokens_per_cpu_s"] / said_per_s - 1,
+    }  # fmt: skip
 
 
 def main(report: Callable[[str], object] = print) -> None:
@@ -153,7 +179,7 @@ def main(report: Callable[[str], object] = print) -> None:
     parser.add_argument("--tenth", action="store_true", help="a tenth of the weights")
     parser.add_argument("--dtype", default="q4_0")
     parser.add_argument("--folder", type=Path, help="where there is room; a temporary one if none")
-    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--context", type=int, nargs="+", default=[512])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
@@ -161,7 +187,8 @@ def main(report: Callable[[str], object] = print) -> None:
         spec = shape(tenth=asked.tenth)
         record = {"model": spec.name, "dtype": asked.dtype}
         record |= converted(folder, spec, path, asked.dtype)
-        record |= answered(path, asked.context)
+        config = folder / "hf" / "config.json"
+        record["answers"] = [answered(path, config, asked.dtype, n) for n in asked.context]
     report(json.dumps(record, indent=2))
 
 

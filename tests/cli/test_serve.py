@@ -44,9 +44,3 @@ def test_a_port_that_is_taken_is_said(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"cannot listen on 127.0.0.1 port {port}: Address already" in refused("--port", port)
-
-
-def test_other_engines_are_named_with_the_line_that_has_them(refused):
-    said = refused("--engine", "vllm", "--port", "9000")
-    assert "pip install vllm, then vllm serve " in said
-    assert said.rstrip().endswith("--host 127.0.0.1 --port 9000")

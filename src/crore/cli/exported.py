@@ -1,6 +1,7 @@
 """A model for other programs: a run's, or one in a Hugging Face folder."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,11 +83,30 @@ def gguf_of(folder: Path, dtype: str = "f16") -> Path:
     from crore.serve.export import export_gguf
 
     path = gguf_path(folder, dtype)
-    saved = [it.stat().st_mtime for it in folder.glob("**/checkpoint/step-*")]
-    if not path.is_file() or path.stat().st_mtime < max(saved, default=0.0):
+    if _is_older(path, folder):
         with opened(folder) as model, telling("exporting") as tell:
             export_gguf(model, path, dtype, tell=tell)
     return path
+
+
+def hf_of(folder: Path) -> Path:
+    """Return a run's model as a Hugging Face folder in its own, made as `gguf_of` makes a file."""
+    from crore.serve.export import export_hf
+
+    path, draft = folder / "served", folder / "served.draft"
+    if _is_older(path / "config.json", folder):
+        for old in (path, draft):
+            shutil.rmtree(old, ignore_errors=True)
+        with opened(folder) as model, telling("exporting") as tell:
+            export_hf(model, draft, "bf16", tell=tell)
+        draft.rename(path)
+    return path
+
+
+def _is_older(made: Path, folder: Path) -> bool:
+    """Return whether what was made of a run is not there, or older than its newest weights."""
+    saved = [it.stat().st_mtime for it in folder.glob("**/checkpoint/step-*")]
+    return not made.is_file() or made.stat().st_mtime < max(saved, default=0.0)
 
 
 def gguf_path(folder: Path, dtype: str) -> Path:

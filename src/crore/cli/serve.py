@@ -1,22 +1,17 @@
 """`crore serve`: a model behind an OpenAI-compatible API, with a page to talk to it."""
 
-from typing import Annotated
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crore.cli.chat import Context, Model, Threads
-from crore.cli.talking import model_of
-from crore.errors import InputError, UnknownName
+from crore.cli.talking import LLAMA_CPP, known_engine, model_of, other_engine
 
-OTHERS = {
-    "vllm": ("vllm", "vllm serve {model} --host 127.0.0.1 --port {port}"),
-    "transformers": (
-        "'transformers[serving]>=5'",
-        "transformers serve {model} --host 127.0.0.1 --port {port}",
-    ),
-}
-"""Engines that bring a server of their own -> what pip installs, and the line that starts them."""
-ENGINES = ("llamacpp", *OTHERS)
+if TYPE_CHECKING:
+    from crore.serve.server import Behind
+
 Port = Annotated[int, typer.Option(metavar="P", help="0 takes a free one.", min=0, max=65535)]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")]
 ApiKey = Annotated[
@@ -26,7 +21,7 @@ ApiKey = Annotated[
     ),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="llamacpp; vllm or transformers: their line.")
+    str, typer.Option("--engine", help="llamacpp; vllm or transformers, where installed.")
 ]
 AtATime = Annotated[int, typer.Option(metavar="N", help="Answers made at a time.")]
 Concurrency = Annotated[
@@ -48,41 +43,37 @@ def serve(
 
     On this machine alone, unless --host says otherwise; Ctrl-C ends it.
     """
-    from crore.serve.engine import EngineSettings, start
     from crore.serve.requests import Limits
     from crore.serve.server import Binding, listen, url_of
     from crore.serve.server import serve as answer
 
-    _check_engine(engine, model or "MODEL", port)
     limits = Limits(body_bytes=max_body, tokens=max_tokens, requests=concurrency)
     binding = Binding(host=host, port=port, key=api_key, limits=limits)
-    found = model_of(model, "serve")
-    settings = EngineSettings(
-        path=found.path, context=context, threads=threads, slots=parallel, page=True
+    known_engine(engine)
+    made = (
+        _llama_cpp(model, context=context, threads=threads, slots=parallel)
+        if engine == LLAMA_CPP
+        else other_engine(engine, model)
     )
-    with listen(binding) as listening:
-        running = start(settings, found.name)
+    with listen(binding) as listening, made as behind:
 
         def ready() -> None:
             url = url_of(listening)
-            typer.echo(
-                f"{running.name} at {url} (page) and {url}/v1 (OpenAI's API); Ctrl-C ends it"
-            )
+            page = " (page)" if engine == LLAMA_CPP else ""
+            typer.echo(f"{behind.name} at {url}{page} and {url}/v1 (OpenAI's API); Ctrl-C ends it")
 
-        try:
-            answer(listening, binding, running.address, running.key, ready)
-        finally:
-            running.close()
+        answer(listening, binding, behind, ready)
 
 
-def _check_engine(engine: str, model: str, port: int) -> None:
-    """Raise for an engine that is not llama.cpp: UnknownName, or how to have and start it."""
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
-    if engine in OTHERS:
-        from importlib.util import find_spec
+@contextlib.contextmanager
+def _llama_cpp(model: str | None, **settings: int) -> Iterator["Behind"]:
+    """Give llama.cpp with its page; it ends with the block."""
+    from crore.serve.engine import EngineSettings, start
+    from crore.serve.server import Behind
 
-        package, line = OTHERS[engine]
-        start = line.format(model=model[:60], port=port)
-        install = "" if find_spec(engine) else f"pip install {package}, then "
-        raise InputError(f"{engine} serves a Hugging Face folder by itself: {install}{start}")
+    found = model_of(model, "serve")
+    running = start(EngineSettings(path=found.path, page=True, **settings), found.name)
+    try:
+        yield Behind(address=running.address, key=running.key, name=running.name)
+    finally:
+        running.close()

@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 from starlette.applications import Starlette
@@ -34,6 +34,7 @@ from crore.serve.requests import (
     parse_body,
     within_tokens,
 )
+from crore.serve.server import Behind
 
 PASSED_ON: Final = ("accept", "accept-encoding", "if-none-match")
 """Headers of a request that its engine sees."""
@@ -41,6 +42,7 @@ DROPPED: Final = frozenset({"connection", "keep-alive", "server", "transfer-enco
 """Headers of an engine's answer that end here."""
 WITH_KEY: Final = ("/v1/", "/models", "/metrics", "/props")
 """What a GET needs the key for; the page does without, for it asks for the key itself."""
+MODELS: Final = "/v1/models"
 SILENT_S: Final = 600.0
 """Seconds without a word after which an engine is given up."""
 DRAINED: Final = 64
@@ -52,9 +54,8 @@ sends would not see why it is refused."""
 class Front:
     """An ASGI application: who may ask, how much, and whom it asks itself."""
 
-    address: str
-    """URL of the engine."""
-    engine_key: str
+    behind: Behind
+    """The engine."""
     client: httpx2.AsyncClient
     key: str = ""
     """Asked of every client; of none where empty."""
@@ -86,9 +87,12 @@ class Front:
         check_path(request.method, path)
         if request.method == "POST" or path.startswith(WITH_KEY):
             check_key(request.headers, self.key)
+        if path == MODELS and self.behind.model:
+            return JSONResponse(_models(self.behind.name))
         body = b""
         if request.method == "POST":
             record = parse_body(await _read(request, self.limits))
+            record |= {"model": self.behind.model} if self.behind.model else {}
             if path in GENERATE:
                 record = within_tokens(record, self.limits.tokens)
                 held.enter_context(self._counted())
@@ -111,9 +115,9 @@ class Front:
     async def _ask(self, request: Request, body: bytes) -> httpx2.Response:
         """Return the engine's answer once it begins; ClientDisconnect when the client leaves."""
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
-        headers |= {"authorization": f"Bearer {self.engine_key}"}
+        headers |= {"authorization": f"Bearer {self.behind.key}"}
         headers |= {"content-type": "application/json"} if body else {}
-        url = httpx2.URL(self.address).join(request.url.path).copy_with(
+        url = httpx2.URL(self.behind.address).join(request.url.path).copy_with(
             query=request.url.query.encode()
         )  # fmt: skip
         asked = self.client.build_request(request.method, url, headers=headers, content=body)
@@ -127,6 +131,11 @@ class Front:
         finally:
             gone.cancel()
             answer.cancel()  # nothing where it is done
+
+
+def _models(name: str) -> dict[str, Any]:
+    """Return OpenAI's list of the one model."""
+    return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "crore"}]}
 
 
 async def _read(request: Request, limits: Limits) -> bytes:

@@ -113,8 +113,8 @@ class Engine:
         body = {"messages": messages, **sampling}
         return self._stream("handle_chat_completions", body)
 
-    def complete(self, text: str, **sampling: Any) -> Iterator[Piece]:
-        """Yield how the text goes on; leaving the loop stops it."""
+    def complete(self, text: str | list[int], **sampling: Any) -> Iterator[Piece]:
+        """Yield how the text, or its tokens, go on; leaving the loop stops it."""
         return self._stream("handle_completions", {"prompt": text, **sampling})
 
     def _stream(self, handler: str, body: dict[str, Any]) -> Iterator[Piece]:

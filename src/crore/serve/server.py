@@ -52,6 +52,20 @@ class Binding:
             ) from error
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behind:
+    """An engine with a server of its own, on loopback, that a front asks."""
+
+    address: str
+    """URL."""
+    key: str = field(repr=False)
+    """It asks for."""
+    name: str
+    """Of the model."""
+    model: str = ""
+    """Asked for in place of what a client names, by an engine that is particular; else empty."""
+
+
 def listen(binding: Binding) -> socket.socket:
     """Return the listening socket; InputError when the port is taken or the address not here."""
     kind = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
@@ -76,23 +90,16 @@ def url_of(listening: socket.socket) -> str:
 
 
 def serve(
-    listening: socket.socket, binding: Binding, address: str, engine_key: str,
-    ready: Callable[[], None],
-) -> None:  # fmt: skip
-    """Answer until SIGINT or SIGTERM; `ready` is called once before.
-
-    `address` and `engine_key` are of the engine behind.
-    """
+    listening: socket.socket, binding: Binding, behind: Behind, ready: Callable[[], None]
+) -> None:
+    """Answer until SIGINT or SIGTERM; `ready` is called once before."""
     import logging
 
     import uvicorn
 
     from crore.serve.api import Front, application, engine_client
 
-    front = Front(
-        address=address, engine_key=engine_key, client=engine_client(), key=binding.key,
-        limits=binding.limits,
-    )  # fmt: skip
+    front = Front(behind=behind, client=engine_client(), key=binding.key, limits=binding.limits)
     hosts = [*LOOPBACK_HOSTS, binding.host] if binding.loopback else ["*"]
     config = uvicorn.Config(
         application(front, hosts), log_level="error", access_log=False, server_header=False,

@@ -1,0 +1,134 @@
+"""Engines with a server of their own behind crore's front: transformers' real one, and pretended
+ones that end too early, or will not."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from tests.serve.served import CHAT, HELLO, served
+from tests.train.tune.tiny import write_model
+
+from crore.cli import run
+from crore.errors import InputError
+from crore.serve import child
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+STUBBORN = """
+import http.server, os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class Well(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{os.getpid()} {os.environ['THE_KEY']} {sys.argv[1:]}".encode())
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Well).serve_forever()
+"""
+
+
+def chat(client: Any, **more: Any) -> Any:
+    return client.chat.completions.create(model="any", messages=HELLO, **more)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a Hugging Face model of a few thousand weights that knows turns."""
+    return write_model(tmp_path_factory.mktemp("hf") / "small", template=TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """Return a running `crore serve --engine transformers`."""
+    pytest.importorskip("fastapi", reason="transformers serves with it")
+    flags = ["--engine", "transformers", "--api-key", "right", "--max-tokens", "20"]
+    with served(str(folder), *flags) as running:
+        yield running
+
+
+def test_transformers_answers_the_official_client_behind_our_key_and_limits(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="right", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["small"]
+        made = chat(client, max_tokens=5)
+        assert made.usage.completion_tokens <= 5
+        assert isinstance(made.choices[0].message.content, str)
+        stream = chat(client, max_tokens=5, temperature=0, stream=True)
+        assert [c.choices[0].finish_reason for c in stream if c.choices][-1] in ("stop", "length")
+        with pytest.raises(openai.BadRequestError, match="this server gives at most 20"):
+            chat(client, max_tokens=21)
+
+
+def test_a_client_cannot_have_transformers_load_another_model_or_what_is_not_offered(server):
+    asked = {"messages": HELLO, "max_tokens": 2, "model": "someone/other-model"}
+    assert server.post(json=asked).status_code == 200
+    for path in ("/load_model", "/reset", "/v1/responses"):
+        assert server.post(path, json={"model": "someone/other-model"}).status_code == 404
+    assert server.post(json=asked, key="wrong").status_code == 401
+    assert httpx2.get(f"{server.url}/v1/models").status_code == 401
+    assert server.post(CHAT, content=b"{").status_code == 400
+    assert server.answers()
+
+
+@pytest.fixture
+def pretended(monkeypatch, tmp_path):
+    """Put a script in transformers' place."""
+
+    def _pretended(script: str) -> None:
+        (tmp_path / "engine.py").write_text(script)
+        words = (str(tmp_path / "engine.py"), "{port}", "{name}")
+        other = child.Other(needs=("json",), install="", command=words, key="THE_KEY")
+        monkeypatch.setattr(child, "OTHERS", {"pretended": other})
+
+    return _pretended
+
+
+def test_an_engine_that_ends_early_is_told_with_its_last_words(pretended, tmp_path):
+    pretended("import sys; print('a line'); sys.exit('no kernel image for this card')")
+    with (
+        pytest.raises(InputError, match="pretended ended before it served: no kernel image"),
+        child.running("pretended", tmp_path, "name"),
+    ):
+        pass
+
+
+def test_an_engine_has_a_key_of_its_own_and_ends_with_the_block(pretended, tmp_path, monkeypatch):
+    pretended(STUBBORN)
+    monkeypatch.setattr(child, "LEAVING_S", 0.2)
+    with child.running("pretended", tmp_path, "a name") as behind:
+        pid, key, words = httpx2.get(behind.address).text.split(maxsplit=2)
+        assert key == behind.key
+        assert behind.model == "a name"
+        assert words.endswith("'a name']")
+    gone = subprocess.run(["kill", "-0", pid], check=False, stderr=subprocess.DEVNULL)
+    assert gone.returncode == 1
+
+
+def test_an_engine_that_is_not_here_is_one_line_with_the_one_that_installs_it(
+    folder, monkeypatch, capsys
+):
+    lacking = {
+        name: replace(other, needs=("no_such_package",)) for name, other in child.OTHERS.items()
+    }
+    monkeypatch.setattr(child, "OTHERS", lacking)
+    for engine, install in (
+        ("vllm", "pip install vllm"), ("transformers", "pip install 'transformers[serving]>=5'"),
+    ):  # fmt: skip
+        assert run(["serve", str(folder), "--engine", engine]) == 2
+        assert capsys.readouterr().err == (
+            f"crore: --engine {engine} needs {engine}'s server: {install}\n"
+        )
+
+
+def test_another_engine_wants_a_run_or_a_folder(monkeypatch, capsys, tiny):
+    there = {name: replace(other, needs=()) for name, other in child.OTHERS.items()}
+    monkeypatch.setattr(child, "OTHERS", there)
+    for target in ([], [str(tiny)], ["nowhere"]):
+        assert run(["serve", *target, "--engine", "vllm", "--port", "0"]) == 2
+        said = capsys.readouterr().err
+        assert "--engine vllm serves a run or a Hugging Face folder: give one" in said
