@@ -1,0 +1,66 @@
+"""Small records that pages are made of: facts, tables, axes. Numbers arrive here as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from crore.io import Record
+from crore.units import format_count
+
+UNKNOWN: Final = "unknown"
+NEVER: Final = "never"
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Record:
+    """Return a table of texts."""
+    return {"caption": caption, "head": list(head), "rows": [list(row) for row in rows]}
+
+
+def spread(one: Mapping[str, Any] | None, show: Callable[[float], str]) -> tuple[str, str]:
+    """Return a figure of the plan file as (median, `low to high`); unknown, and never, as such."""
+    if one is None:
+        return UNKNOWN, ""
+    low, middle, high = (
+        NEVER if one[key] is None else show(one[key]) for key in ("p10", "p50", "p90")
+    )
+    return middle, "" if low == high else f"{low} to {high}"
+
+
+def triple(one: Mapping[str, Any] | None) -> list[float | None] | None:
+    """Return (p10, p50, p90) of a figure for a plot; None where it is unknown."""
+    return None if one is None else [_digits(one[key]) for key in ("p10", "p50", "p90")]
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def log_axis(label: str, low: float, high: float, show: Callable[[float], str]) -> Record:
+    """Return a logarithmic axis over whole decades, at most nine ticks."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    last = max(last, first + 1)
+    every = -(-(last - first) // 8)
+    ticks = [[10.0**k, show(10.0**k)] for k in range(first, last + 1, every)]
+    return {"label": label, "scale": "log", "domain": [10.0**first, 10.0**last], "ticks": ticks}
+
+
+def linear_axis(label: str, low: float, high: float, show: Callable[[float], str]) -> Record:
+    """Return a linear axis with four to eight round ticks between its ends."""
+    step = _round_step((high - low) / 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = [[k * step, show(k * step)] for k in range(first, last + 1)]
+    return {"label": label, "scale": "linear", "domain": [first * step, last * step],
+            "ticks": ticks}  # fmt: skip
+
+
+def _round_step(rough: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, at least `rough`."""
+    scale = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+    return next(k * scale for k in (1.0, 2.0, 5.0, 10.0) if k * scale >= rough * (1 - 1e-9))
+
+
+def decade(value: float) -> str:
+    """Return a count on an axis: `1`, `10`, `1k`, `10M`."""
+    return format_count(value)

@@ -1,0 +1,78 @@
+"""The machines of a plan as nested tiers, and which axis of the layout each of them carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from crore.catalog import Accelerator, Catalog
+from crore.io import Record
+from crore.units import format_int, format_si
+
+ORDER = ("tp", "cp", "dp", "pp")
+"""Ranks are laid out tensor innermost, then context, then data parallel, pipeline outermost
+(`cost.step_messages.group_of`); expert ranks are data ranks."""
+
+
+def tiers(plan: Record, catalog: Catalog) -> list[Record]:
+    """Return the tiers of a plan's machines, the GPU first.
+
+    Each has its GPUs, how many there are of it, what a GPU sends through it, and the axes whose
+    groups just fit inside it (those of an inner tier are not named again).
+    """
+    part = catalog.accelerator(plan["gpu"])
+    rows: list[Record] = []
+    held: set[str] = set()
+    for name, size, rate, note in _levels(plan, part):
+        fits = [axis for axis, extent in _extents(plan) if extent <= size and axis not in held]
+        held.update(fits)
+        rows.append(_row(name, size, plan["gpus"], rate, ", ".join(fits), note))
+    if plan["islands"] > 1:
+        outer = plan["outer_step"]
+        rows[-1]["axes"] = f"outer step every {outer['interval']:.0f} steps"
+        rows[-1]["note"] = f"{outer['bits']:.0f}-bit outer gradients"
+    return rows
+
+
+def _levels(plan: Record, part: Accelerator) -> Iterator[tuple[str, int, float, str]]:
+    """Yield (tier, GPUs, bytes/s of a GPU through it, note), each larger than the last."""
+    gpus, world = plan["gpus"], plan["gpus"] // plan["worlds"]
+    yield "GPU", 1, part.memory_bytes_per_s, "its own memory"
+    last = 1
+    for name, size, rate in (
+        ("server", part.node_size, part.domain_bytes_per_s or part.host_bytes_per_s),
+        ("scale-up domain", part.domain_size, part.domain_bytes_per_s),
+    ):
+        if last < size and last < gpus:
+            last = min(size, gpus)
+            yield name, last, rate, ""
+    island = gpus // plan["islands"]
+    fabric = plan["fabric"] or {}
+    words = f"{fabric.get('topology', '')} {fabric.get('switch', fabric.get('name', ''))}".strip()
+    if last < world:
+        yield "world", world, part.nic_bytes_per_s, words
+        last = world
+    if last < island:
+        yield "island", island, part.nic_bytes_per_s, words
+        last = island
+    if plan["islands"] > 1:
+        yield "fleet", gpus, 0.0, ""
+
+
+def _extents(plan: Record) -> Iterator[tuple[str, int]]:
+    """Yield each axis that is split with the GPUs its groups span."""
+    it, extent = plan["layout"], 1
+    for axis in ORDER:
+        extent *= it[axis]
+        if it[axis] > 1:
+            yield axis, extent
+            if axis == "dp" and it["ep"] > 1:
+                yield "ep", min(it["tp"] * it["cp"] * it["ep"], extent)
+
+
+def _row(name: str, size: int, gpus: int, rate: float, axes: str, note: str) -> Record:
+    count = max(gpus // size, 1)
+    return {
+        "tier": name, "size_text": format_int(size), "count_text": format_int(count),
+        "rate_text": format_si(rate, "B/s per GPU") if rate else "unknown", "axes": axes,
+        "note": note,
+    }  # fmt: skip
