@@ -27,6 +27,8 @@ from crore.cli.lighthouse import lighthouse
 from crore.cli.messages import one_line
 from crore.cli.plan import plan
 from crore.cli.rehearse import rehearse
+from crore.cli.replay import replay
+from crore.cli.report import report
 from crore.cli.serve import serve
 from crore.cli.simulate import simulate
 from crore.cli.sites import sites
@@ -83,6 +85,8 @@ _COMMANDS = {
         supply,
         sites,
         rehearse,
+        report,
+        replay,
         train,
         tune,
         launch,

@@ -92,7 +92,7 @@ def _from_file(target: str, body: dict[str, Any], given: dict[str, Any], *, smal
         from crore.units import parse_count
 
         body = {**body, "tokens": parse_count(str(given["tokens"]), "--tokens")}
-    _check_whole(body, target[-60:])
+    check_whole(body, target[-60:])
     saved = read_saved(Path(target))
     assert saved is not None
     catalog = load_catalog(saved.request.catalog_file)
@@ -113,7 +113,7 @@ _WORDS = ("gpu", "step_time_s.evidence", "layout.schedule", "layout.recompute",
           "layout.precision", "layout.zero")  # fmt: skip
 
 
-def _check_whole(body: dict[str, Any], name: str) -> None:
+def check_whole(body: dict[str, Any], name: str) -> None:
     """Raise InputError for a plan whose parts that a run reads are missing or of another kind."""
     rules: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         (_NUMBERS, lambda it: isinstance(it, int | float) and it > 0, "a number above 0"),

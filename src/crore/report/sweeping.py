@@ -91,16 +91,41 @@ def _entry(found: AtCount) -> Record:
     }  # fmt: skip
 
 
+def with_plan(record: Record, body: Record) -> Record:
+    """Return a sweep with a plan file's own plan at its count, whatever the search finds there."""
+    gpus = body["gpus_available"]
+    own = _of_file(body)
+    others = [entry for entry in record["at"] if entry["gpus"] != gpus]
+    return {**record, "at": sorted([*others, own], key=lambda entry: entry["gpus"])}
+
+
+def alone(body: Record) -> Record:
+    """Return the sweep of a plan file that has one count: its own."""
+    counts = [body["gpus_available"]]
+    return {"request": body["request"], "counts": counts, "at": [_of_file(body)]}
+
+
+def _of_file(body: Record) -> Record:
+    capacity = body["memory_capacity_bytes"]
+    margin = (body["request"].get("limits") or {}).get("memory_margin", 0.0)
+    return {
+        "gpus": body["gpus_available"], "reason": "", "needed_bytes": None, "plan": body,
+        "usable_bytes": capacity / (1 + margin), "capacity_bytes": capacity, "pinned": True,
+    }  # fmt: skip
+
+
 def entries(record: Record) -> Iterator[Record]:
     """Yield the entries in order of GPUs, each with the best plan so far where that is faster.
 
     More GPUs than a plan divides into can always be left idle: a count whose own plan is slower
-    than one of fewer GPUs, or that has none, takes that one (`idle` is true then).
+    than one of fewer GPUs, or that has none, takes that one (`idle` is true then); a plan file's own count
+    keeps its plan.
     """
     best: Record | None = None
     for entry in record["at"]:
         plan = entry["plan"]
-        if plan is not None and (best is None or _days(plan) <= _days(best)):
+        better = plan is not None and (best is None or _days(plan) <= _days(best))
+        if better or entry.get("pinned"):
             best = plan
         yield {**entry, "plan": best, "idle": best is not None and best is not plan}
 
