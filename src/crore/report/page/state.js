@@ -3,6 +3,15 @@ const sheet = JSON.parse(byId("sheet").textContent);
 const live = sheet.live;
 const HASH_BYTES = 2000;
 
+// A point as it is drawn: facts with their labels; one whose GPUs are partly idle takes the plan of fewer.
+function whole(point) {
+  const plan = { ...(point.like == null ? {} : sheet.points[point.like]), ...point };
+  plan.facts = plan.facts.map(([key, value, range, evidence, why]) =>
+    ({ key, label: sheet.facts[key] ?? key, value, range, evidence, why }));
+  return plan;
+}
+sheet.points = sheet.points.map(whole);
+
 const state = {
   position: sheet.positions.indexOf(sheet.own),
   answer: null, // the server's point for what is off the grid, and the scenario that was asked
@@ -20,9 +29,10 @@ const positionOf = (index) => sheet.positions.lastIndexOf(index);
 
 // What was typed -> a count: 16k, 1M, 16,384, 2e6. Not a number: NaN.
 function countOf(text) {
-  const match = /^\s*(\d[\d,_ ]*(?:\.\d+)?(?:e\d+)?)\s*([kKmM]?)\s*$/.exec(text);
+  const match = /^\s*(\d[\d,_ ]*(?:\.\d+)?(?:e\d+)?)\s*([km]?)\s*$/i.exec(text);
   if (!match) return NaN;
-  return Number(match[1].replace(/[,_ ]/g, "")) * { k: 1e3, m: 1e6 }[match[2].toLowerCase() || "u"] || Number(match[1].replace(/[,_ ]/g, ""));
+  const unit = { "": 1, k: 1e3, m: 1e6 }[match[2].toLowerCase()];
+  return Number(match[1].replace(/[,_ ]/g, "")) * unit;
 }
 
 // Nearest count of the grid on the log scale.
