@@ -45,6 +45,16 @@ def test_what_only_whole_steps_tell_is_kept_and_older_files_lack_it(write):
     assert (found.settings[0].shard_s, found.settings[0].step_factor) == (0.0, 1.0)
 
 
+def test_what_llama_cpp_reads_is_kept_and_a_file_without_it_has_none(write):
+    made = calibration(read_bytes_per_s={"fp16": 2.4e10, "q8_0": 1.6e10, "q4_0": 1.5e10})
+    assert read_calibration(write(made=made)) == made
+    assert read_calibration(write()).read_bytes_per_s == {}
+    with pytest.raises(InputError, match="lacks q4_0"):
+        read_calibration(write(lambda text: text.replace(", q4_0 = 15000000000.0", ""), made))
+    with pytest.raises(InputError, match="fp16 is a number from 1, not 0"):
+        read_calibration(write(lambda text: text.replace("fp16 = 24000000000.0", "fp16 = 0"), made))
+
+
 @pytest.mark.parametrize(
     ("written", "typo", "near"),
     [

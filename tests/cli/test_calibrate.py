@@ -13,6 +13,8 @@ from crore.cli import run
 def measured(monkeypatch):
     """Let measuring end at once, with what the test says."""
 
+    monkeypatch.setattr("crore.serve.measure.read_rates", dict)
+
     def _measured(made=None, error=None):
         def measure(processes, watch):
             del processes, watch
@@ -31,6 +33,17 @@ def test_it_writes_where_it_is_told(measured, tmp_path, capsys):
     assert run(["calibrate", "-o", str(path)]) == 0
     assert read_calibration(path) == calibration()
     assert f"Wrote {path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cpu", True), ("cuda", False)])
+def test_what_llama_cpp_reads_of_a_cpus_memory_is_written_too(
+    device, kept, measured, tmp_path, monkeypatch
+):
+    rates = {"fp16": 2.4e10, "q8_0": 1.6e10, "q4_0": 1.5e10}
+    measured(calibration(device=device))
+    monkeypatch.setattr("crore.serve.measure.read_rates", lambda: rates)
+    assert run(["calibrate", "-o", str(tmp_path / "a.toml")]) == 0
+    assert read_calibration(tmp_path / "a.toml").read_bytes_per_s == (rates if kept else {})
 
 
 def test_it_writes_to_the_users_cache_by_default(measured, tmp_path, monkeypatch):

@@ -147,6 +147,23 @@ def test_nothing_fits_says_how_much_is_missing_and_what_would_do():
     assert rows(pair)["inference int4"].fits
 
 
+def test_what_a_card_and_its_host_hold_together_is_said_in_one_line():
+    with pytest.raises(Infeasible) as caught:
+        make_fit(FitRequest(model="llama3-70b", gpu="rtx-3090", engine="llamacpp"))
+    message = str(caught.value)
+    assert "; or 47 of 80 layers, 17.1 GB on its host, ≤ 2.88 tokens/s" in message
+    assert len(message) <= 232
+
+
+def test_only_what_the_card_cannot_hold_is_shared_with_the_host(baichuan):
+    for mode, row in rows(baichuan).items():
+        assert (row.offload is not None) is (mode == "inference fp16")
+    assert any("31.5 GB/s" in line for line in baichuan.derived)
+    record = fit_record(baichuan)["modes"]
+    assert record[0]["offload"]["card_layers"] + record[0]["offload"]["host_layers"] == 40
+    assert record[1]["offload"] is None
+
+
 @pytest.mark.parametrize(
     ("change", "error", "expected"),
     [

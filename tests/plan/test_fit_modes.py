@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.machines import calibration
 
 from crore.catalog import load_catalog
+from crore.catalog.accelerators import calibrated
 from crore.cost import shape_of
 from crore.cost.arrays import stack_columns
+from crore.cost.serving import FORMATS, answer_bytes
 from crore.plan.fit_modes import cards_of, last_fit, modes_of
 
 CATALOG = load_catalog()
@@ -91,3 +94,35 @@ def test_idle_experts_are_not_read():
     speed = cards.speed(modes_of("bf16")[0], shape_of(catalog.model("mixtral-8x7b")), 1.0)
     read = 2 * (12.9e9 - 0.131e9)  # active parameters (arXiv 2401.04088), without the token table
     assert speed == pytest.approx(cards.accelerator.memory_bytes_per_s / read, rel=0.01)
+
+
+@pytest.mark.parametrize(("engine", "own"), [("transformers", 0.4e9), ("llamacpp", 0.035e9)])
+def test_a_cpu_has_no_context_of_a_card_but_the_process_counts(engine, own):
+    shape = shape_of(CATALOG.model("llama-3.1-8b"))
+    cpu, card = (
+        cards_of(CATALOG.accelerator(name), 1, engine) for name in ("cpu-2core", "rtx-3090")
+    )
+    for mode in modes_of("bf16", engine)[:3]:
+        assert float(cpu.need(mode, shape, 512.0)["context"]) == own
+        assert float(card.need(mode, shape, 512.0)["context"]) == 0.5e9
+    train = modes_of("bf16", engine)[-1]
+    assert float(cpu.need(train, shape, 512.0)["context"]) == 0.4e9
+
+
+def test_llama_cpp_answers_at_what_was_measured_of_each_type_and_reads_the_cache_in_16_bits():
+    rates = {"fp16": 24e9, "q8_0": 16e9, "q4_0": 12e9}
+    row = CATALOG.accelerator("cpu-2core")
+    measured = calibrated(row, calibration(read_bytes_per_s=rates))
+    unmeasured = calibrated(row, calibration())
+    shape = shape_of(CATALOG.model("baichuan-13b"))
+    modes = {mode.name: mode for mode in modes_of("bf16", "llamacpp")}
+    for name, per_s in rates.items():
+        mode = modes[f"inference {name}"]
+        read, cache = answer_bytes(shape, FORMATS[name], 4096.0, 1.0)
+        assert float(cache) == pytest.approx(4096 * 2 * 2 * 5120 * 40)
+        found = cards_of(measured, 1, "llamacpp").speed(mode, shape, 4096.0)
+        assert found == pytest.approx(1 / float(read / per_s + cache / 24e9))
+        plain = cards_of(unmeasured, 1, "llamacpp").speed(mode, shape, 4096.0)
+        assert plain == pytest.approx(unmeasured.memory_bytes_per_s / float(read + cache))
+    other = cards_of(measured, 1, "transformers")
+    assert other.read_rates() == {}

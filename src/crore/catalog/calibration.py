@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
@@ -20,9 +20,11 @@ KIND: Final = "calibration"
 FILE_NAME: Final = "calibration.toml"
 MESSAGES: Final = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all", "p2p")
 """As the operation list names them."""
+READ: Final = ("fp16", "q8_0", "q4_0")
+"""Types of weights that llama.cpp reads, as `crore fit` names them."""
 PASSES: Final = ("map", "exp")
 """Arithmetic (a product of two tensors), and exponentials (the softmax of one)."""
-OPTIONAL: Final = ("messages", "shard_s", "step_factor", "spread")
+OPTIONAL: Final = ("messages", "shard_s", "step_factor", "spread", "read_bytes_per_s")
 """Keys that a file may lack."""
 LEAST_FACTOR: Final = 0.1
 Device = Literal["cpu", "cuda"]
@@ -122,6 +124,9 @@ class Calibration:
     spread: float = -1.0
     """Slower round over faster, less one: the median over all points of the tables or
     over all whole steps, whichever is larger; -1 unknown."""
+    read_bytes_per_s: Mapping[str, float] = field(default_factory=dict)
+    """What llama.cpp reads of weights while it answers, on all cores but one, by their type, of
+    `READ`; empty where it was not measured."""
     settings: tuple[Setting, ...]
     """By rising number of processes."""
 
@@ -142,6 +147,8 @@ class Measured:
     crowding: float
     """Processes over those of the setting: how much longer everything takes on shared cores."""
     process_bytes: float
+    read_bytes_per_s: Mapping[str, float] = field(default_factory=dict)
+    """Of weights by llama.cpp, by their type; empty where it was not measured."""
 
 
 def measured_by(calibration: Calibration, processes: int) -> Measured:
@@ -152,6 +159,7 @@ def measured_by(calibration: Calibration, processes: int) -> Measured:
         device=calibration.device, date=calibration.date, setting=setting,
         crowding=max(processes / setting.processes, 1.0) if shared else 1.0,
         process_bytes=calibration.process_bytes,
+        read_bytes_per_s=calibration.read_bytes_per_s,
     )  # fmt: skip
 
 
@@ -206,8 +214,16 @@ def calibration_from(record: Record, where: str) -> Calibration:
         process_bytes=_number(record, "process_bytes", where),
         load=_number(record, "load", where, least=-1), took_s=_number(record, "took_s", where),
         spread=_number({"spread": -1.0, **record}, "spread", where, least=-1),
+        read_bytes_per_s=_read_rates(record.get("read_bytes_per_s", {}), where),
         settings=tuple(sorted(settings, key=lambda s: s.processes)),
     )  # fmt: skip
+
+
+def _read_rates(table: Any, where: str) -> dict[str, float]:
+    inside = f"{where} read_bytes_per_s"
+    _is_table(table, inside)
+    check_keys(table, READ, inside, READ if table else ())
+    return {name: _number(table, name, inside, least=1) for name in table}
 
 
 def _setting(table: Any, where: str) -> Setting:

@@ -30,6 +30,9 @@ def _plain(record: Any) -> Iterator[str]:
             yield f"{field.name} = {_value(value)}"
         elif isinstance(value, tuple) and isinstance(value[0], float):
             yield f"{field.name} = [{', '.join(map(_value, value))}]"
+        elif isinstance(value, Mapping) and value and isinstance(next(iter(value.values())), float):
+            inside = ", ".join(f"{key} = {_value(it)}" for key, it in value.items())
+            yield f"{field.name} = {{ {inside} }}"
 
 
 def _tables(record: Any, path: str) -> Iterator[str]:

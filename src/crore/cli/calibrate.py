@@ -1,5 +1,7 @@
 """`crore calibrate`: measure this machine for the catalogue."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,10 @@ def calibrate(
         path.parent.mkdir(parents=True, exist_ok=True)
     with steps() as watch:
         made = measure(processes, watch)
+        if made.device == "cpu" and all(map(find_spec, ("xllamacpp", "gguf"))):
+            from crore.serve.measure import read_rates
+
+            made = replace(made, read_bytes_per_s=read_rates())
     write_text(path, calibration_text(made))
     typer.echo(f"{made.name}, {made.cores} cores, torch {made.torch}: {made.took_s:.0f} s")
     if made.spread > DISAGREE:

@@ -25,6 +25,9 @@ the 0.3-0.8 GB that drivers of 2020 and later are seen to take."""
 HOST_PROCESS_BYTES: Final = 0.035e9
 """A process that holds llama.cpp and its buffers on a CPU: what peak memory had beyond weights and
 cache (benchmarks/chat_epyc-2core_2026-11-26.md)."""
+TORCH_PROCESS_BYTES: Final = 0.4e9
+"""A process that holds torch and transformers on a CPU: the peak of one that generated with a model
+of 0.4 MB (torch 2.13 without CUDA, transformers 5.24; another 0.01 GB with a 135M model)."""
 PROMPT_CHUNK: Final = 2048
 """Tokens of a prompt processed at once; longer prompts come in pieces (vLLM's default of
 max_num_batched_tokens; llama.cpp takes 512)."""
@@ -100,19 +103,26 @@ def _embedding_bytes(s: Shape, stored: Format) -> Num:
     return s.tied * stored.head_bytes + (1 - s.tied) * stored.embedding_bytes
 
 
-def tokens_per_s(
-    s: Shape, stored: Format, tokens: Num, cards: Num, memory_bytes_per_s: float
-) -> Num:
-    """Return the most tokens a second of one sequence of `tokens`, by memory bandwidth.
+def answer_bytes(s: Shape, stored: Format, tokens: Num, cards: Num) -> tuple[Num, Num]:
+    """Return bytes of weights, and of the cache, that a card reads for a token after `tokens`.
 
-    Every active weight and the whole cache are read once per token, of an untied token table one
-    row. Left out: arithmetic, messages between the cards, and what kernels miss of the bandwidth.
+    Every active weight and the whole cache are read once, of an untied token table one row.
     """
     counted = weights(s)
-    table = (1 - s.tied) * counted.embedding * stored.embedding_bytes
     idle = s.moe * (s.experts - s.topk) * counted.expert * stored.bytes_per_weight
-    read = (weight_bytes(s, stored, linears(s)) - table - idle) / cards
-    return memory_bytes_per_s / (read + cache_bytes(s, tokens, cards))
+    read = (weight_bytes(s, stored, linears(s)) - table_bytes(s, stored) - idle) / cards
+    return read, cache_bytes(s, tokens, cards)
+
+
+def head_bytes(s: Shape, stored: Format) -> Num:
+    """Return the bytes of the output matrix: its own, or the token table that is it as well."""
+    counted = weights(s)
+    return (counted.head + s.tied * counted.embedding) * stored.head_bytes
+
+
+def table_bytes(s: Shape, stored: Format) -> Num:
+    """Return the bytes of the token table where it is not the head."""
+    return (1 - s.tied) * weights(s).embedding * stored.embedding_bytes
 
 
 def expanded_bytes(stored: Format, found: list[Linear]) -> Num:

@@ -14,9 +14,17 @@ from crore.cost import Shape, parameters, shape_of
 from crore.cost.arrays import stack_columns
 from crore.cost.finetune import LORA_RANK
 from crore.cost.linears import adapter_parameters, linears
-from crore.cost.serving import DEVICE_CONTEXT_BYTES, FORMATS, PROMPT_CHUNK, tensor_parallel
+from crore.cost.serving import (
+    DEVICE_CONTEXT_BYTES,
+    FORMATS,
+    HOST_PROCESS_BYTES,
+    PROMPT_CHUNK,
+    TORCH_PROCESS_BYTES,
+    tensor_parallel,
+)
 from crore.errors import Infeasible, InputError, UnknownName
-from crore.plan.fit_modes import ENGINES, Cards, Mode, cards_of, last_fit, modes_of
+from crore.plan.fit_modes import ENGINES, LLAMA_CPP, Cards, Mode, cards_of, last_fit, modes_of
+from crore.plan.fit_offload import HOST_BYTES_PER_S, Offload, offload
 from crore.plan.request import MEMORY_MARGIN
 from crore.units import format_bytes, format_count
 
@@ -63,6 +71,8 @@ class ModeFit:
     """Sequences a card at the asked context length; None where nothing is trained."""
     tokens_per_s: float | None
     """At most, of one answer at the asked context, by memory bandwidth; None where it trains."""
+    offload: Offload | None
+    """The split with the host; None where the card holds all, or nothing can be split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +113,7 @@ def make_fit(request: FitRequest) -> Fit:
         model=model, accelerator=cards.accelerator, gpus=request.gpus, engine=request.engine,
         context=context,
         modes=rows, largest=largest,
-        derived=(*derived, *_assumed(shape, request.gpus, request.engine)),
+        derived=(*derived, *_assumed(cards, shape, rows)),
     )  # fmt: skip
 
 
@@ -134,13 +144,13 @@ def _row(cards: Cards, mode: Mode, model: ModelSpec, shape: Shape, context: int)
     need, capacity = sum(parts.values()), cards.accelerator.memory_bytes
     limit = model.max_positions or LONGEST
     longest = last_fit(lambda tokens: cards.fits(mode, shape, tokens), limit)
-    at_limit = longest == limit
+    at_limit, fits = longest == limit, need <= capacity
     return ModeFit(
         mode=mode.name,
         bytes=need,
         split_bytes=parts,
-        fits=need <= capacity,
-        tight=need <= capacity < need * (1 + MEMORY_MARGIN),
+        fits=fits,
+        tight=fits and capacity < need * (1 + MEMORY_MARGIN),
         short_bytes=max(0.0, need - capacity),
         largest_context=None if at_limit and not model.max_positions else longest,
         positions_end_it=at_limit and model.max_positions > 0,
@@ -150,6 +160,7 @@ def _row(cards: Cards, mode: Mode, model: ModelSpec, shape: Shape, context: int)
         if mode.trains
         else None,
         tokens_per_s=cards.speed(mode, shape, float(context)),
+        offload=None if fits else offload(cards, mode, shape, float(context)),
     )
 
 
@@ -178,31 +189,60 @@ def _largest_models(
     return found
 
 
-def _assumed(shape: Shape, gpus: int, engine: str) -> list[str]:
+def _assumed(cards: Cards, shape: Shape, rows: tuple[ModeFit, ...]) -> list[str]:
     adapters = format_count(float(adapter_parameters(linears(shape), LORA_RANK)))
-    split = int(tensor_parallel(shape, float(gpus)))
-    several = [
-        f"inference split over {split:,} of {gpus:,} cards (tensor parallel; divides the heads)",
-        f"training sharded over {gpus:,} cards as ZeRO-3, batch 1 on each; NCCL buffers left out",
-    ]
-    several = several if gpus > 1 else []
     return [
-        *several,
-        *(f"{name}: {FORMATS[name].source}" for name in (*ENGINES[engine][1:], "nf4")),
+        *_several(shape, float(cards.gpus)),
+        *(f"{name}: {FORMATS[name].source}" for name in (*ENGINES[cards.engine][1:], "nf4")),
         "keys and values stay in 16 bits, and beside int8, int4 and nf4 tables and norms too",
-        "tokens/s are a ceiling: weights and cache read once per token at the memory's bandwidth",
+        _speeds(cards),
+        *_offloaded(cards, rows),
         f"prompts are read {PROMPT_CHUNK:,} tokens at a time",
         (
             f"adapters of rank {LORA_RANK} on all linear layers: {adapters} parameters in 16 bits, "
             "AdamW moments in 32"
         ),
         "training keeps weights, gradients and AdamW moments in 32 bits and recomputes every layer",
-        (
-            f"{format_bytes(DEVICE_CONTEXT_BYTES)} for the CUDA context (estimate); a desktop on "
-            "the same card takes more"
-        ),
+        _process(cards),
         "context lengths are what memory allows; the model may have been trained for less",
     ]
+
+
+def _several(shape: Shape, gpus: float) -> list[str]:
+    split = int(tensor_parallel(shape, gpus))
+    several = [
+        f"inference split over {split:,} of {gpus:,.0f} cards (tensor parallel; divides the heads)",
+        f"training sharded over {gpus:,.0f} cards as ZeRO-3, batch 1 each; NCCL buffers left out",
+    ]
+    return several if gpus > 1 else []
+
+
+def _speeds(cards: Cards) -> str:
+    if rates := cards.read_rates():
+        read = ", ".join(f"{name} {rate / 1e9:.3g} GB/s" for name, rate in rates.items())
+        return f"tokens/s: weights and cache read once per token, as measured here: {read}"
+    return "tokens/s are a ceiling: weights and cache read once per token at the memory's bandwidth"
+
+
+def _offloaded(cards: Cards, rows: tuple[ModeFit, ...]) -> list[str]:
+    if all(row.offload is None for row in rows):
+        return []
+    host = f"the host computes its layers at {HOST_BYTES_PER_S / 1e9:.3g} GB/s (DDR4-3200, peak)"
+    bus = (
+        "the host's layers are sent to the card for each token, "
+        f"{cards.accelerator.host_bytes_per_s / 1e9:.3g} GB/s"
+    )
+    return [host if cards.engine == LLAMA_CPP else bus]
+
+
+def _process(cards: Cards) -> str:
+    if cards.accelerator.cpu:
+        own = HOST_PROCESS_BYTES if cards.engine == LLAMA_CPP else TORCH_PROCESS_BYTES
+        return f"{format_bytes(own)} for the process that serves"
+    return (
+        f"{format_bytes(DEVICE_CONTEXT_BYTES)} for the CUDA context (estimate); a desktop on "
+        "the same card takes more"
+    )
 
 
 def _miss(
@@ -215,8 +255,14 @@ def _miss(
     tried = replace(cards, gpus=np.arange(1.0, MOST_CARDS + 1))
     enough = np.flatnonzero(tried.fits(mode, shape, float(context)))
     holds = f"{enough[0] + 1:,}" if len(enough) else f"not even {MOST_CARDS:,}"
-    best = largest[row.mode]
+    best, shared = largest[row.mode], row.offload
     instead = f"; the largest that fits is {best}" if best else ""
+    if shared is not None:
+        layers = shared.card_layers + shared.host_layers
+        instead = (
+            f"; or {shared.card_layers} of {layers} layers, {format_bytes(shared.host_bytes)} on "
+            f"its host, ≤ {shared.tokens_per_s:.3g} tokens/s"
+        )
     return (
         f"does not fit: {request.model[:40]} on {request.gpus:,} x {cards.accelerator.name}, "
         f"{context:,} tokens: {row.mode} is smallest and needs {format_bytes(row.bytes)} a card, "

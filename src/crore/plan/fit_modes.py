@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,14 +16,16 @@ from crore.cost.finetune import adapter_parts, training_job, training_parts
 from crore.cost.serving import (
     FORMATS,
     HOST_PROCESS_BYTES,
+    TORCH_PROCESS_BYTES,
     Format,
+    answer_bytes,
     serving_parts,
     tensor_parallel,
-    tokens_per_s,
 )
 
+LLAMA_CPP: Final = "llamacpp"
 ENGINES: Final = {
-    "transformers": ("fp16", "int8", "int4"), "llamacpp": ("fp16", "q8_0", "q4_0"),
+    "transformers": ("fp16", "int8", "int4"), LLAMA_CPP: ("fp16", "q8_0", "q4_0"),
 }  # fmt: skip
 """What serves a model -> the formats it serves it in."""
 POINTS: Final = 128
@@ -57,23 +59,42 @@ class Cards:
         job = training_job(
             shape, self.accelerator, self.half, tokens=tokens, batch=batch, cards=self.gpus
         )
-        return training_parts(job) if mode.stored is None else adapter_parts(job, mode.stored)
+        parts = training_parts(job) if mode.stored is None else adapter_parts(job, mode.stored)
+        return self._with_process(parts, TORCH_PROCESS_BYTES)
 
     def _serving(self, stored: Format, shape: Shape, tokens: Num) -> dict[str, Num]:
         parts = serving_parts(shape, stored, tokens, tensor_parallel(shape, self.gpus))
-        if not (self.accelerator.cpu and self.engine == "llamacpp"):
-            return parts
+        if not (self.accelerator.cpu and self.engine == LLAMA_CPP):
+            return self._with_process(parts, TORCH_PROCESS_BYTES)
         # Its buffers are touched only as far as they are used, and counted with the process.
-        kept = {name: parts[name] for name in ("weights", "cache")}
-        return {**kept, "context": HOST_PROCESS_BYTES + 0.0 * parts["context"]}
+        kept = {name: parts[name] for name in ("weights", "cache", "context")}
+        return self._with_process(kept, HOST_PROCESS_BYTES)
+
+    def _with_process(self, parts: dict[str, Num], process_bytes: float) -> dict[str, Num]:
+        """Return parts with the process itself in place of a card's context, on a CPU."""
+        if not self.accelerator.cpu:
+            return parts
+        return {**parts, "context": process_bytes + 0.0 * parts["context"]}
 
     def speed(self, mode: Mode, shape: Shape, tokens: float) -> float | None:
-        """Return the most tokens a second of an answer; None where the mode trains."""
+        """Return the most tokens a second of an answer; None where the mode trains.
+
+        Weights and cache at the memory's bandwidth; by llama.cpp on a machine that was measured at
+        what its kernels read of each type, the cache at 16 bits. Left out: messages between cards.
+        """
         if mode.stored is None or mode.trains:
             return None
         split = tensor_parallel(shape, self.gpus)
-        rate = self.accelerator.memory_bytes_per_s
-        return float(tokens_per_s(shape, mode.stored, tokens, split, rate))
+        read, cache = answer_bytes(shape, mode.stored, tokens, split)
+        rates = self.read_rates()
+        usual = self.accelerator.memory_bytes_per_s
+        weights_per_s, cache_per_s = (rates.get(f, usual) for f in (mode.stored.name, "fp16"))
+        return float(1 / (read / weights_per_s + cache / cache_per_s))
+
+    def read_rates(self) -> Mapping[str, float]:
+        """Return what the engine was measured to read here of each format, bytes per second."""
+        measured = self.accelerator.measured
+        return measured.read_bytes_per_s if measured and self.engine == LLAMA_CPP else {}
 
     def fits(self, mode: Mode, shape: Shape, tokens: Num, batch: Num = 1.0) -> NDArray[np.bool_]:
         """Return where the whole need is within a card's memory."""

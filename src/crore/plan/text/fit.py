@@ -18,10 +18,23 @@ def render_fit(fit: Fit) -> str:
     largest = [f"  {mode:<{width}}  {name or 'none'}" for mode, name in fit.largest.items()]
     derived = [f"{'assumed' if i == 0 else '':<8}{line}" for i, line in enumerate(fit.derived)]
     return "\n".join(
-        [fit.verdict, _what(fit), "", *table, "",
+        [fit.verdict, _what(fit), "", *table, "", *_offloaded(fit),
          f"largest released model of the catalogue that fits, {fit.context:,} tokens",
          *largest, "", *derived]
     )  # fmt: skip
+
+
+def _offloaded(fit: Fit) -> list[str]:
+    """Return a line for each mode that the host can take a part of, and one above."""
+    shared = [(row.mode, row.offload) for row in fit.modes if row.offload is not None]
+    width = max((len(mode) for mode, _ in shared), default=0)
+    lines = [
+        f"  {mode:<{width}}  {format_int(it.card_layers)} layers on the card, "
+        f"{format_bytes(it.card_bytes)}; {format_int(it.host_layers)} on the host, "
+        f"{format_bytes(it.host_bytes)}; ≤ {it.tokens_per_s:.3g} tokens/s"
+        for mode, it in shared
+    ]
+    return ["with a part on the host", *lines, ""] if lines else []
 
 
 def _what(fit: Fit) -> str:
