@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 Sheet = dict[str, Any]
-NASTY = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+NASTY = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+)
 COUNTS = sorted({max(1, round(10 ** (i / 10))) for i in range(71)})
 CAPACITY = 80e9
 
@@ -60,6 +62,14 @@ def memory(gpus: int, state: str) -> Sheet | None:
     return {**ends, "used": used, "used_text": f"{used / 1e9:.1f} GB", "parts": parts}
 
 
+def tier(name: str, size: int, gpus: int, rate: str, axes: str) -> Sheet:
+    """Return a row of the fabric."""
+    return {
+        "tier": name, "size_text": f"{size:,}", "count_text": f"{max(gpus // size, 1):,}",
+        "rate_text": rate, "axes": axes, "note": "",
+    }  # fmt: skip
+
+
 def point(gpus: int) -> Sheet:
     """Return one count of the grid."""
     state, held = state_of(gpus), memory(gpus, state_of(gpus))
@@ -86,16 +96,16 @@ def point(gpus: int) -> Sheet:
             [0, 0.9 - bubble, "10 s", f"{0.9 - bubble:.1%}"],
             [1, 0.1 + bubble, "1.6 s", f"{0.1 + bubble:.1%}"],
         ]} if planned else None,
-        "goodput": {"plan": 0.98 - bubble / 2, "disk": max(0.9 - bubble * 2, 0.02)} if planned else {},
+        "goodput": {"plan": 0.98 - bubble / 2, "disk": max(0.9 - bubble * 2, 0.02)}
+        if planned else {},
         "goodput_band": [0.9 - bubble / 2, 0.99] if planned else None,
         "days": [days / 2, days, days * 2] if planned else None,
         "usd": [gpus * 0.8, float(gpus), gpus * 1.5] if planned else None,
         "power_w": [gpus * 800.0, gpus * 1000.0, gpus * 1200.0] if planned else None,
         "ready": [2027.0, 2028.5, 2031.0 if gpus < 1_000_000 else None] if planned else None,
         "fabric": [
-            {"tier": "GPU", "size_text": "1", "count_text": f"{gpus:,}", "rate_text": "3.35 TB/s", "axes": "", "note": ""},
-            {"tier": "server", "size_text": "8", "count_text": f"{gpus // 8:,}", "rate_text": "450 GB/s", "axes": "tp", "note": "scale-up"},
-            {"tier": "world", "size_text": f"{gpus:,}", "count_text": "1", "rate_text": "50 GB/s", "axes": "dp", "note": "spine"},
+            tier("GPU", 1, gpus, "3.35 TB/s", ""), tier("server", 8, gpus, "450 GB/s", "tp"),
+            tier("world", gpus, gpus, "unknown", "dp"),
         ] if planned else [],
         "drivers": [f"{days:.3g} d", "tp 8, dp 4"] if planned else [],
     }  # fmt: skip
@@ -120,8 +130,10 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
             "delivered": log_axis("GPUs delivered", 5, 8), "power": log_axis("power", 3, 10, " W"),
         },
         "parts": {
-            "memory": [["weights", "weights", "what is learned"], ["optimizer", "optimizer", "its moments"],
-                       ["activations", "activations", "kept for the way back"], ["free", "free", "left"]],
+            "memory": [
+                ["weights", "weights", "learned"], ["optimizer", "optimizer", "its moments"],
+                ["activations", "activations", "kept"], ["free", "free", "left"],
+            ],
             "step": [["compute", "compute", "matmuls"], ["bubble", "bubble", "waiting"]],
         },
         "facts": {"days": "time to train", "usd": "cost of the run", "co2": "CO2", "loss": "loss"},
@@ -137,17 +149,22 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
             "bars": [[0, 0.0, 4.0, "forward"], [1, 4.0, 8.0, "forward"],
                      [1, 8.0, 9.0, "message"], [0, 9.0, 11.0, "message"]],
             "kinds": [["forward", "forward"], ["message", "messages"]],
-            "axis": linear_axis("s", 12.0), "table": table("bars", [["forward", "4"], ["message", "1"]]),
+            "axis": linear_axis("s", 12.0),
+            "table": table("bars", [["forward", "4"], ["message", "1"]]),
         },
         "run": {
             "facts": [fact("loss", "2.31", "measured")],
             "plots": [{
-                "key": "loss", "title": "Loss", "x": linear_axis("step", 100.0), "y": linear_axis("loss", 8.0),
-                "series": [{"label": "train", "points": [[k, 8 - k / 20] for k in range(0, 101, 5)]},
-                           {"label": "held out", "points": [[50, 6.0], [100, 3.2]]}],
-                "marks": [[40, "a process died"]], "table": table("loss", [["0", "8"], ["100", "3"]]),
+                "key": "loss", "title": "Loss", "x": linear_axis("step", 100.0),
+                "y": linear_axis("loss", 8.0), "marks": [[40, "a process died"]],
+                "series": [
+                    {"label": "train", "points": [[k, 8 - k / 20] for k in range(0, 101, 5)]},
+                    {"label": "held out", "points": [[50, 6.0], [100, 3.2]]},
+                ],
+                "table": table("loss", [["0", "8"], ["100", "3"]]),
             }],
             "checks": table("predicted and measured", [["step", "1.1 s", "1.2 s"]]),
+            "events": table("out of the ordinary", [["40", "a process died"]]),
         },
         "assumptions": table("what was assumed", [["MFU", "0.4", "a source"]]),
         "not_modelled": ["the weather"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from crore.io import Record
@@ -9,6 +10,8 @@ from crore.report.markup import Html, join, tag
 
 SHOWN: Final = ("model", "gpu", "tokens")
 """Keys of the scenario that can be asked anew where there is a server."""
+STEPS_A_DECADE: Final = 10
+"""Of the slider."""
 KEYS: Final = (
     ("← →", "fewer, more GPUs: a tenth of a decade"),
     ("PgUp, PgDn", "a decade more, less (on the slider)"),
@@ -18,6 +21,7 @@ KEYS: Final = (
     ("/", "type"),
     ("?", "this box"),
 )
+MARKS: Final = (("fits", "fits"), ("idle", "GPUs idle"), ("short", "does not fit"))
 OTHER: Final = (
     "The curves over all GPUs are those of the scenario this page was made for; the dot and the "
     "figures are the answer to what was asked."
@@ -26,7 +30,10 @@ ELSEWHERE: Final = (
     "The link asks for another scenario than this file holds; crore serve --planner answers it."
 )
 RULE: Final = "GPUs must be a whole number, one or more, such as 16,384, 16k or 1M."
-DEAD: Final = "The planner does not answer any more: is crore serve --planner running? What this page holds still works."  # fmt: skip
+DEAD: Final = (
+    "The planner does not answer any more: is crore serve --planner running? What this page "
+    "holds still works."
+)
 
 
 def controls(sheet: Record, point: Record) -> Html:
@@ -85,7 +92,7 @@ def _buttons() -> Html:
 
 
 def _slider(sheet: Record, point: Record) -> Html:
-    last, here = len(sheet["positions"]) - 1, sheet["positions"].index(sheet["own"])
+    last = len(sheet["positions"]) - 1
     slider = tag(
         "input",
         type="range",
@@ -93,28 +100,29 @@ def _slider(sheet: Record, point: Record) -> Html:
         min="0",
         max=str(last),
         step="1",
-        value=str(here),
+        value=str(sheet["positions"].index(sheet["own"])),
         aria_label="GPUs",
         aria_valuetext=point["aria"],
+        disabled=last == 0,
     )
-    ticks = tag(
-        "div",
-        *(tag("span", text) for _, text in sheet["axes"]["gpus"]["ticks"]),
-        class_="ticks",
-        aria_hidden="true",
-    )
-    box = tag("input", id="gpus", value=point["gpus_text"], inputmode="text", data_rule=RULE)
-    key = [
-        tag("span", words, data_state=state)
-        for state, words in (("fits", "fits"), ("idle", "GPUs idle"), ("short", "does not fit"))
+    box = tag("input", id="gpus", value=point["gpus_text"], data_rule=RULE)
+    strip = tag("div", id="strip", aria_hidden="true")
+    key = (tag("span", words, data_state=state) for state, words in MARKS)
+    says = tag("div", tag("p", id="short"), tag("p", *key, class_="key"), class_="says")
+    track = tag("div", slider, strip, _ticks(sheet, last), class_="track")
+    return tag("div", _field("gpus", "GPUs", box), track, says, class_="line")
+
+
+def _ticks(sheet: Record, last: int) -> Html:
+    """Return the counts under the slider, where its thumb stands at them."""
+    decades = last / STEPS_A_DECADE
+    places = [
+        (math.log10(count) / decades, text)
+        for count, text in sheet["axes"]["gpus"]["ticks"]
+        if decades and math.log10(count) <= decades
     ]
-    return tag(
-        "div",
-        _field("gpus", "GPUs", box),
-        tag("div", slider, tag("div", id="strip", aria_hidden="true"), ticks, class_="track"),
-        tag("div", tag("p", id="short"), tag("p", *key, class_="key"), class_="says"),
-        class_="line",
-    )
+    spans = (tag("span", text, style=f"left: {place:.2%}") for place, text in places)
+    return tag("div", *spans, class_="ticks", aria_hidden="true")
 
 
 def _presets(sheet: Record) -> Html | None:
@@ -129,4 +137,5 @@ def help_box() -> Html:
     pairs = [tag("div", tag("dt", key), tag("dd", words)) for key, words in KEYS]
     shut = tag("form", tag("button", "Close"), method="dialog")
     title = tag("h2", "Keyboard", id="help-title")
-    return tag("dialog", title, tag("dl", *pairs, class_="pairs"), shut, id="help", aria_labelledby="help-title")  # fmt: skip
+    keys = tag("dl", *pairs, class_="pairs")
+    return tag("dialog", title, keys, shut, id="help", aria_labelledby="help-title")

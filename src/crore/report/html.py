@@ -25,7 +25,7 @@ def page(sheet: Record) -> str:
     Nothing is loaded from anywhere, and only the two scripts whose hashes the head names can run.
     A sheet with `live` may ask the server it came from.
     """
-    scripts = [_script("plot.min.js"), *([_own_script()])]
+    scripts = [_file("plot.min.js"), _own_script()]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -46,7 +46,7 @@ def page(sheet: Record) -> str:
 
 
 def embedded(sheet: Record) -> str:
-    """Return the sheet as JSON that no text in it can end: `<` is written `\\u003c`."""
+    """Return the sheet as JSON that no text in it can end: `<` is written as its escape."""
     text = json.dumps(sheet, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
@@ -65,10 +65,6 @@ def _policy(scripts: list[str], sheet: Record) -> str:
 @functools.cache
 def _file(name: str) -> str:
     return (resources.files("crore.report") / "page" / name).read_text(encoding="utf-8")
-
-
-def _script(name: str) -> str:
-    return _file(name).strip()
 
 
 @functools.cache
@@ -94,4 +90,4 @@ def _patterns() -> Html:
         f"{lines.format('var(--bad)')}</pattern>"
     )
     drawn = join([hatch, *stripes])
-    return Html(f'<svg width="0" height="0" aria-hidden="true" class="defs"><defs>{drawn}</defs></svg>')  # fmt: skip
+    return tag("svg", tag("defs", drawn), width="0", height="0", aria_hidden="true", class_="defs")

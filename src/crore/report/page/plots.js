@@ -48,6 +48,7 @@ const leftOf = (axis) => 14 + CHAR * Math.max(...axis.ticks.map(([, text]) => te
 function draw(options, marks) {
   const svg = Plot.plot({
     style: { fontSize: `${FONT}px`, background: "none", overflow: "visible" },
+    color: { type: "identity" }, // colours are the style sheet's, also where there is nothing to draw
     ...options,
     marks,
   });

@@ -82,12 +82,10 @@ function showTwins(point) {
   ] : []);
   fill("twin-step", partRows(sheet.parts.step, point.step?.parts ?? []));
   fill("twin-fabric", point.fabric.map((t) => [t.tier, t.size_text, t.count_text, t.rate_text, t.axes, t.note]));
-  const index = state.answer ? -1 : sheet.positions[state.position];
-  for (const id of ["twin-goodput", "twin-pareto"]) {
-    const rows = byId(id)?.querySelector("table")?.tBodies[0].rows ?? [];
-    for (const row of rows) row.removeAttribute("aria-current");
-    rows[index]?.setAttribute("aria-current", "true");
-  }
+  for (const id of ["twin-goodput", "twin-pareto"])
+    for (const row of byId(id)?.querySelector("table")?.tBodies[0].rows ?? [])
+      if (row.cells[0].textContent === point.gpus_text) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
 }
 
 // The tiers as boxes in boxes: each row holds what it is made of.

@@ -1,0 +1,83 @@
+"""The answer of a point: badge, verdict, cards, how sure, what limits it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from crore.io import Record
+from crore.report.markup import Html, items, tag
+
+BADGES: Final = {
+    "fits": ("✓", "Fits"),
+    "short": ("✕", "Does not fit"),
+    "idle": ("◐", "Fits, GPUs idle"),
+    "none": ("✕", "No plan"),
+}
+"""Of a point's state: a mark and words; `page/view.js` has the same."""
+STATE_WORDS: Final = re.compile(r"^(FITS|DOES NOT FIT|NO PLAN)\s+")
+
+
+def answer(sheet: Record, point: Record) -> Html:
+    """Return the section that says whether it fits, how long, how much, and how sure."""
+    mark, words = BADGES[point["state"]]
+    badge = tag("span", mark, aria_hidden="true")
+    heading = tag(
+        "h2",
+        tag("span", badge, words, id="badge", class_="badge", data_state=point["state"]),
+        " ",
+        tag("span", point["aria"], id="count"),
+    )
+    reason = "" if point["reason"] in point["verdict"] else point["reason"]
+    facts = point["facts"]
+    return tag(
+        "section",
+        heading,
+        tag("p", STATE_WORDS.sub("", point["verdict"]), id="verdict"),
+        tag("p", reason, id="reason"),
+        tag("dl", *cards(sheet, facts), id="facts", class_="cards"),
+        tag("h3", "How sure"),
+        tag("p", sheet["range_note"], class_="note"),
+        tag("ul", *_evidence(sheet, facts), id="evidence", class_="evidence"),
+        tag("div", *_boxes(point), class_="boxes"),
+        id="answer",
+        tabindex="-1",
+    )
+
+
+def _boxes(point: Record) -> Iterator[Html]:
+    for key, title in (("limit", "What limits it"), ("layout", "Layout")):
+        yield _box(title, tag("p", point[key], id=key), bool(point[key]))
+    for key, title in (("news", "New at this size"), ("change", "What to change")):
+        yield _box(title, tag("ul", items(point[key]), id=key), bool(point[key]))
+
+
+def _box(title: str, inside: Html, shown: bool) -> Html:
+    return tag("div", tag("h3", title), inside, class_="box", hidden=not shown)
+
+
+def _evidence_tag(evidence: str) -> Html | None:
+    return tag("span", evidence, class_="tag", data_evidence=evidence) if evidence else None
+
+
+def cards(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
+    """Yield a card per fact: `key, value, range, evidence, why`."""
+    for key, value, span, evidence, why in facts:
+        shown = (
+            tag("strong", value),
+            tag("span", span, class_="range"),
+            _evidence_tag(evidence),
+            tag("span", why, class_="why"),
+        )
+        yield tag("div", tag("dt", sheet["facts"].get(key, key)), tag("dd", *shown), class_="card")
+
+
+def _evidence(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
+    groups: dict[str, list[str]] = {}
+    for key, _, _, evidence, _ in facts:
+        groups.setdefault(evidence, []).append(sheet["facts"].get(key, key))
+    for evidence, labels in groups.items():
+        grow = f"flex-grow: {len(labels)}"
+        words = (_evidence_tag(evidence), ", ".join(labels))
+        yield tag("li", *words, data_evidence=evidence, style=grow)
