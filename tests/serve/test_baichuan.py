@@ -19,9 +19,11 @@ INTERPRETER_BYTES = 600_000_000
 @pytest.mark.drill
 @pytest.mark.parametrize(("dtype", "bits"), [("q4_0", 4.5), ("q8_0", 8.5)])
 def test_a_checkpoint_is_converted_file_by_file_and_answers(dtype, bits, tmp_path):
-    script = ROOT / "benchmarks" / "baichuan.py"
-    command = [sys.executable, script, "--tenth", "--dtype", dtype, "--folder", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    words = ["--tenth", "--dtype", dtype, "--context", "512", "4096", "--folder", tmp_path]
+    command = [sys.executable, "-m", "benchmarks.baichuan", *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=900, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["parameters"] == pytest.approx(13_264_901_120 / 10, rel=0.01)
@@ -34,5 +36,8 @@ def test_a_checkpoint_is_converted_file_by_file_and_answers(dtype, bits, tmp_pat
     # The largest tensor in 16 and 32 bits, and what it is packed into, twice.
     held = TABLE * (2 + 4 + 2 * bits / 8)
     assert found["memory_bytes"] < INTERPRETER_BYTES + found["file_bytes"] + held
-    assert found["tokens"] == 64
+    assert [answer["context"] for answer in found["answers"]] == [512, 4096]
+    for answer in found["answers"]:
+        assert answer["tokens"] == 64
+        assert abs(answer["bytes_off"]) < 0.08, answer
     assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ import torch
 
 from crore.errors import InputError
 from crore.io import write_text
+from crore.train.schedule import factor, parse_schedule
 from crore.train.signals import LeaveRequest
 from crore.train.tune.models import evaluating, load, trained, write
 from crore.train.tune.settings import Tuning
@@ -24,10 +25,6 @@ from crore.train.tune.task import Score, Task, TaskOf
 STATE: Final = "tune.pt"
 BEST: Final = "best.pt"
 LOG: Final = "tune.jsonl"
-WARM: Final = 0.05
-"""Share of the steps in which the rate rises."""
-LEAST: Final = 0.1
-"""Of the highest rate, at the end."""
 BETTER: Final = 1e-3
 """Share by which an evaluation must be below the best to count."""
 CLIP: Final = 1.0
@@ -83,11 +80,7 @@ class _Run:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: up in a line, then down a cosine."""
-        warm = max(1, round(WARM * self.steps))
-        if step < warm:
-            return self.most * (step + 1) / warm
-        done = (step - warm) / max(1, self.steps - warm)
-        return self.most * (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * done)) / 2)
+        return self.most * factor(parse_schedule("cosine", self.steps), step)
 
     def rows_of(self, step: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the items of a step: each pass over all is in an order of its own."""
