@@ -22,7 +22,7 @@ from crore.plan.search import Found, Ground, Watch, search, usable_bytes
 PER_DECADE: Final = 10
 DECADES: Final = 7
 MOST_GPUS: Final = 10**DECADES
-_TWOS: Final = tuple(2**a * 3**b for a in range(25) for b in range(3))
+DIVIDED_WELL: Final = tuple(2**a * 3**b for a in range(25) for b in range(3))
 """Counts that tensor, pipeline and data degrees divide well."""
 
 
@@ -49,7 +49,7 @@ def grid_counts(own: int) -> tuple[int, ...]:
     `own` count stands where it is nearest, and the last is ten million exactly. Small ones repeat.
     """
     targets = [10 ** (k / PER_DECADE) for k in range(PER_DECADE * DECADES + 1)]
-    counts = [min(_TWOS, key=lambda n: max(n / t, t / n)) for t in targets]
+    counts = [min(DIVIDED_WELL, key=lambda n: max(n / t, t / n)) for t in targets]
     counts[-1] = MOST_GPUS
     if 1 <= own <= MOST_GPUS:
         place = min(range(len(targets)), key=lambda k: max(own / targets[k], targets[k] / own))
@@ -76,13 +76,15 @@ def bare(request: PlanRequest, catalog: Catalog) -> PlanRequest:
 
 
 def sweep(
-    request: PlanRequest, counts: Sequence[int], watch: Watch | None = None
-) -> Iterator[AtCount]:
+    request: PlanRequest, counts: Sequence[int], watch: Watch | None = None,
+    catalog: Catalog | None = None,
+) -> Iterator[AtCount]:  # fmt: skip
     """Yield what each GPU count comes to, in order; a count given twice comes twice.
 
-    `request` is a `bare` one. Where no layout exists at a count, the reason stands in its place.
+    `request` is a `bare` one; `catalog` is the request's, where it is read already. Where no
+    layout exists at a count, the reason stands in its place.
     """
-    catalog = load_catalog(request.catalog_file)
+    catalog = catalog or load_catalog(request.catalog_file)
     points = Points()
     last: AtCount | None = None
     for gpus in counts:

@@ -45,7 +45,7 @@ def sweep_record(
     last = time.monotonic()
     try:
         for found in sweep(asked, missing):
-            record["at"].append(_entry(found))
+            record["at"].append(entry_of(found))
             if watch is not None:
                 watch(len(record["at"]) / len(distinct), f"{found.gpus:,} GPUs")
             if saved is not None and time.monotonic() - last > SAVED_EVERY_S:
@@ -83,7 +83,8 @@ def _known(saved: Path, asked: Record) -> list[Record]:
     return list(record["at"])
 
 
-def _entry(found: AtCount) -> Record:
+def entry_of(found: AtCount) -> Record:
+    """Return what one count comes to as an entry of a sweep's `at`."""
     return {
         "gpus": found.gpus, "reason": found.reason, "needed_bytes": found.needed_bytes,
         "usable_bytes": found.usable_bytes, "capacity_bytes": found.capacity_bytes,
@@ -118,8 +119,8 @@ def entries(record: Record) -> Iterator[Record]:
     """Yield the entries in order of GPUs, each with the best plan so far where that is faster.
 
     More GPUs than a plan divides into can always be left idle: a count whose own plan is slower
-    than one of fewer GPUs, or that has none, takes that one (`idle` is true then); a plan file's own count
-    keeps its plan.
+    than one of fewer GPUs, or that has none, takes that one (`idle` is true then); a plan file's
+    own count keeps its plan.
     """
     best: Record | None = None
     for entry in record["at"]:
