@@ -3,6 +3,7 @@ ones that end too early, or will not."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,8 @@ from tests.train.tune.tiny import write_model
 
 from crore.cli import run
 from crore.errors import InputError
-from crore.serve import child
+from crore.serve import child, remote
+from crore.serve.engine import AnswerError
 
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
@@ -73,6 +75,37 @@ def test_a_client_cannot_have_transformers_load_another_model_or_what_is_not_off
     assert httpx2.get(f"{server.url}/v1/models").status_code == 401
     assert server.post(CHAT, content=b"{").status_code == 400
     assert server.answers()
+
+
+def test_a_conversation_goes_through_transformers(folder, capsys):
+    pytest.importorskip("fastapi", reason="transformers serves with it")
+    flags = ["--engine", "transformers", "--max-tokens", "6", "--temperature", "0", "--json"]
+    assert run(["chat", str(folder), "--ask", "hello", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["question"]) == ("small", "hello")
+    assert 1 <= found["tokens"] <= 6
+    assert found["finish"] in ("stop", "length")
+
+
+def test_a_stream_is_read_as_each_server_writes_it():
+    words = {"choices": [{"delta": {"content": "yes"}}]}
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": None}
+    usage = {"choices": [], "usage": {"completion_tokens": 3}}
+    lines = [f"data: {json.dumps(it)}" for it in (words, words, last, usage)]
+    pieces = list(remote._pieces(iter([*lines, "", ": ping", "data: [DONE]"])))
+    assert "".join(piece.text for piece in pieces) == "yesyes"
+    assert [piece.finish for piece in pieces if piece.finish] == ["stop"]
+    assert pieces[-1].tokens == 3
+    assert pieces[-1].tokens_per_s > 0
+    with pytest.raises(AnswerError, match="out of memory"):
+        list(remote._pieces(iter(['data: {"error": "out of memory"}'])))
+
+
+@pytest.mark.parametrize(
+    "body", ['{"error": {"message": "no such"}}', '{"detail": "no such"}', "no such"]
+)
+def test_a_refusal_is_told_in_the_servers_words(body):
+    assert str(remote._refusal(body.encode())) == "the engine did not answer: no such"
 
 
 @pytest.fixture

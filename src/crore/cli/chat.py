@@ -1,16 +1,17 @@
 """`crore chat`: talk to a model in the terminal."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crore.cli.arguments import AsJson
-from crore.cli.talking import model_of
+from crore.cli.talking import LLAMA_CPP, folder_of, known_engine, model_of, other_engine
 from crore.errors import InputError
 
 if TYPE_CHECKING:
-    from crore.serve.chat import Conversation
-    from crore.serve.models import Found
+    from crore.serve.chat import Answering, Conversation
 
 Model = Annotated[
     str | None,
@@ -27,13 +28,16 @@ Context = Annotated[int, typer.Option(metavar="N", help="Tokens of a whole conve
 Threads = Annotated[int, typer.Option(metavar="N", help="CPU threads; all cores but one if 0.")]
 Temperature = Annotated[float, typer.Option(metavar="T", help="0 takes the likeliest word.")]
 MaxTokens = Annotated[int, typer.Option(metavar="N", help="Longest answer.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="llamacpp; vllm or transformers, where installed.")
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="For the same answer again.")]
 
 
 def chat(
     model: Model = None, ask: Ask = None, system: System = None, context: Context = 4096,
     threads: Threads = 0, temperature: Temperature = 0.7, max_tokens: MaxTokens = 1024,
-    seed: Seed = None, as_json: AsJson = False,
+    seed: Seed = None, engine: EngineName = LLAMA_CPP, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Talk to a model in the terminal.
 
@@ -42,7 +46,6 @@ def chat(
     Ctrl-C stops an answer, Ctrl-D leaves. A model that was only pretrained goes on from your text.
     """
     from crore.serve.chat import Conversation, Sampling
-    from crore.serve.engine import EngineSettings, start
 
     if as_json and ask is None:
         raise InputError('--json is for one answer: add --ask "…"')
@@ -51,26 +54,47 @@ def chat(
             '--ask is empty: give a question, for example --ask "Why is the sky blue?"'
         )
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)
-    found = model_of(model, "chat")
-    engine = start(EngineSettings(path=found.path, context=context, threads=threads), found.name)
-    told = found.system if system is None else system
-    conversation = Conversation(engine=engine, sampling=sampling, system=told)
-    try:
+    known_engine(engine)
+    made = _llama_cpp(model, context, threads) if engine == LLAMA_CPP else _other(engine, model)
+    with made as (answering, usual):
+        told = usual if system is None else system
+        conversation = Conversation(engine=answering, sampling=sampling, system=told)
         if ask is None:
-            _talk(conversation, found)
+            _talk(conversation)
         else:
             _answer_one(conversation, ask, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _llama_cpp(model: str | None, context: int, threads: int) -> Iterator[tuple["Answering", str]]:
+    """Give llama.cpp, and what the model is told where the user says nothing."""
+    from crore.serve.engine import EngineSettings, start
+
+    found = model_of(model, "chat")
+    running = start(EngineSettings(path=found.path, context=context, threads=threads), found.name)
+    try:
+        yield running, found.system
     finally:
-        engine.close()
+        running.close()
 
 
-def _talk(conversation: "Conversation", found: "Found") -> None:
+@contextlib.contextmanager
+def _other(engine: str, model: str | None) -> Iterator[tuple["Answering", str]]:
+    """Give vLLM or transformers."""
+    from crore.serve.remote import remote
+
+    folder = folder_of(engine, model)
+    with other_engine(engine, folder, model) as behind:
+        yield remote(behind, folder), ""
+
+
+def _talk(conversation: "Conversation") -> None:
     from crore.serve.terminal import HELP, talk
 
-    kind = (
-        "" if conversation.engine.chats else "; it was only pretrained: it goes on from your text"
-    )
-    typer.echo(f"{found.name}, {conversation.engine.context:,} tokens of context{kind}\n{HELP}")
+    engine = conversation.engine
+    kind = "" if engine.chats else "; it was only pretrained: it goes on from your text"
+    size = f", {engine.context:,} tokens of context" if engine.context else ""
+    typer.echo(f"{engine.name}{size}{kind}\n{HELP}")
     talk(conversation, _say)
 
 

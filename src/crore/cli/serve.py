@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crore.cli.chat import Context, Model, Threads
-from crore.cli.talking import LLAMA_CPP, known_engine, model_of, other_engine
+from crore.cli.chat import Context, EngineName, Model, Threads
+from crore.cli.talking import LLAMA_CPP, folder_of, known_engine, model_of, other_engine
 
 if TYPE_CHECKING:
     from crore.serve.server import Behind
@@ -19,9 +19,6 @@ ApiKey = Annotated[
     typer.Option(
         metavar="KEY", envvar="CRORE_API_KEY", help="Asked of every client; a must beyond loopback."
     ),
-]
-EngineName = Annotated[
-    str, typer.Option("--engine", help="llamacpp; vllm or transformers, where installed.")
 ]
 AtATime = Annotated[int, typer.Option(metavar="N", help="Answers made at a time.")]
 Concurrency = Annotated[
@@ -53,7 +50,7 @@ def serve(
     made = (
         _llama_cpp(model, context=context, threads=threads, slots=parallel)
         if engine == LLAMA_CPP
-        else other_engine(engine, model)
+        else other_engine(engine, folder_of(engine, model), model)
     )
     with listen(binding) as listening, made as behind:
 

@@ -45,12 +45,11 @@ def known_engine(engine: str) -> None:
 
 
 @contextlib.contextmanager
-def other_engine(engine: str, target: str | None) -> Iterator["Behind"]:
-    """Give vLLM or transformers serving a model; it ends with the block."""
+def other_engine(engine: str, folder: Path, target: str | None) -> Iterator["Behind"]:
+    """Give vLLM or transformers serving a folder, by the target's name; it ends with the block."""
     from crore.serve.child import running
 
-    folder = folder_of(engine, target)
-    with running(engine, folder, Path(target or "").resolve().name) as behind:
+    with running(engine, folder, Path(target or folder).resolve().name) as behind:
         yield behind
 
 
@@ -66,7 +65,7 @@ def folder_of(engine: str, target: str | None) -> Path:
         raise InputError(f"--engine {engine} serves a run or a Hugging Face folder: give one")
     if not is_run(folder):
         return folder
-    need_torch("serve")
+    need_torch(f"--engine {engine}")
     from crore.cli.exported import hf_of
 
     return hf_of(folder)

@@ -46,7 +46,9 @@ class Sampling:
 class Answering(Protocol):
     """What a conversation asks of an engine."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the model."""
 
     @property
     def chats(self) -> bool:

@@ -143,7 +143,7 @@ class Engine:
         worker.start()
         try:
             while (chunk := pieces.get()) is not None:
-                yield _piece(chunk)
+                yield piece_of(chunk)
         finally:
             stop.set()
 
@@ -210,13 +210,14 @@ def _parameters(native: Any, settings: EngineSettings, context: int) -> Any:
     return made
 
 
-def _piece(chunk: Mapping[str, Any]) -> Piece:
-    if "error" in chunk:
-        raise AnswerError(chunk["error"])
+def piece_of(chunk: Mapping[str, Any]) -> Piece:
+    """Return what one message of an OpenAI-compatible stream brings; AnswerError for an error."""
+    if error := chunk.get("error"):
+        raise AnswerError(error if isinstance(error, Mapping) else {"message": error})
     choice: Mapping[str, Any] = next(iter(chunk["choices"]), {})
     return Piece(
         text=choice.get("text") or choice.get("delta", {}).get("content") or "",
         finish=choice.get("finish_reason") or "",
-        tokens=chunk.get("usage", {}).get("completion_tokens", 0),
-        tokens_per_s=chunk.get("timings", {}).get("predicted_per_second", 0.0),
+        tokens=(chunk.get("usage") or {}).get("completion_tokens", 0),
+        tokens_per_s=(chunk.get("timings") or {}).get("predicted_per_second", 0.0),
     )
