@@ -48,7 +48,7 @@ def render_comparison(made: Comparison) -> str:
         f"{letter}  {_called(name, _what(plan))}"
         for letter, name, plan in zip(LETTERS, made.names, made.plans, strict=False)
     ]
-    causes = [line for it in made.differences for line in ("", *_causes(it))]
+    causes = [line for it in made.differences for line in ("", *causes_of(it))]
     notes = [f"{'notes' if k == 0 else '':<12}{note}" for k, note in enumerate(made.notes)]
     lines = [
         *(part for line in verdicts(made) for part in _wrapped(line, "  ")),
@@ -91,7 +91,8 @@ def _percent(it: Factor) -> str:
     return f"{change:+.{0 if abs(change) >= 10 else 1}f} %"
 
 
-def _causes(it: Difference) -> Iterator[str]:
+def causes_of(it: Difference) -> Iterator[str]:
+    """Yield a difference as lines: every cause worth one, the rest together, then the dollars."""
     yield f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
     large = _largest(it.days)
     names = max((len(f.name) for f in large), default=0)
