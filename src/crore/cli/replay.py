@@ -12,6 +12,7 @@ Page = Annotated[
     Path, typer.Argument(metavar="REPORT", parser=file_name, help="A page of crore report.")
 ]
 Own = Annotated[bool, typer.Option("--own", help="Only its own number of GPUs: one search.")]
+REPLAY_VERSION = 1
 MOST = 20
 """Differences that are listed."""
 
@@ -23,10 +24,7 @@ def replay(page: Page, own: Own = False, as_json: AsJson = False) -> None:
 
     Nothing differs: exit code 0; something does: 1.
     """
-    import json
-
-    from crore import __version__
-    from crore.cli.document import constants_sha256
+    from crore.cli.document import constants_sha256, dumped
     from crore.report.replay import differences, read_report
 
     before = read_report(page)
@@ -38,12 +36,12 @@ def replay(page: Page, own: Own = False, as_json: AsJson = False) -> None:
     same_constants = before.get("constants_sha256") == constants_sha256()
     if as_json:
         record = {
-            "schema": "crore.replay/1", "crore": __version__, "page": page.name,
-            "written_by": before.get("crore"), "same_constants": same_constants,
+            "page": page.name, "written_by": str(before.get("crore")),
+            "same_constants": same_constants,
             "differences": [dict(zip(("place", "before", "after"), it, strict=True))
                             for it in found],
         }  # fmt: skip
-        typer.echo(json.dumps(record, ensure_ascii=False, indent=2))
+        typer.echo(dumped("replay", REPLAY_VERSION, record))
     else:
         typer.echo("\n".join(_lines(page, before, found, same=same_constants)))
     if found:

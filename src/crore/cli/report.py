@@ -10,7 +10,7 @@ import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
 from crore.cli.complete import complete_target
-from crore.errors import CroreError, InputError
+from crore.errors import CroreError, InputError, nearest
 
 if TYPE_CHECKING:
     from crore.io import Record
@@ -25,9 +25,13 @@ Target = Annotated[
     ),
 ]
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="The page (HTML)."),
-]
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", parser=file_name,
+        help="The page (HTML); report.html by default.",
+    ),
+]  # fmt: skip
+DEFAULT = Path("report.html")
 Sweep = Annotated[
     Path | None,
     typer.Option(
@@ -46,7 +50,7 @@ MOST_LINES = 40
 
 
 def report(
-    target: Target, output: Output = Path("report.html"), sweep: Sweep = None, alone: Alone = False,
+    target: Target, output: Output = None, sweep: Sweep = None, alone: Alone = False,
     catalog: CatalogFile = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Write one page to hand on: opens offline, with a slider to ten million GPUs.
@@ -60,6 +64,7 @@ def report(
     from crore.report.html import page
     from crore.report.markdown import markdown
 
+    output = output or DEFAULT
     beside = output.with_suffix(".md")
     if beside == output:
         raise InputError(f"-o {output.name[:60]} is where the text goes: name the page .html")
@@ -129,7 +134,7 @@ def _sheet(
     from crore.report.sheet import REPORT_VERSION, sheet_of
 
     made = sheet_of(swept, kind, _launched(swept, body))
-    head = headed({"schema": f"crore.report/{REPORT_VERSION}", "crore": __version__})
+    head = {"schema": f"crore.report/{REPORT_VERSION}", "crore": __version__, **headed({})}
     plan = None if body is None else {key: body[key] for key in LAYOUT_KEYS}
     again = {"request": request_record(request), "alone": len(swept["counts"]) == 1, "plan": plan}
     return {**head, **made, "reproduce": _reproduce(head), "replay": again}
@@ -141,6 +146,7 @@ def _found(
     """Return (request, the plan's record or a sweep, kind, a run's lines)."""
     from crore.cli.sites import wanted
     from crore.io import exists
+    from crore.plan import mission_names, read_mission
     from crore.plan.saved import request_from
 
     path = Path(target)
@@ -153,13 +159,14 @@ def _found(
         if str(body["schema"]).startswith("crore.sweep"):
             return request, body, "sweep", []
         return request, body, "plan", []
-    try:
-        return wanted(target, catalog), None, "mission", []
-    except InputError:
+    if read_mission(target) is None:
+        near = nearest(target, mission_names(), count=1)
+        hint = f"did you mean {near[0]}?" if near else "crore report ten_million, for example"
         raise InputError(
-            f"{target[:60]} is no run, plan, sweep or mission: crore report ten_million, or crore "
-            "plan … -o plan.json and crore report plan.json"
-        ) from None
+            f"{target[:60]} is no run, plan, sweep or mission: {hint} Of a model: crore plan … "
+            "-o plan.json, then crore report plan.json"
+        )
+    return wanted(target, catalog), None, "mission", []
 
 
 def _document(target: str) -> "Record":

@@ -28,7 +28,9 @@ def _lines(sheet: Record) -> Iterator[str]:
             rows = [[sheet["parts"][name][k][1], *texts] for k, _, *texts in held["parts"]]
             yield from _table(part, ["part", "size", "share"], rows)
     if sheet["run"]:
-        yield from _table("The run", ["what", "value", "note"], sheet["run"]["facts"])
+        yield from _table(
+            "The run", ["what", "value", "80 %", "evidence", "note"], sheet["run"]["facts"]
+        )
         yield from _as_table(sheet["run"]["checks"])
     for key in ("pareto", "goodput"):
         if len(sheet["points"]) > 1:

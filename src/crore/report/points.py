@@ -212,7 +212,7 @@ def _memory(plan: Record, entry: Record) -> Record:
     usable = entry["usable_bytes"] or capacity
     return {
         "capacity": capacity, "capacity_text": format_bytes(capacity), "used": peak,
-        "used_text": format_bytes(peak), "usable": max(usable, peak),
+        "used_text": format_bytes(peak), "usable": usable,
         "usable_text": format_bytes(usable), "parts": parts,
     }  # fmt: skip
 

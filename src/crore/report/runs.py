@@ -30,7 +30,10 @@ def run_section(lines: Sequence[Record]) -> Record:
     start = next((it for it in reversed(lines) if it["kind"] == "start"), {})
     end = next((it for it in reversed(lines) if it["kind"] == "end"), None)
     return {
-        "facts": [list(it) for it in _facts(start, steps, evals, events, end)],
+        "facts": [
+            [label, value, "", "measured", note]
+            for label, value, note in _facts(start, steps, evals, events, end)
+        ],
         "plots": _plots(start, steps, evals, events),
         "checks": _checks(start, steps, end),
         "events": table("out of the ordinary", ["step", "what"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from crore.catalog.economics import load_economics
@@ -13,8 +13,16 @@ from crore.io import Record
 from crore.plan.answer import Plan
 from crore.plan.economy import scenario_of
 from crore.plan.figures import subject_of
+from crore.plan.text.takes import WORDS
 from crore.report.marks import table
-from crore.units import format_duration, three_digits
+from crore.units import (
+    format_duration,
+    format_kg,
+    format_percent,
+    format_usd,
+    format_watts,
+    three_digits,
+)
 
 NOT_MODELLED: Final = (
     "loading data, evaluating and saving: what they need of storage is checked, not timed",
@@ -46,15 +54,48 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
     found = assumptions(subject_of(plan), load_economics().of(part.name), part.name)
     for name, it in found.items():
         if name != RUN:
-            low, value, high = it.spread
-            yield [name.replace("_", " "), three_digits(value), _range(low, high), it.source]
+            yield [*_told(name, it.spread), it.source]
     course = scenario(scenario_of(q))
     yield ["supply", course.title, "", course.provenance.source]
     for name, figure in course.figures.items():
-        low, value, high = figure.spread()
-        source = figure.provenance.source
-        yield [f"supply: {name.replace('_', ' ')}", three_digits(value), _range(low, high), source]
+        called, value, ends = _told(name, figure.spread())
+        yield [f"supply: {called}", value, ends, figure.provenance.source]
 
 
-def _range(low: float, high: float) -> str:
-    return "" if low == high else f"{three_digits(low)} to {three_digits(high)}"
+def _told(name: str, spread: tuple[float, float, float]) -> tuple[str, str, str]:
+    """Return an assumption's name without its unit, its value and its range with it."""
+    low, value, high = (_with_unit(name, x) for x in spread)
+    called = CALLED.get(name) or WORDS.get(name) or name.replace("_", " ")
+    return called, value, "" if low == high else f"{low} to {high}"
+
+
+def _with_unit(name: str, value: float) -> str:
+    for ending, show in UNITS.items():
+        if name.endswith(ending):
+            return show(value)
+    return (
+        format_percent(value) if name in SHARES or name.endswith("_share") else three_digits(value)
+    )
+
+
+UNITS: Final[Mapping[str, Callable[[float], str]]] = {
+    "_usd_per_kwh": lambda x: f"{format_usd(x)} per kWh",
+    "_kg_per_kwh": lambda x: f"{format_kg(x)} per kWh",
+    "_usd_per_w": lambda x: f"{format_usd(x)} per W",
+    "_per_year": lambda x: f"{format_percent(x)} a year",
+    "_years": lambda x: f"{three_digits(x)} years",
+    "rental": lambda x: f"{format_usd(x)} per GPU-hour",
+    "_kg": format_kg, "_w": format_watts,
+}  # fmt: skip
+"""Ending of a name -> how its value reads; a longer ending comes before its own end."""
+SHARES: Final = ("cost_of_capital", "upkeep")
+CALLED: Final = {
+    "carbon_kg_per_kwh": "carbon of the grid", "embodied_kg": "carbon of making a GPU",
+    "it_years": "life of servers", "facility_years": "life of halls", "site_w": "one site",
+    "card_years": "life of a card", "host_w": "host, per GPU", "network_w": "network, per GPU",
+    "facility_usd_per_w": "halls and power", "it_all_in": "machines over GPUs and hosts",
+    "attrition_per_year": "attrition", "life_years": "life of a unit",
+    "doubling_years": "speed doubles in", "h100_equivalents": "a unit, in H100s",
+    "rental": "rental",
+}  # fmt: skip
+"""Name of an assumption -> what it is called; others are called as in `takes.WORDS`."""
