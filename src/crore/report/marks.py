@@ -38,21 +38,38 @@ def _digits(value: float | None) -> float | None:
 
 
 def log_axis(label: str, low: float, high: float, show: Callable[[float], str]) -> Record:
-    """Return a logarithmic axis over whole decades, at most nine ticks."""
+    """Return a logarithmic axis: of decades, or of 1, 2, 5 where it spans two or less.
+
+    Its ends are ticks, and nothing lies outside of them; there are nine ticks at most.
+    """
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     last = max(last, first + 1)
-    every = -(-(last - first) // 8)
-    ticks = [[10.0**k, show(10.0**k)] for k in range(first, last + 1, every)]
-    return {"label": label, "scale": "log", "domain": [10.0**first, 10.0**last], "ticks": ticks}
+    if last - first <= NARROW:
+        all_of = [m * 10.0**k for k in range(first, last + 1) for m in (1.0, 2.0, 5.0)]
+        below = max(v for v in all_of if v <= low * (1 + 1e-9))
+        above = min(v for v in all_of if v >= high * (1 - 1e-9) and v > below)
+        at = [v for v in all_of if below <= v <= above]
+    else:
+        at = [10.0**k for k in range(first, last + 1, -(-(last - first) // 8))]
+        above = 10.0**last
+    ends = [at[0], max(above, at[-1])]
+    return {"label": label, "scale": "log", "domain": ends, "ticks": [[v, show(v)] for v in at]}
 
 
-def linear_axis(label: str, low: float, high: float, show: Callable[[float], str]) -> Record:
-    """Return a linear axis with four to eight round ticks between its ends."""
+NARROW: Final = 2
+"""Decades up to which an axis has ticks at 1, 2 and 5."""
+
+
+def linear_axis(
+    label: str, low: float, high: float, show: Callable[[float], str], *, tight: bool = False
+) -> Record:
+    """Return a linear axis with four to eight round ticks; `tight` ends it at `high`."""
     step = _round_step((high - low) / 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = [[k * step, show(k * step)] for k in range(first, last + 1)]
-    return {"label": label, "scale": "linear", "domain": [first * step, last * step],
-            "ticks": ticks}  # fmt: skip
+    at = [k * step for k in range(first, last + 1)]
+    end = high if tight else at[-1]
+    ticks = [[v, show(v)] for v in at if v <= end]
+    return {"label": label, "scale": "linear", "domain": [at[0], end], "ticks": ticks}
 
 
 def _round_step(rough: float) -> float:

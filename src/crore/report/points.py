@@ -102,9 +102,9 @@ def _without(entry: Record, first_fit: Record | None) -> Record:
     }  # fmt: skip
     verdict = f"DOES NOT FIT  at least {needed} per GPU needed, {held} usable"
     return {
-        "state": "short" if short else "none",
-        "verdict": verdict if short else "NO PLAN  " + entry["reason"], "reason": entry["reason"],
-        "used": 0, "used_text": "0", "facts": [], "limit": "memory" if short else entry["reason"],
+        "state": "short" if short else "none", "verdict": verdict if short else "NO PLAN",
+        "reason": "" if short else entry["reason"],
+        "used": 0, "used_text": "0", "facts": [], "limit": "memory" if short else "",
         "layout": "", "change": change, "memory": memory if short else None, "step": None,
         "goodput": {}, "goodput_band": None, "days": None, "usd": None, "power_w": None,
         "ready": None, "fabric": [], "drivers": [],

@@ -44,8 +44,11 @@ def step_bars(plan: Plan) -> Record:
         notes.append(f"not drawn: {timeline.left_out}")
     return {
         "title": f"One step, {plan.layout['schedule'] if plan.layout['pp'] > 1 else 'no pipeline'}",
-        "tracks": names, "bars": bars, "kinds": [[kind, kind] for kind in KINDS],
-        "axis": linear_axis("time in the step", 0.0, end_s, lambda s: format_si(s, "s")),
+        "tracks": names, "bars": bars,
+        "kinds": [[kind, kind] for kind in KINDS if any(bar[3] == kind for bar in bars)],
+        "axis": linear_axis(
+            "time in the step", 0.0, end_s, lambda s: format_si(s, "s"), tight=True
+        ),
         "note": "; ".join(notes),
         "table": _table(bars, names, timeline.step_s),
     }  # fmt: skip
@@ -73,7 +76,7 @@ def _kind(it: Slice) -> str:
         return "once a step"
     if it.name.startswith("waiting"):
         return "waiting"
-    return next((kind for kind in KINDS[3::-1] if it.name.startswith(kind)), "once a step")
+    return next((kind for kind in KINDS[:4] if f" {kind}, stage" in it.name), "once a step")
 
 
 def _table(bars: list[list[float | int | str]], names: list[str], step_s: float) -> Record:
