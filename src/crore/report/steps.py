@@ -18,8 +18,11 @@ MOST_SLICES: Final = 1500
 """Drawn with every message; the page keeps those of the streams below."""
 ROLES: Final = ("first", "second", "middle", "last but one", "last")
 STREAMS: Final = ("compute", "dp, once a step")
+UNDRAWN: Final = "more of the same, not drawn"
 KINDS: Final = ("forward", "backward", "input gradient", "weight gradient", "once a step",
-                "waiting")  # fmt: skip
+                "waiting", UNDRAWN)  # fmt: skip
+WIDE: Final = 0.03
+"""Gaps of a step between passes from which on left-out ones are told."""
 SHORTEST: Final = 2e-4
 """Bars below this share of the step are too thin to see."""
 
@@ -34,6 +37,8 @@ def step_bars(plan: Plan) -> Record:
     timeline = job_timeline(job, MOST_SLICES)
     ranks = _roles(timeline.ranks)
     bars = list(_bars(timeline, ranks))
+    if "micro-batches in the middle" in timeline.left_out:
+        bars += list(_between(bars, timeline.step_s))
     names = [f"stage {rank}" if len(timeline.work.layers) > 1 else "every GPU" for rank in ranks]
     end_s = max((float(bar[2]) for bar in bars), default=timeline.step_s)
     notes = [
@@ -69,6 +74,22 @@ def _bars(timeline: Timeline, ranks: tuple[int, ...]) -> Iterator[list[float | i
             continue
         ends = (float(f"{x:.5g}") for x in (it.start_s, it.start_s + it.length_s))
         yield [ranks.index(it.rank), *ends, _kind(it)]
+
+
+def _between(
+    bars: list[list[float | int | str]], step_s: float
+) -> Iterator[list[float | int | str]]:
+    """Yield a bar for each gap of a track in which micro-batches were left out."""
+    for track in {bar[0] for bar in bars}:
+        passes = sorted(
+            (float(bar[1]), float(bar[2])) for bar in bars
+            if bar[0] == track and bar[3] in KINDS[:4]
+        )  # fmt: skip
+        end = passes[0][1] if passes else 0.0
+        for start, stop in passes:
+            if start - end > WIDE * step_s:
+                yield [int(track), end, start, UNDRAWN]
+            end = max(end, stop)
 
 
 def _kind(it: Slice) -> str:
