@@ -16,9 +16,9 @@ TOKENS ?= 1M
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
-.PHONY: run plans calibration training talk test drills drills-full lint clean
+.PHONY: run plans calibration training talk pages test drills drills-full lint clean
 
-run: plans calibration training talk
+run: plans calibration training talk pages
 
 plans: $(VENV)/.run
 	@mkdir -p $(OUT)
@@ -52,6 +52,15 @@ talk: $(VENV)/.run
 	@echo
 	@echo "Talk to it: $(BIN)/crore chat $(OUT)/this_machine; to one that has learned more: $(BIN)/crore chat"
 	@echo "Teach it to answer: $(BIN)/crore tune $(OUT)/this_machine --method full (docs/guide/tune.md)"
+
+# Pages to hand on: of the run, and of ten million GPUs with a slider down to one (71 searches, a minute).
+pages: $(VENV)/.run
+	@echo
+	@echo "== Pages that open offline in any browser =="
+	$(BIN)/crore report ten_million --sweep $(OUT)/ten_million.sweep.json -o $(OUT)/ten_million.html
+	$(BIN)/crore report $(OUT)/this_machine -o $(OUT)/this_machine.html
+	@echo
+	@echo "Open $(OUT)/ten_million.html and $(OUT)/this_machine.html"
 
 test: lint
 	$(PYTEST)
