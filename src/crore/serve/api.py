@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from crore.serve.body import read_body
 from crore.serve.requests import (
     GENERATE,
     Limits,
@@ -45,9 +46,6 @@ WITH_KEY: Final = ("/v1/", "/models", "/metrics", "/props")
 MODELS: Final = "/v1/models"
 SILENT_S: Final = 600.0
 """Seconds without a word after which an engine is given up."""
-DRAINED: Final = 64
-"""Times the limit that is read, and thrown away, of a body that is too large: a client that still
-sends would not see why it is refused."""
 
 
 @dataclass(slots=True)
@@ -91,7 +89,7 @@ class Front:
             return JSONResponse(_models(self.behind.name))
         body = b""
         if request.method == "POST":
-            record = parse_body(await _read(request, self.limits))
+            record = parse_body(await read_body(request, self.limits))
             record |= {"model": self.behind.model} if self.behind.model else {}
             if path in GENERATE:
                 record = within_tokens(record, self.limits.tokens)
@@ -136,24 +134,6 @@ class Front:
 def _models(name: str) -> dict[str, Any]:
     """Return OpenAI's list of the one model."""
     return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "crore"}]}
-
-
-async def _read(request: Request, limits: Limits) -> bytes:
-    """Return the body; Refused when it is too large (413) or comes too slowly (408)."""
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.body_s):
-            async for part in request.stream():
-                size += len(part)
-                if size <= limits.body_bytes:
-                    parts.append(part)
-                elif size > DRAINED * limits.body_bytes:
-                    break
-    except TimeoutError as error:
-        raise Refused(408, f"the body did not come within {limits.body_s:g} s") from error
-    if size > limits.body_bytes:
-        raise Refused(413, f"the body is larger than {limits.body_bytes:,} bytes")
-    return b"".join(parts)
 
 
 async def _gone(request: Request) -> None:

@@ -7,10 +7,13 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from crore.errors import InputError
 from crore.serve.requests import Limits
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 LOOPBACK_HOSTS: Final = ["localhost", "127.0.0.1"]
 KEY_VARIABLE: Final = "CRORE_API_KEY"
@@ -92,20 +95,34 @@ def url_of(listening: socket.socket) -> str:
 def serve(
     listening: socket.socket, binding: Binding, behind: Behind, ready: Callable[[], None]
 ) -> None:
-    """Answer until SIGINT or SIGTERM; `ready` is called once before."""
+    """Put an engine before clients until SIGINT or SIGTERM; `ready` is called once before."""
+    from crore.serve.api import Front, application, engine_client
+
+    front = Front(behind=behind, client=engine_client(), key=binding.key, limits=binding.limits)
+    with contextlib.suppress(KeyboardInterrupt):
+        answer(listening, application(front, hosts_of(binding)), ready)
+
+
+def hosts_of(binding: Binding) -> list[str]:
+    """Return the names a server answers to: on loopback only its own."""
+    return [*LOOPBACK_HOSTS, binding.host] if binding.loopback else ["*"]
+
+
+def answer(listening: socket.socket, application: Starlette, ready: Callable[[], None]) -> None:
+    """Let an application answer until SIGTERM; `ready` is called once before.
+
+    Raises KeyboardInterrupt on SIGINT, once the answers under way are given.
+    """
     import logging
 
     import uvicorn
 
-    from crore.serve.api import Front, application, engine_client
+    from crore.serve.patience import Patient
 
-    front = Front(behind=behind, client=engine_client(), key=binding.key, limits=binding.limits)
-    hosts = [*LOOPBACK_HOSTS, binding.host] if binding.loopback else ["*"]
     config = uvicorn.Config(
-        application(front, hosts), log_level="error", access_log=False, server_header=False,
-        timeout_graceful_shutdown=LEAVING_S, lifespan="on",
+        application, http=Patient, ws="none", log_level="error", access_log=False,
+        server_header=False, timeout_graceful_shutdown=LEAVING_S, lifespan="on",
     )  # fmt: skip
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # a client that left is no warning
     ready()
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=[listening])
