@@ -168,7 +168,7 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         },
         "assumptions": table("what was assumed", [["MFU", "0.4", "a source"]]),
         "not_modelled": ["the weather"],
-        "launch": [{"name": "run.sh", "text": "torchrun --nproc 8 train.py", "lines": 1}],
+        "launch": [{"name": "run.sh", "text": "torchrun train.py", "command": "crore launch"}],
         "reproduce": [["command", "crore report small"]],
         "presets": [["16 GPUs", "s=1;gpus=16"], ["1M", "s=1;gpus=1000000"]],
         "compare_note": "Pin up to four.", "range_note": "Ranges hold 80 % of cases.", "live": None,

@@ -37,9 +37,7 @@ def answer(sheet: Record, point: Record) -> Html:
         tag("p", STATE_WORDS.sub("", point["verdict"]), id="verdict"),
         tag("p", reason, id="reason"),
         tag("dl", *cards(sheet, facts), id="facts", class_="cards"),
-        tag("h3", "How sure"),
-        tag("p", sheet["range_note"], class_="note"),
-        tag("ul", *_evidence(sheet, facts), id="evidence", class_="evidence"),
+        tag("div", *_sure(sheet, facts), id="sure", hidden=not facts),
         tag("div", *_boxes(point), class_="boxes"),
         id="answer",
         tabindex="-1",
@@ -71,6 +69,13 @@ def cards(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
             tag("span", why, class_="why"),
         )
         yield tag("div", tag("dt", sheet["facts"].get(key, key)), tag("dd", *shown), class_="card")
+
+
+def _sure(sheet: Record, facts: list[list[str]]) -> Iterator[Html]:
+    """Yield how sure the figures are: what stands behind each of them."""
+    yield tag("h3", "How sure")
+    yield tag("p", sheet["range_note"], class_="note")
+    yield tag("ul", *_evidence(sheet, facts), id="evidence", class_="evidence")
 
 
 def _evidence(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:

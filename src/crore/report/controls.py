@@ -43,10 +43,11 @@ def controls(sheet: Record, point: Record) -> Html:
         tag("p", id="refused", role="alert", hidden=True),
         tag("p", DEAD, id="dead", role="alert", hidden=True),
     ]
+    alone = len(sheet["positions"]) == 1
     return tag(
         "form",
         tag("div", _scenario(sheet), _buttons(), _presets(sheet), class_="line"),
-        tag("div", _slider(sheet, point), *status, id="bar"),
+        tag("div", _slider(sheet, point), *status, id="bar", hidden=alone and not sheet["live"]),
         id="controls",
         class_="js-only",
         aria_label="Scenario",

@@ -26,7 +26,12 @@ def figures(sheet: Record, point: Record) -> Html:
     across = f"{labels['goodput']}, over {labels['gpus']}; the line is where the slider stands."
     shown = [
         _figure("memory", "Memory of a GPU", MEMORY, memory_twin(sheet, point)),
-        _figure("step", "Time of a step", "Each part follows the last.", _step(sheet, point)),
+        _figure(
+            "step",
+            "Time of a step",
+            "Each part follows the last; at the right its whole length.",
+            _step(sheet, point),
+        ),
         _figure("goodput", "Goodput against GPUs", across, tables["goodput"]),
         _figure("pareto", "Time against cost", PARETO.format_map(labels), tables["pareto"]),
         _supply(sheet, labels) if sheet["supply"] else None,
@@ -82,9 +87,11 @@ def memory_twin(sheet: Record, point: Record) -> Record:
 
 
 def _step(sheet: Record, point: Record) -> Record:
-    parts = point["step"]["parts"] if point["step"] else []
+    step, rows = point["step"], []
+    if step:
+        rows = part_rows(sheet["parts"]["step"], step["parts"])
+        rows.append(["The step", step["text"], "", ""])
     head = ["Part", "Time", "Share", "What it is"]
-    rows = part_rows(sheet["parts"]["step"], parts)
     return {"caption": "Where the time of a step goes", "head": head, "rows": rows}
 
 

@@ -21,15 +21,14 @@ KINDS: Final = {"plan": "a plan", "mission": "a mission", "run": "a training run
 def body(sheet: Record) -> Html:
     """Return the inside of `<body>`, in the order of questions."""
     point = whole(sheet, sheet["own"])
-    parts = [
-        _head(sheet),
-        *([run_section(sheet)] if sheet["run"] else []),
+    inside = [
+        run_section(sheet) if sheet["run"] else None,
         controls(sheet, point),
-        tag("main", answer(sheet, point), figures(sheet, point), *_rest(sheet), id="main"),
-        _foot(sheet),
-        help_box(),
+        answer(sheet, point),
+        figures(sheet, point),
+        *_rest(sheet),
     ]
-    return join(parts)
+    return join([_head(sheet), tag("main", *inside, id="main"), _foot(sheet), help_box()])
 
 
 def whole(sheet: Record, index: int) -> Record:
@@ -84,7 +83,8 @@ def _files(files: list[Record]) -> Iterator[Html]:
         place = f"launch-{i}"
         copy = tag("button", "Copy", type="button", class_="quiet js-only", data_copy=place)
         text = tag("pre", tag("code", one["text"], id=place), tabindex="0")
-        yield tag("details", tag("summary", one["name"]), text, copy)
+        command = tag("p", tag("code", one["command"]))
+        yield tag("details", tag("summary", one["name"]), command, text, copy)
 
 
 def _foot(sheet: Record) -> Html:

@@ -1,15 +1,17 @@
 // Answers of `crore serve --planner` for what is off the grid; without a server the grid is all there is.
+const FIELDS = ["model", "gpu", "tokens"];
 let asking = null;
 
+// A key in the page's own address goes along.
 async function post(body, signal) {
-  const response = await fetch(live.url, {
+  const response = await fetch(live.url + location.search, {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...(live.headers ?? {}) },
+    headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
     signal,
   });
   const answer = await response.json();
-  if (!answer.error && !response.ok) throw new Error(response.statusText);
+  if (!response.ok && !answer.error) throw new Error(response.statusText);
   return answer;
 }
 
@@ -18,35 +20,40 @@ async function ask(scenario) {
   asking?.abort();
   const mine = (asking = new AbortController());
   say("Asking the planner …");
+  let answer;
   try {
-    const answer = await post(scenario, mine.signal);
-    if (mine.signal.aborted) return;
-    dead(false);
-    refuse(answer.error ?? "");
-    if (answer.error) return say("");
-    state.answer = { point: whole(answer), scenario: answer.scenario ?? scenario };
-    state.position = nearestPosition(answer.gpus);
-    show();
-    writeHash();
-    say(differing(scenario).length ? byId("controls").dataset.other : "");
+    answer = await post(scenario, mine.signal);
   } catch (error) {
-    if (error.name !== "AbortError") dead(true);
+    if (!mine.signal.aborted) gone();
+    return;
   }
+  if (mine.signal.aborted) return;
+  byId("dead").hidden = true;
+  say("");
+  refuse(answer.error ?? "");
+  if (answer.error) return;
+  state.answer = { point: whole(answer), scenario: answer.scenario ?? scenario };
+  state.position = nearestPosition(answer.gpus);
+  show();
+  writeHash();
+  if (differing(state.answer.scenario).length) say(byId("controls").dataset.other);
 }
 
 async function askCauses(hashes) {
   try {
-    const { table, causes = [] } = await post({ compare: hashes });
+    const { table, causes = [], error } = await post({ compare: hashes });
+    refuse(error ?? "");
     byId("causes").replaceChildren(...(table ? [tableOf(table)] : []), listOf(causes));
   } catch {
-    dead(true);
+    gone();
   }
 }
 
-// A dead server is said so; the counts in this page stay usable.
-function dead(yes) {
-  byId("dead").hidden = !yes;
-  if (yes) say("");
+// A dead server is said so, and the page goes on with the counts it holds.
+function gone() {
+  byId("dead").hidden = false;
+  say("");
+  move(state.position);
 }
 
 function refuse(text) {
@@ -57,7 +64,7 @@ function refuse(text) {
 
 function fieldsNow() {
   const fields = { ...sheet.scenario };
-  for (const key of ["model", "gpu", "tokens"]) if (byId(key)) fields[key] = byId(key).value.trim();
+  for (const key of FIELDS) if (byId(key)) fields[key] = byId(key).value.trim();
   return { ...fields, gpus: byId("gpus").value.trim() };
 }
 
@@ -68,6 +75,7 @@ function typed() {
   if (!(count >= 1)) return refuse(byId("gpus").dataset.rule);
   refuse("");
   move(nearestPosition(count));
+  writeHash();
   const exact = pointNow().gpus === count;
   say(exact ? "" : `This file holds a grid of counts; the nearest is ${pointNow().aria}.`);
 }

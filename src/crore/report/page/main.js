@@ -12,19 +12,31 @@ function move(position) {
   asking?.abort();
   state.position = Math.min(Math.max(position, 0), sheet.positions.length - 1);
   state.answer = null;
-  for (const key of ["model", "gpu", "tokens"]) if (byId(key)) byId(key).value = sheet.scenario[key] ?? "";
+  for (const key of FIELDS) if (byId(key)) byId(key).value = sheet.scenario[key] ?? "";
   show();
 }
 
-let waiting = false;
+// One move a frame, however fast the slider is. Another scenario than the file's is asked for.
+let wanted = null;
 function moveSoon(position) {
-  state.wanted = position;
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => {
-    waiting = false;
-    move(state.wanted);
+  const waits = wanted !== null;
+  wanted = Math.min(Math.max(position, 0), sheet.positions.length - 1);
+  if (!waits) requestAnimationFrame(() => {
+    const there = wanted;
+    wanted = null;
+    if (live && differing(fieldsNow()).length) askSoon(there);
+    else move(there);
+    writeSoon();
   });
+}
+
+let resting = 0;
+function askSoon(position) {
+  state.position = position;
+  byId("slider").value = position;
+  const { gpus } = sheet.points[sheet.positions[position]];
+  clearTimeout(resting);
+  resting = setTimeout(() => ask({ ...fieldsNow(), gpus: String(gpus) }), REST_MS);
 }
 
 // Goes where the address says: a count of the grid, or a question to the server.
@@ -56,7 +68,7 @@ async function copy(text, done) {
 }
 
 const root = document.documentElement;
-const dark = () => getComputedStyle(root).colorScheme.includes("dark") && (root.dataset.theme === "dark" || matchMedia("(prefers-color-scheme: dark)").matches);
+const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "")) === "dark";
 
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -66,8 +78,7 @@ function keys(event) {
   if (typing) return;
   if (event.key in jumps && (slider || event.key.startsWith("Arrow"))) {
     if (!slider && event.target.closest(".scroll")) return; // a wide table scrolls
-    moveSoon(state.position + jumps[event.key]);
-    writeSoon();
+    moveSoon((wanted ?? state.position) + jumps[event.key]);
   } else if (/^[1-7]$/.test(event.key)) {
     const figure = document.querySelectorAll("figure[data-jump]")[Number(event.key) - 1];
     figure?.focus();
@@ -108,14 +119,9 @@ function wire() {
     moveSoon(Number(slider.value));
     say("");
     refuse("");
-    writeSoon();
   });
-  byId("controls").addEventListener("submit", (event) => {
-    event.preventDefault();
-    typed();
-    if (!live) writeHash();
-  });
-  for (const key of ["model", "gpu", "tokens", "gpus"]) byId(key)?.addEventListener("change", typed);
+  byId("controls").addEventListener("submit", (event) => event.preventDefault()); // Enter is a change
+  for (const key of [...FIELDS, "gpus"]) byId(key)?.addEventListener("change", typed);
   byId("pin").addEventListener("click", pin);
   byId("link").addEventListener("click", () => {
     writeHash();

@@ -62,7 +62,7 @@ function draw(options, marks) {
 
 // Rows that go on where the last one ended. parts: [row, size, text, share]; names: [key, label, …].
 function cascade(names, parts, axis, width, { extra = [], right = ending(axis), top = 8 } = {}) {
-  const rows = names.map(([, label], i) => ({ label, fill: colour(i) }));
+  const rows = names.map(([key, label], i) => ({ label, fill: key === "free" ? "var(--line)" : colour(i) }));
   let sum = 0;
   for (const [i, size, text, share] of parts) {
     Object.assign(rows[i], { x1: sum, x2: sum + size, text, share });
@@ -102,6 +102,12 @@ function beside({ x1, x2, text, share }, axis, room) {
   return { said: "" };
 }
 
+// One word or number over a picture that has nothing else to show.
+const said = (text) => Plot.text([text], {
+  frameAnchor: "middle", text: (d) => d, fontSize: 15, fontWeight: 600, fill: "var(--bad)",
+  stroke: "var(--panel)", strokeWidth: 8,
+});
+
 // The rows that any point of the sweep has: they stay while the slider moves.
 function used(bar) {
   const names = sheet.parts[bar];
@@ -129,7 +135,7 @@ function memoryPlot(point, axes, width) {
   if (!memory.parts.length && memory.used > 0)
     extra.unshift(
       Plot.rect([0], { x1: axis.domain[0], x2: clamp(axis, memory.used), y1: null, y2: null, fill: "url(#hatch)", stroke: "var(--bad)" }),
-      Plot.text([memory.used_text], { frameAnchor: "middle", text: (d) => d, fontSize: 15, fontWeight: 600, fill: "var(--bad)", stroke: "var(--panel)", strokeWidth: 6 }),
+      said(memory.used_text),
     );
   const right = 14 + CHAR * memory.capacity_text.length;
   return cascade(names, rows(memory.parts), axis, width, { extra, right, top: 24 });
@@ -137,7 +143,12 @@ function memoryPlot(point, axes, width) {
 
 function stepPlot(point, axes, width) {
   const { names, rows } = used("step");
-  return cascade(names, rows(point.step?.parts ?? []), axes.share, width);
+  const parts = point.step?.parts ?? [];
+  const whole = { x: axes.share.domain[1], frameAnchor: "top", dy: -14, textAnchor: "end", fill: "var(--ink)" };
+  const extra = parts.length
+    ? [Plot.text([point.step.text], { ...whole, text: (d) => d })]
+    : [said(BADGES[point.state][1])];
+  return cascade(names, rows(parts), axes.share, width, { extra, top: 24 });
 }
 
 // A frame over two axes, with room for labels at the right end of lines.

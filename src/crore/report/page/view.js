@@ -39,6 +39,7 @@ function factCard({ label, value, range, evidence, why }) {
 
 function showFacts(point) {
   byId("facts").replaceChildren(...point.facts.map(factCard));
+  byId("sure").hidden = point.facts.length === 0;
   const groups = new Map();
   for (const { label, evidence } of point.facts)
     groups.set(evidence, [...(groups.get(evidence) ?? []), label]);
@@ -80,7 +81,8 @@ function showTwins(point) {
     ["Usable", memory.usable_text, "", ""],
     ["Capacity", memory.capacity_text, "", ""],
   ] : []);
-  fill("twin-step", partRows(sheet.parts.step, point.step?.parts ?? []));
+  const { step } = point;
+  fill("twin-step", step ? [...partRows(sheet.parts.step, step.parts), ["The step", step.text, "", ""]] : []);
   fill("twin-fabric", point.fabric.map((t) => [t.tier, t.size_text, t.count_text, t.rate_text, t.axes, t.note]));
   for (const id of ["twin-goodput", "twin-pareto"])
     for (const row of byId(id)?.querySelector("table")?.tBodies[0].rows ?? [])
@@ -90,6 +92,7 @@ function showTwins(point) {
 
 // The tiers as boxes in boxes: each row holds what it is made of.
 function fabricPicture(point) {
+  if (!point.fabric.length) return h("p", {}, BADGES[point.state][1]);
   return h("ol", { class: "tiers" }, point.fabric.map((tier, i) => {
     const box = h("li", {},
       h("span", { class: "tier" }, tier.tier),
@@ -111,6 +114,7 @@ const PICTURES = {
   fabric: fabricPicture,
 };
 const stale = new Set();
+const REST_MS = 250;
 
 // Draws what can be seen, and marks the rest to be drawn when it comes into view.
 const watcher = new IntersectionObserver((entries) => {
@@ -122,21 +126,24 @@ const watcher = new IntersectionObserver((entries) => {
 
 function picture(key) {
   const box = byId(`plot-${key}`);
-  if (!box) return;
-  const point = pointNow();
-  const width = Math.max(Math.floor(box.clientWidth), 240);
   stale.delete(key);
-  box.replaceChildren(PICTURES[key](point, axesNow(), width));
-  box.setAttribute("aria-label", `${box.dataset.name}: ${point.aria}, ${BADGES[point.state][1]}`);
+  const width = Math.max(Math.floor(box.clientWidth), 240);
+  box.replaceChildren(PICTURES[key](pointNow(), axesNow(), width));
 }
 
+// What is in sight at once, the rest when the slider rests or the rest comes into sight.
+let redrawing = 0;
 function showPictures(all = false) {
+  const point = pointNow();
   for (const key of Object.keys(PICTURES)) {
     const box = byId(`plot-${key}`);
     if (!box) continue;
+    box.setAttribute("aria-label", `${box.dataset.name}: ${point.aria}, ${BADGES[point.state][1]}`);
     if (all || box.dataset.seen !== "no") picture(key);
     else stale.add(key);
   }
+  clearTimeout(redrawing);
+  redrawing = setTimeout(() => [...stale].forEach(picture), REST_MS);
 }
 
 // Those that no slider moves: one step as a timeline, and what a run left.
