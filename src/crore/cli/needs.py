@@ -15,8 +15,8 @@ def need_torch(command: str) -> None:
             )
 
 
-def need_packages(command: str, *packages: str) -> None:
-    """Raise InputError with the install line where a package of the `serve` extra is missing."""
+def need_packages(command: str, *packages: str, extra: str = "serve") -> None:
+    """Raise InputError with the install line where a package of an extra is missing."""
     for package in packages:
         if find_spec(package) is None:
-            raise InputError(f"crore {command} needs {package}: pip install 'crore[serve]'")
+            raise InputError(f"crore {command} needs {package}: pip install 'crore[{extra}]'")

@@ -100,6 +100,8 @@ def _at(request: PlanRequest, catalog: Catalog, points: Points, watch: Watch | N
         found: Found = search(q, watch, ground=Ground(q, points))
     except CroreError as error:
         return AtCount(gpus=gpus, plan=None, reason=str(error))
+    if found.interrupted:  # half a search is no answer, and the user wants to leave
+        raise KeyboardInterrupt
     if found.ranked:
         plan = describe(q, found.ranked[0])
         return AtCount(

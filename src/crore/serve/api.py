@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crore.serve.body import read_body
 from crore.serve.requests import (
@@ -142,8 +142,10 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def application(front: Front, hosts: list[str]) -> Starlette:
-    """Return the whole application.
+def application(
+    front: Front, hosts: list[str], beside: Mapping[str, ASGIApp] | None = None
+) -> Starlette:
+    """Return the whole application; `beside` are others below paths of their own.
 
     `hosts` are the names it answers to: on loopback only its own, so that no other site's name can
     be made to point here (DNS rebinding).
@@ -155,7 +157,8 @@ def application(front: Front, hosts: list[str]) -> Starlette:
             yield
 
     known = Middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    return Starlette(routes=[Mount("/", app=front)], middleware=[known], lifespan=lifespan)
+    others = [Mount(path, app=app) for path, app in (beside or {}).items()]
+    return Starlette(routes=[*others, Mount("/", app=front)], middleware=[known], lifespan=lifespan)
 
 
 def engine_client() -> httpx2.AsyncClient:

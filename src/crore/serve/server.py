@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from crore.serve.requests import Limits
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 LOOPBACK_HOSTS: Final = ["localhost", "127.0.0.1"]
 KEY_VARIABLE: Final = "CRORE_API_KEY"
@@ -93,14 +94,18 @@ def url_of(listening: socket.socket) -> str:
 
 
 def serve(
-    listening: socket.socket, binding: Binding, behind: Behind, ready: Callable[[], None]
-) -> None:
-    """Put an engine before clients until SIGINT or SIGTERM; `ready` is called once before."""
+    listening: socket.socket, binding: Binding, behind: Behind, ready: Callable[[], None],
+    beside: Mapping[str, ASGIApp] | None = None,
+) -> None:  # fmt: skip
+    """Put an engine before clients until SIGINT or SIGTERM; `ready` is called once before.
+
+    `beside` are applications below paths of their own.
+    """
     from crore.serve.api import Front, application, engine_client
 
     front = Front(behind=behind, client=engine_client(), key=binding.key, limits=binding.limits)
     with contextlib.suppress(KeyboardInterrupt):
-        answer(listening, application(front, hosts_of(binding)), ready)
+        answer(listening, application(front, hosts_of(binding), beside), ready)
 
 
 def hosts_of(binding: Binding) -> list[str]:
