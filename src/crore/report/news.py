@@ -18,6 +18,8 @@ FAILURES_SEEN: Final = 0.99
 """Goodput below which failures cost as much as a visible slice."""
 HOUR_S: Final = 3600.0
 MINUTE_S: Final = 60.0
+WALL: Final = 0.5
+"""Share of the GPUs without work from which on it is no matter of what divides what."""
 LATENCY: Final = "latency wall"
 AXES: Final = (
     ("dp", "data parallelism: replicas share the batch"),
@@ -85,7 +87,7 @@ def _things(entry: Record, catalog: Catalog) -> list[tuple[str, Holds, Words]]:
          lambda _: "messages wait for light: latency binds"),
         ("batch", lambda p: any(it["name"] == "global batch" and it["binds"] for it in p["limits"]),
          lambda _: "the batch binds: a larger one, or a larger model, would use the GPUs better"),
-        ("idle", lambda _: idle > 0 and entry["idle"],
+        ("idle", lambda _: entry["idle"] and idle > WALL * entry["gpus"],
          lambda _: f"more GPUs than this model and batch can use: {idle:,} idle"),
     ]  # fmt: skip
 
