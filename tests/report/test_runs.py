@@ -31,7 +31,7 @@ def lines(
     ]  # fmt: skip
     held = [{"kind": "eval", "step": k, "loss": 9.0 - k / steps, "bits_per_byte": 3.0}
             for k in (0, steps)]  # fmt: skip
-    told = [{"kind": "event", "step": 3, "message": "world 1 is killed"}]
+    told = [{"kind": "event", "step": 3, "what": "lost world", "message": "world 1 left"}]
     end = {"kind": "end", "reason": "finished", "message": "", "memory_bytes": 3.2e8}
     return [start, *walked, *held, *told, end]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final
@@ -16,7 +17,8 @@ MOST_POINTS: Final = 240
 WARM_UP: Final = 3
 """Steps that are left out of the median: the first ones build what later ones use again."""
 MOST_EVENTS: Final = 30
-FAILURES: Final = ("kill", "gone", "lost", "failed", "died", "dropped", "differ", "hung", "slow")
+FAILURES: Final = ("lost rank", "lost world", "hang", "fenced", "damaged checkpoint", "disk full")
+"""Kinds of events that would have ended a run that survives nothing."""
 
 
 def run_section(lines: Sequence[Record]) -> Record:
@@ -60,8 +62,10 @@ def _facts(
         rows.append(("held-out loss", f"{last['loss']:.3f}", f"from {first['loss']:.3f} nats"))
         rows.append(("bits per byte", f"{last['bits_per_byte']:.3f}",
                      f"from {first['bits_per_byte']:.3f}"))  # fmt: skip
-    survived = [it for it in events if any(word in it["message"] for word in FAILURES)]
-    rows.append(("failures survived", f"{len(survived):,}", "of worlds, or told by the judge"))
+    count = Counter(it["what"] for it in events)
+    named = ", ".join(f"{count[what]} {what}" for what in FAILURES if count[what])
+    rows.append(("failures survived", f"{sum(count[what] for what in FAILURES):,}", named))
+    rows.append(("times resumed", f"{count['resume']:,}", "from a checkpoint"))
     return rows
 
 
