@@ -105,7 +105,8 @@ class Live:
         made = compare([_answered(plan) for plan in plans], [_called(it) for it in requests])
         return _comparison(made)
 
-    def _request(self, scenario: Mapping[str, Any]) -> PlanRequest:
+    def _request(self, filled: Mapping[str, Any]) -> PlanRequest:
+        scenario = {key: value for key, value in filled.items() if value != ""}
         for key in ("model", "gpu"):
             self._check_name(key, scenario.get(key))
         if "gpus" not in scenario:
