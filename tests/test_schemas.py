@@ -275,7 +275,7 @@ def test_a_schema_leaves_no_key_open(kind):
 
 def test_every_command_has_its_schema():
     assert SCHEMAS.keys() == {
-        *DOCUMENTS.values(), "prediction", "run", "launch", "tune", "answer",
+        *DOCUMENTS.values(), "prediction", "run", "launch", "tune", "answer", "report", "replay",
     }  # fmt: skip
     for kind, schema in SCHEMAS.items():
         assert schema["title"].startswith(f"crore.{kind}/")

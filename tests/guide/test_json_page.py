@@ -30,6 +30,8 @@ KINDS = (
     "launch",
     "rehearsal",
     "catalog",
+    "report",
+    "replay",
 )
 HEAD = ("schema", "crore", "command", "constants_sha256")
 UNIT = re.compile(r"(.*) \[(.+)\]", re.S)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import time
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from crore.catalog import load_catalog
 from crore.errors import InputError
-from crore.plan import PlanRequest, make_plan
+from crore.plan import PlanRequest, make_plan, plan_record
 from crore.plan.record import whole_record
 from crore.plan.sweep import AtCount
 from crore.report.markdown import markdown, point_of
@@ -199,8 +202,6 @@ def test_a_plan_file_keeps_its_plan_whatever_the_search_finds(swept):
     request = PlanRequest(
         model="llama-3.1-8b", gpu="h100-sxm", gpus=64, tokens=10**11, fix={"tp": 8}
     )
-    from crore.plan import plan_record
-
     body = json.loads(json.dumps(plan_record(make_plan(request)), default=str))
     sheet = sheet_of(with_plan(copy.deepcopy(swept), body), "plan")
     own = point_of(sheet, sheet["own"])
@@ -210,8 +211,6 @@ def test_a_plan_file_keeps_its_plan_whatever_the_search_finds(swept):
 
 
 def test_a_plan_alone_is_a_page_of_one_point():
-    from crore.plan import plan_record
-
     body = json.loads(json.dumps(plan_record(make_plan(EIGHT_B)), default=str))
     sheet = sheet_of(alone(body), "plan")
     assert len(sheet["points"]) == 1
@@ -230,13 +229,19 @@ def test_tiers_nest_and_carry_every_axis():
         assert (plan["layout"][axis] > 1) == (axis in carried)
 
 
+def test_a_sheet_is_as_its_schema_says(sheet):
+    schema = json.loads((files("crore") / "schemas" / "report.json").read_text(encoding="utf-8"))
+    head = {"schema": "crore.report/1", "crore": "0", "command": "", "constants_sha256": ""}
+    replay = {"request": {}, "alone": False, "plan": None}
+    jsonschema.validate({**head, **sheet, "reproduce": [], "replay": replay}, schema)
+    assert {"like", "verdict"} <= {key for it in sheet["points"] for key in it}
+
+
 def test_sheets_are_small(sheet):
     assert len(json.dumps(sheet, separators=(",", ":"), ensure_ascii=False)) < 180_000
 
 
 def test_a_saved_sweep_becomes_a_page_soon(swept, tmp_path):
-    import time
-
     kept = tmp_path / "sweep.json"
     kept.write_text(json.dumps({"schema": "crore.sweep/1", "crore": "0", **swept}))
     began = time.process_time()
