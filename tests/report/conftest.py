@@ -63,7 +63,7 @@ def write(folder: Path, sheet: Sheet) -> Path:
 
 
 @pytest.fixture
-def visit(browser) -> Iterator[Open]:
+def visit(browser: Browser) -> Iterator[Open]:
     """Open a file or an address, offline unless told otherwise.
 
     When the test ends: nothing was asked of anywhere else, and the console holds no error.

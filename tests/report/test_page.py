@@ -100,6 +100,14 @@ def test_axes_stay_while_the_slider_moves(visit, small_file):
         assert axes.count("<text") > 4
 
 
+def test_every_tick_of_the_sheet_that_has_room_is_written(visit, tmp_path):
+    sheet = small_sheet()
+    ticks = [[k * 10.0**i, f"{k} e{i}"] for i in range(2, 5) for k in (1, 2, 5)]
+    sheet["axes"]["usd"] = {**sheet["axes"]["usd"], "domain": [100.0, 50_000.0], "ticks": ticks}
+    written = visit(write(tmp_path, sheet)).locator("#plot-pareto g[text-anchor=end] text")
+    assert {text for _, text in ticks} <= set(written.all_text_contents())
+
+
 def test_keys_move_a_tenth_of_a_decade_and_a_decade(visit, small_file):
     tab = visit(small_file)
     at = lambda: int(tab.locator("#slider").input_value())  # noqa: E731

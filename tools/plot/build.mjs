@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-// What the page never draws: maps, colour scales by name and their legends. They are a fifth of Plot.
+// What the page never draws: maps, colours by name and their legends, dates, tips. A quarter of Plot.
 const geo = ["AlbersUsa", "Albers", "AzimuthalEqualArea", "AzimuthalEquidistant", "Centroid", "ClipRectangle",
   "ConicConformal", "ConicEqualArea", "ConicEquidistant", "EqualEarth", "Equirectangular", "Gnomonic", "Graticule10",
   "Mercator", "NaturalEarth1", "Orthographic", "Path", "Stereographic", "Stream", "TransverseMercator"];
@@ -15,6 +15,9 @@ const refusing = (names) =>
 const leftOut = [
   [/d3-geo[/]dist[/]d3-geo\.mjs$/, `${refusing(geo.map((name) => `geo${name}`))}
    export const geoTransform = (identity) => identity; // made once, never used`],
+  [/d3-time-format[/]dist[/]d3-time-format\.mjs$/, refusing(["timeFormat", "utcFormat"])],
+  [/plot[/]src[/]marks[/]tip\.js$/, refusing(["Tip", "tip"])],
+  [/plot[/]src[/]interactions[/]pointer\.js$/, refusing(["pointer", "pointerX", "pointerY"])],
   [/plot[/]src[/]legends\.js$/, "export const createLegends = () => [], exposeLegends = () => null, legend = null;"],
   [/plot[/]src[/]scales[/]schemes\.js$/, `${refusing(schemes)}
    export const isCategoricalScheme = () => false, isDivergingScheme = () => false;`],

@@ -16,6 +16,10 @@ BADGES: Final = {
     "none": ("✕", "No plan"),
 }
 """Of a point's state: a mark and words; `page/view.js` has the same."""
+OTHER: Final = (
+    "The curves over all GPUs are those of the scenario this page was made for; the dots and the "
+    "figures are the answer to what was asked."
+)
 STATE_WORDS: Final = re.compile(r"^(FITS|DOES NOT FIT|NO PLAN)\s+")
 
 
@@ -36,6 +40,7 @@ def answer(sheet: Record, point: Record) -> Html:
         heading,
         tag("p", STATE_WORDS.sub("", point["verdict"]), id="verdict"),
         tag("p", reason, id="reason"),
+        tag("p", OTHER, id="other", hidden=True),
         tag("dl", *cards(sheet, facts), id="facts", class_="cards"),
         tag("div", *_sure(sheet, facts), id="sure", hidden=not facts),
         tag("div", *_boxes(point), class_="boxes"),

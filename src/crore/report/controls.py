@@ -22,10 +22,6 @@ KEYS: Final = (
     ("?", "this box"),
 )
 MARKS: Final = (("fits", "fits"), ("idle", "GPUs idle"), ("short", "does not fit"))
-OTHER: Final = (
-    "The curves over all GPUs are those of the scenario this page was made for; the dot and the "
-    "figures are the answer to what was asked."
-)
 ELSEWHERE: Final = (
     "The link asks for another scenario than this file holds; crore serve --planner answers it."
 )
@@ -51,7 +47,6 @@ def controls(sheet: Record, point: Record) -> Html:
         id="controls",
         class_="js-only",
         aria_label="Scenario",
-        data_other=OTHER,
         data_elsewhere=ELSEWHERE,
         autocomplete="off",
         novalidate=True,

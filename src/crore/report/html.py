@@ -14,6 +14,7 @@ from crore.io import Record
 from crore.report.markup import Html, join, tag
 from crore.report.static import body
 
+BUNDLE: Final = "plot.min.js"
 SCRIPTS: Final = ("dom.js", "state.js", "plots.js", "view.js", "pins.js", "live.js", "main.js")
 PATTERNS: Final = 10
 """Colours of the page, each with a stripe of its own."""
@@ -25,7 +26,7 @@ def page(sheet: Record) -> str:
     Nothing is loaded from anywhere, and only the two scripts whose hashes the head names can run.
     A sheet with `live` may ask the server it came from.
     """
-    scripts = [_file("plot.min.js"), _own_script()]
+    scripts = [_file(BUNDLE), _own_script()]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -64,7 +65,12 @@ def _policy(scripts: list[str], sheet: Record) -> str:
 
 @functools.cache
 def _file(name: str) -> str:
-    return (resources.files("crore.report") / "page" / name).read_text(encoding="utf-8")
+    """Return a file of the page; what only its writers read, indents and comments, stays behind."""
+    text = (resources.files("crore.report") / "page" / name).read_text(encoding="utf-8")
+    if name == BUNDLE:
+        return text
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("// ")) + "\n"
 
 
 @functools.cache

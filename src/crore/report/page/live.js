@@ -36,7 +36,6 @@ async function ask(scenario) {
   state.position = nearestPosition(answer.gpus);
   show();
   writeHash();
-  if (differing(state.answer.scenario).length) say(byId("controls").dataset.other);
 }
 
 async function askCauses(hashes) {

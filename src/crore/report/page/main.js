@@ -1,7 +1,11 @@
 // What is clicked, typed and dragged.
-const say = (text) => {
+const SAID_MS = 6000;
+let saying = 0;
+function say(text) {
   byId("status").textContent = text;
-};
+  clearTimeout(saying);
+  saying = setTimeout(() => say(""), SAID_MS);
+}
 
 function writeHash() {
   const pins = state.pins.filter(({ grid }) => grid).map(({ point }) => point.gpus);

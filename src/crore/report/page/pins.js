@@ -8,7 +8,7 @@ function pinRows(points) {
   const keys = new Map(points.flatMap((p) => p.facts.map(({ key, label }) => [key, label])));
   for (const [key, label] of keys) {
     const fact = (p) => p.facts.find((f) => f.key === key);
-    rows.push([label, points.map((p) => [fact(p)?.value, fact(p)?.range].filter(Boolean).join(" "))]);
+    rows.push([label, points.map((p) => [fact(p)?.value, fact(p)?.range && `(${fact(p).range})`].filter(Boolean).join(" "))]);
   }
   rows.push(["Limit", points.map((p) => p.limit)], ["Layout", points.map((p) => p.layout)]);
   return rows;

@@ -10,16 +10,18 @@ const colour = (i) => `var(--c${i % 10})`;
 // A value without a place on the axis (null, or zero on a logarithm) is not drawn.
 const placed = (axis, value) => value != null && (axis.scale !== "log" || value > 0);
 
-// The ticks whose labels do not run into each other over `room` px.
+// Every tick, or every second, third, …, so that no labels run into each other over `room` px.
 function thin(axis, room) {
-  let free = -Infinity;
-  return axis.ticks.filter(([value, text]) => {
-    const middle = fraction(axis, value) * room;
-    const half = (text.length * CHAR) / 2;
-    if (middle - half < free || middle < -1 || middle > room + 1) return false;
-    free = middle + half + 8;
-    return true;
+  const ticks = axis.ticks.filter(([value]) => value >= axis.domain[0] && value <= axis.domain[1]);
+  const ends = ticks.map(([value, text]) => {
+    const [middle, half] = [fraction(axis, value) * room, (text.length * CHAR) / 2 + 4];
+    return [middle - half, middle + half];
   });
+  for (let every = 1; every < ticks.length; every++) {
+    const kept = ends.filter((_, i) => i % every === 0);
+    if (kept.every(([start], i) => i === 0 || start >= kept[i - 1][1])) return ticks.filter((_, i) => i % every === 0);
+  }
+  return ticks.slice(0, 1);
 }
 
 function horizontal(axis, room) {
@@ -27,7 +29,7 @@ function horizontal(axis, room) {
   const texts = new Map(ticks);
   return [
     Plot.gridX(axis.ticks.map(([value]) => value), { stroke: "var(--grid)", strokeOpacity: 1 }),
-    Plot.axisX([...texts.keys()], { tickFormat: (v) => texts.get(v), label: null, tickSize: 4, color: "var(--soft)" }),
+    Plot.axisX([...texts.keys()], { text: (v) => texts.get(v), label: null, tickSize: 4, color: "var(--soft)" }),
   ];
 }
 
@@ -37,7 +39,7 @@ function vertical(axis, room) {
   const texts = new Map(ticks.filter((_, i) => i % step === 0));
   return [
     Plot.gridY([...texts.keys()], { stroke: "var(--grid)", strokeOpacity: 1 }),
-    Plot.axisY([...texts.keys()], { tickFormat: (v) => texts.get(v), label: null, tickSize: 0, color: "var(--soft)" }),
+    Plot.axisY([...texts.keys()], { text: (v) => texts.get(v), label: null, tickSize: 0, color: "var(--soft)" }),
   ];
 }
 
@@ -83,7 +85,7 @@ function cascade(names, parts, axis, width, { extra = [], right = ending(axis), 
     },
     [
       ...horizontal(axis, room),
-      Plot.axisY({ label: null, tickSize: 0, lineWidth: left / FONT, textOverflow: "ellipsis" }),
+      Plot.axisY({ label: null, tickSize: 0, lineWidth: (left - 10) / FONT, textOverflow: "ellipsis" }),
       Plot.barX(shown, { x1: (r) => clamp(axis, r.x1), x2: (r) => clamp(axis, r.x2), y: "label", fill: "fill" }),
       Plot.text(said.filter((r) => r.right), { ...text, x: (r) => clamp(axis, r.x2), dx: 5, textAnchor: "start" }),
       Plot.text(said.filter((r) => !r.right), { ...text, x: (r) => clamp(axis, r.x1), dx: -5, textAnchor: "end" }),

@@ -15,6 +15,7 @@ function showVerdict(point) {
   badge.replaceChildren(h("span", { "aria-hidden": "true" }, mark), words);
   byId("count").textContent = point.aria;
   byId("verdict").textContent = point.verdict.replace(/^(FITS|DOES NOT FIT|NO PLAN)\s+/, ""); // the badge says it
+  byId("other").hidden = !state.answer || differing(state.answer.scenario).length === 0;
   byId("reason").textContent = point.verdict.includes(point.reason) ? "" : point.reason;
 }
 
