@@ -43,7 +43,7 @@ def planner(monkeypatch):
         "read_mission": lambda name: dict(MISSION) if name == "ten_million" else None,
         "mission_names": lambda: ("ten_million",),
         "plan_record": lambda answer: {"gpus": answer.gpus},
-        "render": lambda answer: f"FITS on {answer.gpus}",
+        "render": lambda answer, _: f"FITS on {answer.gpus}",
     }
     for name, value in stand_ins.items():
         monkeypatch.setattr(crore.plan, name, value)

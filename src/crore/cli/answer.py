@@ -22,6 +22,11 @@ class Answer(io.TextIOBase):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal reads ? for ×
 
+    @property
+    def encoding(self) -> str:
+        """What its characters are sent in; ASCII where the shell has closed it."""
+        return "ascii" if self._stream is None else self._stream.encoding or "utf-8"
+
     def write(self, text: str) -> int:
         """Write, and return the number of characters."""
         if text == "":  # typer's probe, not an answer: its failure would go unseen

@@ -8,6 +8,7 @@ import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, key_values
 from crore.cli.complete import complete_target
+from crore.cli.picture import Plot, drawable
 from crore.cli.plan import INTERRUPTED, made
 from crore.cli.request import (
     ClusterName,
@@ -69,6 +70,7 @@ def compare(
     limit: Limit = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
+    plot: Plot = None,
 ) -> None:
     """Plan two to six targets; see why one is slower or dearer.
 
@@ -90,19 +92,27 @@ def compare(
             f"crore compare takes {FEWEST} to {MOST} targets, not {len(targets)}: "
             "for example crore compare llama3_405b llama3_405b:gpus=8k"
         )
+    files = [Path(parted(target)[0]) for target in targets]
+    drawable(plot, [*files, *filter(None, [catalog])])
     asked = [_asked(target, given) for target in targets]
     answers = [_answer(target, it) for target, (it, _) in zip(targets, asked, strict=True)]
     from crore.cli.document import dumped
+    from crore.cli.screen import screen
     from crore.plan import COMPARISON_VERSION, comparison_record, render_comparison
     from crore.plan import compare as side_by_side
 
     notes = [_note(target, answer, saved) for target, answer, (_, saved)
              in zip(targets, answers, asked, strict=True) if saved]  # fmt: skip
     result = side_by_side(answers, targets, notes)
+    if plot is not None:
+        from crore.io import write_text
+        from crore.plan.text.causes import comparison_svg
+
+        write_text(plot, comparison_svg(result))
     if as_json:
         typer.echo(dumped("compare", COMPARISON_VERSION, comparison_record(result)))
     else:
-        typer.echo(render_comparison(result))
+        typer.echo(render_comparison(result, screen()))
     if any(answer.interrupted for answer in answers):
         raise typer.Exit(INTERRUPTED)
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.complete import complete_target
+from crore.cli.picture import Plot, drawable
 from crore.cli.request import (
     ClusterName,
     FabricName,
@@ -18,12 +20,12 @@ from crore.cli.request import (
     Precision,
     SeqLen,
     StackName,
-    Target,
     Tokens,
     Top,
+    laid_over,
     request_of,
 )
-from crore.errors import UnknownName
+from crore.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from crore.plan import Answer, PlanRequest
@@ -32,11 +34,24 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write the plan (JSON)."),
 ]
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL|MISSION]",
+        help="A model, a mission, or a mission file.",
+        show_default=False,
+        autocompletion=complete_target,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Instead of a model: the address of a scenario."),
+]
 INTERRUPTED = 130
 
 
 def plan(
-    target: Target,
+    target: Target = None,
     gpu: Gpu = None,
     gpus: Gpus = None,
     cluster: ClusterName = None,
@@ -53,6 +68,8 @@ def plan(
     catalog: CatalogFile = None,
     as_json: AsJson = False,
     output: Output = None,
+    plot: Plot = None,
+    url: Address = None,
 ) -> None:
     """Find the fastest layout that fits: its time, memory, cost.
 
@@ -66,21 +83,50 @@ def plan(
         "objective": objective, "top": top, "fix": fix, "limit": limit, "catalog": catalog,
     }  # fmt: skip
     from crore.cli.document import dumped, written
-    from crore.io import keep_inputs
+    from crore.cli.screen import screen
+    from crore.io import keep_inputs, write_text
 
-    request = request_of(target, given)
+    request = _asked(target, url, given)
+    models = [Path(target or ""), Path(request.model), Path(request.model) / "config.json"]
+    inputs = [*models, *filter(None, [catalog])]
     if output is not None:
-        models = [Path(target), Path(request.model), Path(request.model) / "config.json"]
-        keep_inputs(output, [*models, *filter(None, [catalog])])
+        keep_inputs(output, inputs)
+    drawable(plot, inputs, output)
     answer = made(request)
     from crore.plan import SCHEMA_VERSION, plan_record, render
 
     if output is not None:
         written(output, "plan", SCHEMA_VERSION, plan_record(answer))
-    asked = dumped("plan", SCHEMA_VERSION, plan_record(answer)) if as_json else render(answer)
-    typer.echo(asked)
+    if plot is not None:
+        from crore.plan.text.pictures import answer_svg
+
+        write_text(plot, answer_svg(answer))
+    record = dumped("plan", SCHEMA_VERSION, plan_record(answer)) if as_json else None
+    typer.echo(record or render(answer, screen()))
     if answer.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _asked(target: str | None, url: str | None, given: dict[str, Any]) -> "PlanRequest":
+    """Return the request of a target or of an address, flags laid over it.
+
+    Raises InputError for both, for neither, and for an address that holds no scenario.
+    """
+    if url is None:
+        if target is None:
+            raise InputError(
+                "crore plan needs MODEL|MISSION, for example crore plan ten_million, or --url"
+            )
+        return request_of(target, given)
+    if target is not None:
+        raise InputError(f"--url names the model: leave out {target[:40]}, or the address")
+    from dataclasses import fields
+
+    from crore.report.scenario import read, request_from
+
+    asked = request_from(read(url))
+    keys = {f.name: getattr(asked, f.name) for f in fields(asked)}
+    return laid_over(keys, asked.model, given)
 
 
 def made(request: "PlanRequest") -> "Answer":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.picture import Plot, drawable
 
 
 def validate(
@@ -21,18 +22,25 @@ def validate(
     ] = None,
     catalog: CatalogFile = None,
     as_json: AsJson = False,
+    plot: Plot = None,
 ) -> None:
     """Predict measured runs; see how far off that is."""
     from crore.catalog import load_catalog, read_runs
     from crore.cli.document import dumped
-    from crore.io import keep_inputs, write_jsonl
+    from crore.io import keep_inputs, write_jsonl, write_text
     from crore.plan import VALIDATION_VERSION, render_validation, validate_runs, validation_record
 
     if predictions is not None:
         keep_inputs(predictions, [runs, *filter(None, [catalog])])
-    made = validate_runs(read_runs(runs), load_catalog(catalog))
+    drawable(plot, [runs, *filter(None, [catalog])], predictions)
+    known, asked = load_catalog(catalog), read_runs(runs)
+    made = validate_runs(asked, known)
     if predictions is not None:
         write_jsonl(predictions, made.predictions)
+    if plot is not None:
+        from crore.plan.text.accuracy import validation_svg
+
+        write_text(plot, validation_svg(made, asked, known))
     if as_json:
         typer.echo(dumped("validate", VALIDATION_VERSION, validation_record(made)))
     else:

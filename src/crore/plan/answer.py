@@ -101,3 +101,8 @@ class Answer:
         from crore.plan.text.html import answer_html
 
         return answer_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from crore.plan.text.plan import render
+
+        return {"text/plain": render(self), "text/html": self._repr_html_()}

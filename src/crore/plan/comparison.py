@@ -94,9 +94,14 @@ class Comparison:
         return tuple(answer.plan for answer in self.answers)
 
     def _repr_html_(self) -> str:
-        from crore.plan.text.comparison import comparison_html
+        from crore.plan.text.html import comparison_html
 
         return comparison_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from crore.plan.text.comparison import render_comparison
+
+        return {"text/plain": render_comparison(self), "text/html": self._repr_html_()}
 
 
 def compare(

@@ -9,6 +9,7 @@ import pytest
 
 from crore.plan import Limits, PlanRequest, compare, make_plan, render_comparison
 from crore.plan.text.comparison import verdicts
+from crore.plan.text.screen import Screen
 
 A = PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=16)
 B = PlanRequest(model="llama-3.1-8b", gpu="a100-sxm-80gb", gpus=64, tokens=10**12)
@@ -55,12 +56,14 @@ def test_the_table_has_a_column_for_each(answers):
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 6])
-def test_no_line_is_wider_than_a_terminal(answers, count):
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_is_wider_than_a_terminal(answers, count, columns):
     many = [*answers, *answers][:count]
     text = render_comparison(
-        compare(many, [f"a/long/way/{'x' * 70}/{k}.toml" for k in range(count)])
+        compare(many, [f"a/long/way/{'x' * 70}/{k}.toml" for k in range(count)]),
+        Screen(columns=columns),
     )
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= columns
     assert f"{count - 1}.toml" in text
 
 

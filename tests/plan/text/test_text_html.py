@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from crore.plan import PlanRequest, make_plan
+from crore.plan import PlanRequest, compare, make_plan, render, render_comparison
 from crore.plan.record import verdict
 
 
@@ -60,6 +60,7 @@ def test_a_notebook_shows_the_verdict_the_layout_and_where_time_and_memory_go(an
 def test_it_holds_no_script_and_loads_nothing(answer):
     assert read(answer._repr_html_()).tags <= {
         "div", "p", "b", "br", "table", "caption", "tr", "th", "td",
+        "svg", "title", "desc", "rect", "text", "polyline", "path",
     }  # fmt: skip
 
 
@@ -70,3 +71,12 @@ def test_a_name_is_never_markup(answer):
     html = replace(answer, plans=(named,))._repr_html_()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_a_notebook_without_html_gets_the_text(answer):
+    assert answer._repr_mimebundle_(include=None, exclude=None) == {
+        "text/plain": render(answer), "text/html": answer._repr_html_(),
+    }  # fmt: skip
+    both = compare([answer, answer], ["one", "two"])
+    assert both._repr_mimebundle_()["text/plain"] == render_comparison(both)
+    read(both._repr_mimebundle_()["text/html"])

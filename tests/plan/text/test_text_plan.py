@@ -9,7 +9,7 @@ import pytest
 
 from crore.plan import Limits, PlanRequest, make_plan, render
 from crore.plan.record import verdict
-from crore.plan.text.plan import COLUMNS
+from crore.plan.text.screen import Screen
 from crore.units import format_int, three_digits
 
 SMALL = PlanRequest(model="llama3-8b", gpu="h100-sxm", gpus=16, tokens=10**12)
@@ -47,8 +47,38 @@ def texts(answers):
 def test_the_first_line_is_the_verdict_and_no_line_is_long(name, answers, texts):
     lines = texts[name].splitlines()
     assert lines[0] == verdict(answers[name].plan)
-    assert max(map(len, lines)) <= COLUMNS == 120
+    assert max(map(len, lines)) <= 120
     assert not [line for line in lines if line != line.rstrip()]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_narrow_terminal_breaks_lines_but_says_the_same(name, columns, answers, texts):
+    text = render(answers[name], Screen(columns=columns))
+    assert max(map(len, text.splitlines())) <= columns
+    drawn = str.maketrans("", "", "█▏░│┤└─┴")
+    words = [it for it in text.translate(drawn).split() if not it.isalpha()]
+    wide = [it for it in texts[name].translate(drawn).split() if not it.isalpha()]
+    assert sorted(words) == sorted(wide) or name == "frontier"  # ticks follow the width
+
+
+@pytest.mark.parametrize("name", ["open", "frontier", "fleet"])
+def test_a_terminal_without_blocks_gets_ascii_bars(name, answers):
+    text = render(answers[name], Screen(columns=80, blocks=False))
+    assert "####" in text
+    assert not set(text) & set("█▏░│┤└─┴")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_row_of_several_plans_goes_on_below_its_layout(columns, answers):
+    answer = answers["frontier"]
+    text = render(answer, Screen(columns=columns))
+    rows = text.split("\nfrontier ")[1].split("\n\n")[0].splitlines()
+    at = rows[0].index("layout") + len("frontier ")
+    assert [line[:3] for line in rows[1:] if line[:at].strip()] == [
+        f"  {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(answer.plans)]
+    ]
+    assert all(line[at - 1] == " " and line[at] != " " for line in rows[1:])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,16 +1,16 @@
-"""A comparison as text and as static HTML: who is slower and why, the table, the factors."""
+"""A comparison as text: who is slower and why, the table, the factors."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from crore.plan.answer import Plan
 from crore.plan.comparison import LETTERS, METHOD, OF_STEP, Comparison, Difference, Factor, Ratio
 from crore.plan.figures import Figures, figures_of
+from crore.plan.text.screen import Screen
 from crore.plan.text.takes import ranged
 from crore.units import (
     format_bytes,
@@ -26,7 +26,7 @@ from crore.units import (
     three_digits,
 )
 
-WIDTH: Final = 120
+PIPED: Final = Screen()
 SHOWN: Final = 0.01
 """Causes that change a figure by less stand in one line together."""
 SAME: Final = 0.005
@@ -38,23 +38,27 @@ NAME: Final = 60
 SHARES: Final = ("of the time", "per token", "of the mean")
 """Units of figures near one."""
 AXES: Final = ("tp", "cp", "ep", "etp", "pp", "vpp", "dp", "micro_batch")
-SIDE_BY_SIDE: Final = "display:inline-table;vertical-align:top;margin-right:2em"
 Rows = list[tuple[str, list[str]]]
 
 
-def render_comparison(made: Comparison) -> str:
-    """Return a comparison as lines of at most 120 columns."""
+def render_comparison(made: Comparison, screen: Screen = PIPED) -> str:
+    """Return a comparison as lines no wider than the screen."""
     legend = [
         f"{letter}  {_called(name, _what(plan))}"
         for letter, name, plan in zip(LETTERS, made.names, made.plans, strict=False)
     ]
-    causes = [line for it in made.differences for line in ("", *causes_of(it))]
     notes = [f"{'notes' if k == 0 else '':<12}{note}" for k, note in enumerate(made.notes)]
+
+    def broken(lines: Iterable[str], indent: int) -> Iterator[str]:
+        for line in lines:
+            yield from textwrap.wrap(
+                line, screen.columns, subsequent_indent=" " * indent, break_on_hyphens=False
+            )
+
+    causes = [line for it in made.differences for line in ("", *broken(causes_of(it), 4))]
     lines = [
-        *(part for line in verdicts(made) for part in _wrapped(line, "  ")),
-        *(part for line in legend for part in _wrapped(line, "   ")),
-        "", *_table(rows(made)), *causes, "", *_wrapped(f"method      {METHOD}", " " * 12),
-        *(part for note in notes for part in _wrapped(note, " " * 12)),
+        *broken(verdicts(made), 2), *broken(legend, 3), "", *_table(rows(made), screen.columns),
+        *causes, "", *broken([f"method      {METHOD}", *notes], 12),
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -73,17 +77,17 @@ def _verdict(it: Difference) -> str:
         dear = it.usd.ratio
         alike = abs(dear - 1) <= SAME
         money = f" and costs {'as much' if alike else f'{three_digits(dear)}x as much'}"
-    causes = [f"{_percent(f)} {f.name}" for f in _largest(it.days)[:CAUSES]]
+    causes = [f"{percent(f)} {f.name}" for f in largest(it.days)[:CAUSES]]
     return f"{it.letter} takes {takes}{money}{': ' if causes else ''}{', '.join(causes)}"
 
 
-def _largest(ratio: Ratio) -> list[Factor]:
+def largest(ratio: Ratio) -> list[Factor]:
     """Return the causes worth a line, the largest first, whichever way they work."""
     found = [f for f in ratio.factors if abs(f.factor - 1) >= SHOWN]
     return sorted(found, key=lambda f: -max(f.factor, 1 / f.factor))
 
 
-def _percent(it: Factor) -> str:
+def percent(it: Factor) -> str:
     """Return a factor as a signed change: `+11 %`, `-4.2 %`; what doubles or more: `x5.83`."""
     change = 100 * (it.factor - 1)
     if not 0.1 < it.factor < 2:
@@ -94,10 +98,10 @@ def _percent(it: Factor) -> str:
 def causes_of(it: Difference) -> Iterator[str]:
     """Yield a difference as lines: every cause worth one, the rest together, then the dollars."""
     yield f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
-    large = _largest(it.days)
+    large = largest(it.days)
     names = max((len(f.name) for f in large), default=0)
     for f in large:
-        yield f"  {_percent(f):>8}  {f.name:<{names}}  {_span(f)}"
+        yield f"  {percent(f):>8}  {f.name:<{names}}  {span(f)}"
     rest = [f.factor for f in it.days.factors if f not in large and f.factor != 1]
     if rest:
         change = f"{100 * (math.prod(rest) - 1):+.1f} %"
@@ -113,11 +117,12 @@ def _dollars(it: Difference) -> str:
     price = it.usd.factors[-1]
     return (
         f"{it.letter} against A: dollars x{three_digits(it.usd.ratio)}: the same factors, the GPUs "
-        f"left out, and {_percent(price)} {price.name} ({_span(price)})"
+        f"left out, and {percent(price)} {price.name} ({span(price)})"
     )
 
 
-def _span(it: Factor) -> str:
+def span(it: Factor) -> str:
+    """Return a cause's figure in both answers: `16,384 -> 8,192`."""
     if it.unit == OF_STEP:
         return f"{format_percent(it.before)} -> {format_percent(it.after)} {it.unit}"
     show: Callable[[float], str] = {
@@ -221,11 +226,11 @@ _CELLS: tuple[_Cells, _Cells] = (
 )
 
 
-def _table(lines: Rows) -> Iterator[str]:
-    """Yield the table, cells wrapped so that no line is longer than WIDTH."""
+def _table(lines: Rows, wide: int) -> Iterator[str]:
+    """Yield the table, cells wrapped so that no line is longer than that."""
     count = len(lines[0][1])
     first = max(len(label) for label, _ in lines)
-    room = (WIDTH - first) // count - 2
+    room = (wide - first) // count - 2
     cells = [(label, [textwrap.wrap(cell, room) or [""] for cell in row]) for label, row in lines]
     cells.insert(0, ("", [[letter] for letter in LETTERS[:count]]))
     widths = [max(len(part) for _, row in cells for part in row[k]) for k in range(count)]
@@ -242,29 +247,3 @@ def _called(name: str, what: str) -> str:
     """Put a name before what it stands for, unless that begins with it."""
     short = name if len(name) <= NAME else f"…{name[1 - NAME :]}"
     return what if what.startswith(f"{name} ") else f"{short}: {what}"
-
-
-def _wrapped(line: str, indent: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def comparison_html(made: Comparison) -> str:
-    """Return a comparison as a static fragment: the verdicts, the table, one of causes for each."""
-    said = "<br>".join(f"<b>{escape(line)}</b>" for line in verdicts(made))
-    head = [f"{k}: {name}" for k, name in zip(LETTERS, made.names, strict=False)]
-    tables = [_html_table("", ["", *head], [[label, *cells] for label, cells in rows(made)])]
-    for it in made.differences:
-        body = [[_percent(f), f.name, _span(f)] for f in _largest(it.days)]
-        title = f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
-        tables.append(_html_table(title, ["", "cause", "A -> " + it.letter], body))
-    return f"<div><p>{said}</p>{''.join(tables)}</div>"
-
-
-def _html_table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(c)}</td>' for c in row[1:])}</tr>"
-        for row in body
-    )
-    caption = f"<caption>{escape(title)}</caption>"
-    return f'<table style="{SIDE_BY_SIDE}">{caption}<tr>{top}</tr>{lines}</table>'

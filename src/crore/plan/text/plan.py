@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from textwrap import wrap
 from typing import Final
 
 from crore.plan.answer import Answer, Plan
 from crore.plan.record import verdict
+from crore.plan.text.bars import level, rest, rows
+from crore.plan.text.screen import Screen
 from crore.plan.text.takes import failures, limits, takes
 from crore.plan.text.why import others, what_if, why
 from crore.units import (
@@ -19,27 +21,29 @@ from crore.units import (
     three_digits,
 )
 
-COLUMNS: Final = 120
 INDENT: Final = " " * 12
-BAR: Final = 24
-SMALLEST: Final = 0.0005
-"""Parts below this share of the whole are not worth a line."""
+PIPED: Final = Screen()
 HALF_FORMATS: Final = ("bf16", "fp16", "fp32")
 
 
-def render(answer: Answer) -> str:
-    """Return an answer as lines of at most 120 columns: the best plan, then the others."""
+def render(answer: Answer, screen: Screen = PIPED) -> str:
+    """Return an answer as lines no wider than the screen: the best plan, then the others."""
     plan = answer.plan
     blocks = [
-        _verdict(plan), _layout(plan), _throughput(plan), _time(plan), _memory(plan),
-        failures(plan), takes(plan), limits(plan), what_if(answer), others(answer), why(answer),
+        _verdict(plan), _layout(plan), _throughput(plan), _time(plan, screen),
+        _memory(plan, screen), failures(plan), takes(plan), limits(plan), what_if(answer),
+        others(answer, screen), why(answer),
     ]  # fmt: skip
-    return "\n\n".join("\n".join(map(_wrapped, block)) for block in blocks if block)
+    return "\n\n".join(
+        "\n".join(_wrapped(line, screen) for line in block) for block in blocks if block
+    )
 
 
-def _wrapped(line: str) -> str:
+def _wrapped(line: str, screen: Screen) -> str:
     """Break a line that is too long; what follows stands below its text."""
-    return "\n".join(wrap(line, COLUMNS, subsequent_indent=INDENT)) if len(line) > COLUMNS else line
+    if len(line) <= screen.columns:
+        return line
+    return "\n".join(wrap(line, screen.columns, subsequent_indent=INDENT, break_on_hyphens=False))
 
 
 def _verdict(plan: Plan) -> list[str]:
@@ -140,25 +144,18 @@ def _learning(plan: Plan) -> str:
     return f"; islands learn {middle:.2f} per token, {low:.2f} to {high:.2f}, extrapolated"
 
 
-def _bars(parts: Mapping[str, float], total: float, show: Callable[[float], str]) -> Iterator[str]:
-    for name, value in parts.items():
-        if value < SMALLEST * total:
-            continue
-        bar = "█" * max(1, round(BAR * value / total))
-        yield f"  {name:<24}{show(value):>10}  {100 * value / total:4.1f} %  {bar}"
+def _time(plan: Plan, screen: Screen) -> list[str]:
+    split, total = plan.step_split_s, plan.step_time_s.value
+    return ["time of a step", *rows(split, total, lambda v: f"{three_digits(v)} s", screen)]
 
 
-def _time(plan: Plan) -> list[str]:
-    total = plan.step_time_s.value
-    return ["time of a step", *_bars(plan.step_split_s, total, lambda v: f"{three_digits(v)} s")]
-
-
-def _memory(plan: Plan) -> list[str]:
-    """The waterfall: parts, their sum, what is left."""
-    capacity = plan.question.memory_bytes
-    free = capacity - plan.memory_bytes
+def _memory(plan: Plan, screen: Screen) -> list[str]:
+    """The whole against what the GPU has, then the waterfall: parts, and what is left."""
+    capacity, used = plan.question.memory_bytes, plan.memory_bytes
+    whole = f"{format_bytes(used)} of {format_bytes(capacity)}"
     return [
         "memory of the worst GPU",
-        *_bars(plan.memory_split_bytes, capacity, format_bytes),
-        f"  {'free':<24}{format_bytes(free):>10}  {100 * free / capacity:4.1f} %",
+        level(whole, used / capacity, screen),
+        *rows(plan.memory_split_bytes, capacity, format_bytes, screen),
+        rest("free", format_bytes(capacity - used), used / capacity, screen),
     ]

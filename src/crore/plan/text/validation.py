@@ -7,15 +7,15 @@ import numpy as np
 from crore.plan.validate import Score, Validation
 
 COLUMNS = ("runs", "median", "p90", "bias", "mean", "in 10 %", "in 80 %")
-HEAD = f"{'':<22}" + "".join(f"{name:>9}" for name in COLUMNS)
+HEAD = f"{'':<22}" + "".join(f"{name:>8}" for name in COLUMNS)
 SMALL = 10
 
 
 def _row(s: Score) -> str:
     return (
-        f"{s.group:<22}{s.runs:>9}{100 * s.median_abs_error:>8.1f}%{100 * s.p90_abs_error:>8.1f}%"
-        f"{100 * s.bias:>+8.1f}%{100 * s.mean_error:>+8.1f}%{100 * s.within_10_percent:>8.0f}%"
-        f"{100 * s.coverage:>8.0f}%"
+        f"{s.group:<22}{s.runs:>8}{100 * s.median_abs_error:>7.1f}%{100 * s.p90_abs_error:>7.1f}%"
+        f"{100 * s.bias:>+7.1f}%{100 * s.mean_error:>+7.1f}%{100 * s.within_10_percent:>7.0f}%"
+        f"{100 * s.coverage:>7.0f}%"
     )
 
 

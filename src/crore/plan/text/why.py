@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from crore.plan.answer import Answer, Plan
+from crore.plan.text.pareto import letter_of, plot
+from crore.plan.text.screen import Screen
 from crore.units import format_energy, format_int, format_usd, three_digits
 
 
@@ -19,25 +23,31 @@ def what_if(answer: Answer) -> list[str]:
     return [*lines, f"{'':<12}unfit or twice as long: {', '.join(none)}"] if none else lines
 
 
-def others(answer: Answer) -> list[str]:
-    """The other plans, where several were asked for."""
+def others(answer: Answer, screen: Screen) -> list[str]:
+    """The other plans, where several were asked for; a frontier as a plot too."""
     if len(answer.plans) == 1:
         return []
-    title = "frontier" if answer.request.objective == "pareto" else "plans"
-    head = f"{title:<12}{'GPUs':>10}{'days':>9}{'cost':>9}{'energy':>10}{'risk':>6}  layout"
-    return [head, *(_row(plan) for plan in answer.plans)]
+    pareto = answer.request.objective == "pareto"
+    title = "frontier" if pareto else "plans"
+    head = f"{title:<8}{'GPUs':>8}{'days':>8}{'cost':>9}{'energy':>10}{'risk':>6}  layout"
+    rows = [
+        line for k, plan in enumerate(answer.plans) for line in _row(letter_of(k), plan, screen)
+    ]
+    return [*([*plot(answer.plans, screen), ""] if pareto else []), head, *rows]
 
 
-def _row(plan: Plan) -> str:
+def _row(letter: str, plan: Plan, screen: Screen) -> list[str]:
+    """Return a plan's line; a layout too long for it goes on below itself."""
     it, economy = plan.layout, plan.economy
     shape = ", ".join(f"{k} {it[k]}" for k in ("tp", "cp", "ep", "pp", "dp") if it[k] > 1)
     usd = format_usd(economy.usd[1]) if economy.usd else "unknown"
     energy = format_energy(economy.energy_j) if economy.energy_j is not None else "unknown"
-    return (
-        f"{'':<12}{format_int(plan.gpus):>10}{three_digits(plan.days.value):>9}{usd:>9}"
-        f"{energy:>10}{100 * plan.risk:5.0f}%  {shape or 'one rank'}, {it['zero']}, "
-        f"recompute {it['recompute']}"
+    before = (
+        f"  {letter:<3}{format_int(plan.gpus):>11}{three_digits(plan.days.value):>8}{usd:>9}"
+        f"{energy:>10}{100 * plan.risk:5.0f}%  "
     )
+    layout = f"{shape or 'one rank'}, {it['zero']}, recompute {it['recompute']}"
+    return wrap(before + layout, screen.columns, subsequent_indent=" " * len(before))
 
 
 def why(answer: Answer) -> list[str]:
