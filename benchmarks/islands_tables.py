@@ -37,12 +37,14 @@ from benchmarks.islands import (
 
 from crore.cost import parameters
 from crore.cost.shape import shape_of
+from crore.plan.text.scale import Scale
+from crore.plan.text.svg import BLUE, GREEN, MUTED, ORANGE, Svg
 
 Found = Mapping[Cell, Mapping[str, Any]]
-WIDTH, HEIGHT, EDGE = 300, 240, 44
-NEAR: Final = 9.0
+WIDTH, HEIGHT, EDGE, NAMES = 440, 300, 64, 44
+NEAR: Final = 13.0
 """Labels nearer to each other than this would overlap."""
-COLOURS: Final = {1: "gray", 2: "#1f77b4", 4: "#ff7f0e", 8: "#d62728"}
+COLOURS: Final = {1: MUTED, 2: BLUE, 4: ORANGE, 8: GREEN}
 SOURCE: Final = "crore, benchmarks/islands_epyc-2core_2026-11-26.md"
 DATE: Final = "2026-11-26"
 
@@ -217,60 +219,54 @@ def figure(found: Found, sizes: Sequence[str]) -> str:
         if (loss := of_seeds(found, plain(name, islands, interval),
                              lambda cell: over_data_parallel(found, cell))) is not None
     }  # fmt: skip
-    top = max((loss.high for loss in numbers.values()), default=0.01)
-    bottom = min((loss.low for loss in numbers.values()), default=0.0)
-    bottom = min(bottom, 0.0)
-    panels = "".join(
-        _panel(place * WIDTH, name, {k[1:]: v for k, v in numbers.items() if k[0] == name},
-               (bottom, top))
-        for place, name in enumerate(sizes)
-    )  # fmt: skip
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH * len(sizes)} {HEIGHT}" '
-        'font-family="sans-serif" font-size="9" text-anchor="middle">'
-        f'<rect width="{WIDTH * len(sizes)}" height="{HEIGHT}" fill="white"/>{panels}</svg>'
-    )
+    ends = [end for loss in numbers.values() for end in (loss.low, loss.high)]
+    upwards = Scale.over([0.0, 0.01, *ends], HEIGHT - EDGE, 66, log=False)
+    title = "Loss over data parallel, by inner steps of a round"
+    svg = Svg(WIDTH * len(sizes), HEIGHT, title, f"Sizes: {', '.join(sizes)} parameters")
+    svg.text((16, 26), title, size=14, bold=True)
+    for place, name in enumerate(sizes):
+        own = {k[1:]: v for k, v in numbers.items() if k[0] == name}
+        _panel(svg, place * WIDTH, name, own, upwards)
+    return str(svg)
 
 
 def _panel(
-    left: int, name: str, numbers: Mapping[tuple[int, int], Spread], ends: tuple[float, float]
-) -> str:
-    span = math.log(INTERVALS[-1] / INTERVALS[0])
-
-    def x(interval: int) -> float:
-        return left + EDGE + math.log(interval) / span * (WIDTH - 2 * EDGE)
-
-    def y(loss: float) -> float:
-        return HEIGHT - EDGE - (loss - ends[0]) / (ends[1] - ends[0]) * (HEIGHT - 2 * EDGE)
-
-    title, zero = f"{name} parameters: loss over data parallel", f"{y(0):.1f}"
-    drawn = [
-        f'<text x="{left + WIDTH / 2}" y="16" font-size="11">{title}</text>',
-        f'<path d="M{x(1):.1f} {zero}H{x(INTERVALS[-1]):.1f}" stroke="lightgray"/>',
-    ]
-    drawn += [f'<text x="{x(h):.1f}" y="{HEIGHT - 22}">H = {h}</text>' for h in INTERVALS]
-    for end in (0.0, *(end for end in ends if abs(y(end) - y(0.0)) > NEAR)):
-        drawn.append(f'<text x="{left + 20}" y="{y(end) + 3:.1f}">{100 * end:+.1f} %</text>')
+    svg: Svg, left: int, name: str, numbers: Mapping[tuple[int, int], Spread], upwards: Scale
+) -> None:
+    """Draw one size: a curve for each number of islands, with its name at the end."""
+    first, last = left + EDGE, left + WIDTH - 16
+    end = last - NAMES
+    across = Scale(low=INTERVALS[0], high=INTERVALS[-1], start=first + 12, end=end, log=True)
+    svg.text((first, 52), f"{name} parameters", bold=True)
+    svg.upwards(upwards, (first, last), lambda value: f"{100 * value:+.0f} %", "")
+    for interval in INTERVALS:
+        svg.text((across(interval), HEIGHT - EDGE + 16), f"H = {interval}", size=11,
+                 anchor="middle", colour=MUTED)  # fmt: skip
+    svg.line([(first, upwards(0)), (last, upwards(0))], MUTED)
+    taken: list[float] = []
     for islands in ISLANDS:
         own = {h: numbers[islands, h] for h in INTERVALS if (islands, h) in numbers}
-        drawn += _curve([(x(h), y(s.low), y(s.middle), y(s.high)) for h, s in own.items()], islands)
-    return "".join(drawn)
+        points = [(across(h), upwards(s.low), upwards(s.middle), upwards(s.high))
+                  for h, s in own.items()]  # fmt: skip
+        if points:
+            _curve(svg, points, islands, taken)
 
 
-def _curve(points: Sequence[tuple[float, float, float, float]], islands: int) -> Iterator[str]:
-    """Yield a line through the means, a stroke over the seeds of each, and its name."""
-    if not points:
-        return
+def _curve(
+    svg: Svg, points: Sequence[tuple[float, float, float, float]], islands: int, taken: list[float]
+) -> None:
+    """Draw a line through the means, a stroke over the seeds of each, and its name."""
     colour = COLOURS[islands]
-    path = " ".join(f"{x:.1f},{middle:.1f}" for x, _, middle, _ in points)
-    yield f'<polyline points="{path}" fill="none" stroke="{colour}"/>'
-    for x, low, middle, high in points:
-        yield (
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{colour}"/>'
-            f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="2.5" fill="{colour}"/>'
-        )
-    x, _, middle, _ = points[-1]
-    yield f'<text x="{x + 18:.1f}" y="{middle + 3:.1f}" fill="{colour}">M = {islands}</text>'
+    means = [(x, middle) for x, _, middle, _ in points]
+    svg.line(means, colour, width=1.5)
+    svg.dots(means, colour, size=6)
+    for x, low, _, high in points:
+        svg.line([(x, low), (x, high)], colour)
+    y = means[-1][1]
+    while any(abs(y - other) < NEAR for other in taken):
+        y -= 1
+    taken.append(y)
+    svg.text((means[-1][0] + 10, y + 4), f"M = {islands}", size=11, colour=colour)
 
 
 def catalogue(found: Found, sizes: Sequence[str]) -> Iterator[str]:
@@ -341,7 +337,7 @@ def main(arguments: Sequence[str]) -> None:
     write(arguments[1], tables(found))
     sizes = finished(found)
     if sizes:
-        write(arguments[2], [figure(found, sizes)])
+        Path(arguments[2]).write_text(figure(found, sizes), encoding="utf-8")
     if sizes and len(arguments) > 3:
         write(arguments[3], catalogue(found, sizes))
 

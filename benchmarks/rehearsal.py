@@ -8,7 +8,6 @@ plans of ten million: 405B in 1,221 worlds, and the mission `ten_million` itself
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -16,13 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from crore.plan.text.scale import Scale
+from crore.plan.text.svg import BLUE, Svg
+from crore.units import format_count
+
 PLAN = ("--gpu", "h100-sxm", "--stack", "crore", "--seq-len", "4096", "--tokens", "1T")
 PINS = "tp=8,pp=4,cp=1,zero=1,schedule=1f1b,recompute=full,micro_batch=1,dp_shard={shard}"
 SERIES = ((64, 1, 1), (512, 1, 1), (8192, 1, 1), (8192, 12, 1), (8192, 122, 2), (8192, 1221, 20))
 """GPUs of a world, worlds, islands."""
 ROUNDS = 8
 """Micro-batches of a rank."""
-WIDTH, HEIGHT, EDGE = 480, 240, 48
+WIDTH, HEIGHT, EDGE = 560, 300, 64
 
 
 class Cost(NamedTuple):
@@ -76,30 +79,21 @@ def line(cost: Cost) -> str:
 
 def figure(costs: list[Cost]) -> str:
     """Return CPU seconds over GPUs as an SVG, the horizontal axis logarithmic."""
-    top = 1.2 * max(cost.cpu_s for cost in costs)
-    low, high = (math.log10(costs[k].gpus) for k in (0, -1))
-
-    def at(cost: Cost) -> tuple[float, float]:
-        x = EDGE + (math.log10(cost.gpus) - low) / (high - low) * (WIDTH - 2 * EDGE)
-        return x, HEIGHT - EDGE - cost.cpu_s / top * (HEIGHT - 2 * EDGE)
-
-    points = [at(cost) for cost in costs]
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in points)
-    labels = "".join(
-        f'<text x="{x:.1f}" y="{HEIGHT - 28}">{cost.gpus:,}</text>'
-        f'<text x="{x:.1f}" y="{y - 10:.1f}">{cost.cpu_s:.1f} s</text>'
-        for cost, (x, y) in zip(costs, points, strict=True)
-    )
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    title = "CPU seconds of a rehearsal, by GPUs of the fleet"
+    svg = Svg(WIDTH, HEIGHT, title, "; ".join(map(line, costs)))
+    svg.text((EDGE, 26), title, size=14, bold=True)
     floor = HEIGHT - EDGE
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="9" text-anchor="middle">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
-        f'<text x="{WIDTH / 2}" y="20" font-size="12">CPU seconds of a rehearsal, by GPUs of the '
-        f'fleet</text><line x1="{EDGE}" y1="{floor}" x2="{WIDTH - EDGE}" y2="{floor}" '
-        f'stroke="gray"/><polyline points="{path}" fill="none" stroke="black"/>{dots}{labels}</svg>'
-    )
+    across = Scale.over([cost.gpus for cost in costs], EDGE, WIDTH - 24, log=True)
+    top = 1.2 * max(cost.cpu_s for cost in costs)
+    upwards = Scale(low=0, high=top, start=floor, end=44, log=False)
+    svg.across(across, (44, floor), format_count, "GPUs")
+    svg.upwards(upwards, (EDGE, WIDTH - 24), lambda value: f"{value:g} s", "CPU time")
+    points = [(across(cost.gpus), upwards(cost.cpu_s)) for cost in costs]
+    svg.line(points, BLUE, width=1.5)
+    svg.dots(points, BLUE, size=8)
+    for cost, (x, y) in zip(costs, points, strict=True):
+        svg.text((x, y - 10), f"{cost.cpu_s:.1f} s", size=11, anchor="middle")
+    return str(svg)
 
 
 def main(arguments: list[str]) -> None:
@@ -108,7 +102,7 @@ def main(arguments: list[str]) -> None:
         folder = Path(name)
         costs = series(folder)
         if arguments[:1] == ["--figure"]:
-            Path(arguments[1]).write_text(figure(costs) + "\n", encoding="utf-8")
+            Path(arguments[1]).write_text(figure(costs), encoding="utf-8")
         large = planned(folder, "405b", "llama-3.1-405b", "--gpu", "h100-sxm", "--gpus", "8192",
                         "--stack", "crore", "--tokens", "15T")  # fmt: skip
         fleet = ("--worlds", "1221", "--islands", "20")
