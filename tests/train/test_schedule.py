@@ -19,7 +19,7 @@ from crore.train.schedule import (
     first_sample,
     parse_ramp,
     parse_schedule,
-    step_of,
+    steps_in,
 )
 
 
@@ -111,9 +111,16 @@ def test_steps_follow_each_other_without_a_gap(ramp, step):
 
 
 @given(ramps(), st.integers(0, 3000))
-def test_every_sample_is_in_the_step_found_for_it(ramp, sample):
-    step = step_of(ramp, sample)
+def test_a_sample_is_in_the_step_that_the_samples_before_it_are_worth(ramp, sample):
+    step = math.floor(steps_in(ramp, sample))
     assert first_sample(ramp, step) <= sample < first_sample(ramp, step + 1)
+    share = (sample - first_sample(ramp, step)) / batch(ramp, step)
+    assert steps_in(ramp, sample) == pytest.approx(step + share)
+
+
+@given(ramps(), st.integers(0, 3000))
+def test_the_samples_of_whole_steps_are_worth_just_these(ramp, step):
+    assert steps_in(ramp, first_sample(ramp, step)) == step
 
 
 @given(ramps(), st.integers(0, 300))
@@ -126,7 +133,7 @@ def test_a_ramp_of_equal_stages():
     ramp = parse_ramp("16:16:3k", 64, unit=8)
     assert ramp.stages == ((0, 16), (1000, 32), (2000, 48), (3000, 64))
     assert batch(ramp, 0) == 16
-    assert batch(ramp, step_of(ramp, 10_000)) == 64
+    assert batch(ramp, steps_in(ramp, 10_000)) == 64
     assert parse_ramp("", 64).stages == parse_ramp("64:8:1k", 64).stages == ((0, 64),)
 
 

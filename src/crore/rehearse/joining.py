@@ -24,7 +24,7 @@ from crore.rehearse.messages import Message
 from crore.train.fault.crew import Crew
 from crore.train.islands.exchange import Exchanged, Members, mean, products_of
 from crore.train.islands.gate import Gate
-from crore.train.islands.joining import LETTER_BYTES
+from crore.train.islands.letter import letter_bytes
 from crore.train.islands.outer import OuterState
 from crore.train.islands.quantise import SLAB_VALUES
 
@@ -89,7 +89,8 @@ def _turn(joining: _Joining, fragment: int) -> None:
     exchanged = _exchanged(joining, fragment)
     state.apply(fragment, exchanged.mean)
     if crew is not None:
-        crew.publish([torch.zeros(LETTER_BYTES, dtype=torch.uint8)])
+        size = letter_bytes(joining.around.islands, state.settings.fragments)
+        crew.publish([torch.zeros(size, dtype=torch.uint8)])
         crew.publish(state.flats(fragment))
     state.take(fragment, named)
     del before

@@ -14,8 +14,9 @@ from crore.train.fault.seat import Seat
 from crore.train.folder import CHECKPOINTS, LOG
 from crore.train.health import Limits
 from crore.train.islands.settings import Outer
+from crore.train.place import Place
 from crore.train.records import Prediction
-from crore.train.schedule import Ramp, Schedule
+from crore.train.schedule import Ramp, Schedule, steps_in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +117,12 @@ class Job:
             return batch
         unit = self.split.dp * self.split.micro_batch * self.split.pp
         return max(math.ceil(batch / self.seat.islands / self.seat.worlds / unit), 1) * unit
+
+    def done(self, place: Place) -> float:
+        """Return the steps' worth of the run that is done, which rate, batch and end follow."""
+        if self.seat is None or not self.seat.makes_up:
+            return place.step
+        return steps_in(self.ramp, place.samples)
 
     @property
     def log(self) -> Path:

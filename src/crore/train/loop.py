@@ -64,6 +64,11 @@ class Trainer:
         """This world's part of the last step."""
         peers.attach(self._state, self._load)
 
+    @property
+    def over(self) -> bool:
+        """Whether no step is left, by what is known so far of other islands."""
+        return self.job.done(self.place) >= self.job.steps
+
     def restore(self) -> int:
         """Go on from the newest sound checkpoint, if there is one; return the steps done."""
         self.beat.phase("restore", SAVE_S)
@@ -135,7 +140,7 @@ class Trainer:
 
     def _ends(self) -> bool:
         """Return whether all is done, and the other worlds know where the last checkpoint is."""
-        if self.place.step < self.job.steps or self.fleet.due(self):
+        if not self.over or self.fleet.due(self):
             return False
         return self._parted or not self.peers.many
 
@@ -182,24 +187,24 @@ class Trainer:
     def step(self) -> tuple[Verdict, Numbers]:
         """Take one step: who is there, samples, forward and backward, judgement, update."""
         job, began_s = self.job, time.perf_counter()
-        led = self.place.step >= job.steps and not self.fleet.due(self) and self.peers.leads
+        led = self.over and not self.fleet.due(self) and self.peers.leads
         if led:
             self._leave("finished", "")
         self.beat.phase("meeting", MEET_S)
         self.peers.begin(done=self.place.met)
         if self.fleet.due(self):
             return self._join()
-        if self.place.step >= job.steps:
+        if self.over:
             return self._part(led)
-        place = self.place
+        place, done = self.place, job.done(self.place)
         self.beat.begin(place.step + 1)
-        share = self.share = self._share(batch(job.ramp, place.step))
+        share = self.share = self._share(batch(job.ramp, done))
         numbers = self._reduced(share, self._backward(share))
         if not self.peers.commit():
             self.engine.forget_load()
             return AGAIN, numbers
         verdict = self.health.judge(place.step + 1, numbers.loss, numbers.grad_norm)
-        lr_factor = factor(job.schedule, place.step) * share.lr
+        lr_factor = factor(job.schedule, done) * share.lr
         if verdict.action == "go on":
             self.beat.phase("optimizer")
             update(
@@ -309,8 +314,7 @@ class Trainer:
 
     def _between(self) -> None:
         """Evaluate, sample and save when it is time."""
-        step, every = self.place.step, self.job.every
-        last = step == self.job.steps
+        step, every, last = self.place.step, self.job.every, self.over
         if last or _due(step, every.evaluation):
             self._say_evaluation()
         if last or _due(step, every.sample):

@@ -13,9 +13,9 @@ class Place:
     step: int = 0
     """Steps done."""
     set_aside: int = 0
-    """Samples that roll-backs have passed over."""
+    """Samples that roll-backs have passed over, and that went with islands that were away."""
     samples: int = 0
-    """Samples used."""
+    """Samples used; on one of several islands, those of all islands."""
     met: int = 0
     """Steps and outer steps that the worlds took together, those that roll-backs undid included."""
 

@@ -1,6 +1,8 @@
 """What changes from step to step: the learning rate's factor and the global batch.
 
 Everything is a pure function of the step, counted from 0, so a resumed run needs no other state.
+Where islands make up for samples that were lost, a step is what its samples are worth: not always
+a whole number.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Ramp:
                 )
 
 
-def factor(schedule: Schedule, step: int) -> float:
+def factor(schedule: Schedule, step: float) -> float:
     """Return the learning rate of one step as a factor of its peak, 0 to 1.
 
     The rise is never 0, and the fall reaches the floor at `schedule.steps`, after the last step:
@@ -154,7 +156,7 @@ def parse_ramp(text: str, batch: int, unit: int = 1) -> Ramp:
     return Ramp(stages=(*stages, (samples if grow else 0, batch)), unit=unit)
 
 
-def batch(ramp: Ramp, step: int) -> int:
+def batch(ramp: Ramp, step: float) -> int:
     """Return the sequences of one step's global batch."""
     return _stage(ramp, step)[2]
 
@@ -165,14 +167,14 @@ def first_sample(ramp: Ramp, step: int) -> int:
     return sample + (step - first_step) * size
 
 
-def step_of(ramp: Ramp, sample: int) -> int:
-    """Return the step whose batch holds the sequence of global index `sample`."""
-    begun = [stage for stage in _stages(ramp) if stage[1] <= sample]
+def steps_in(ramp: Ramp, samples: int) -> float:
+    """Return the steps, the last one whole or not, whose batches are so many sequences."""
+    begun = [stage for stage in _stages(ramp) if stage[1] <= samples]
     first_step, start, size = begun[-1]
-    return first_step + (sample - start) // size
+    return first_step + (samples - start) / size
 
 
-def _stage(ramp: Ramp, step: int) -> tuple[int, int, int]:
+def _stage(ramp: Ramp, step: float) -> tuple[int, int, int]:
     return [stage for stage in _stages(ramp) if stage[0] <= step][-1]
 
 

@@ -99,8 +99,8 @@ class Tally:
 
     @property
     def steps_left(self) -> int:
-        """Steps until the run is finished."""
-        return self.start.steps - self.done if self.start else 0
+        """Steps until the run is finished; none where more are taken than were planned."""
+        return max(self.start.steps - self.done, 0) if self.start else 0
 
 
 def tally_of(records: Iterable[Record]) -> Tally:

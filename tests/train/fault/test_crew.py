@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from crore.train.fault.crew import LEAST_S, Crew, _buckets
-from crore.train.fault.judge import SLOW_STEPS
 from crore.train.fault.seat import Seat
 from crore.train.fault.torchft import lighthouse
 from crore.train.fault.worlds import Lighthouse
@@ -249,7 +248,7 @@ def test_of_three_the_one_that_differs_takes_up_the_others_state(made):
 
 def test_a_slow_world_leaves_and_says_why(made):
     def act(world: World) -> int:
-        for _ in range(SLOW_STEPS + 3):
+        for _ in range(9):
             world.step(busy_s=3.0 if world.number == 2 else 0.3)
         return world.done
 
@@ -260,9 +259,9 @@ def test_a_slow_world_leaves_and_says_why(made):
     with pytest.raises(Left, match="world 2 is 10 times slower: it leaves"):
         worlds[2].end()
     worlds[2].crew.close()
-    assert worlds[2].done == done + SLOW_STEPS - 1
+    assert worlds[2].done == done + 6
     for world in worlds[:2]:
-        assert world.end() >= done + SLOW_STEPS
+        assert world.end() >= done + 7
         assert world.crew.members == (0, 1)
 
 

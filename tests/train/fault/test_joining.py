@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crore.train.fault.seat import Seat
 from crore.train.fault.torchft import lighthouse
-from crore.train.islands.joining import LETTER_BYTES, Islands, _letter, _read
+from crore.train.islands.joining import Islands
 from crore.train.islands.settings import Outer
 from crore.train.loop import Trainer
 from crore.train.peers import Alone
@@ -83,14 +83,14 @@ class Island:
     """An island's world with weights of its own, as far as joining sees it."""
 
     def __init__(
-        self, outer: Outer, peers: Any = None, *, island: int = 0, fleet: str = "",
-        start: float = 0.0,
+        self, outer: Outer, peers: Any = None, *, island: int = 0, islands: int = 2,
+        fleet: str = "",
     ) -> None:  # fmt: skip
         self.weights = {
-            f"layers.{k}.w": torch.nn.Parameter(torch.full((3, 2), start + k)) for k in range(2)
+            f"layers.{k}.w": torch.nn.Parameter(torch.full((3, 2), float(k))) for k in range(2)
         }
         self.told: list[tuple[str, str]] = []
-        seat = Seat(world=island, worlds=1, island=island, islands=2, fleet=fleet)
+        seat = Seat(world=island, worlds=1, island=island, islands=islands, fleet=fleet)
         self.islands = Islands(
             seat, outer, self.weights, peers=peers or Alone(), asked=lambda: False,
             tell=lambda what, line: self.told.append((what, line)),
@@ -100,8 +100,8 @@ class Island:
         self.run = cast(
             "Trainer",
             SimpleNamespace(
-                place=Place(), share=SimpleNamespace(whole=4),
-                job=SimpleNamespace(seq_len=8, steps=STEPS),
+                place=Place(), share=SimpleNamespace(whole=4), over=False,
+                job=SimpleNamespace(seq_len=8),
             ),
         )  # fmt: skip
 
@@ -114,6 +114,7 @@ class Island:
             self.run.place.step += 1
             self.run.place.samples += 8
             self.run.place.met += 1
+            cast("Any", self.run).over = self.run.place.samples >= 8 * STEPS
             self.islands.after(self.run)
 
     def bits(self) -> dict[str, bytes]:
@@ -134,24 +135,6 @@ OUTERS = (
 
 
 @given(
-    told=st.dictionaries(
-        st.text(max_size=9),
-        st.none() | st.booleans() | st.integers() | st.text(max_size=99) | st.lists(st.integers()),
-        max_size=9,
-    )
-)
-def test_a_letter_is_read_as_it_was_written(told):
-    letter = _letter(told)
-    assert letter.shape == (LETTER_BYTES,)
-    assert _read(letter) == told
-
-
-def test_a_letter_that_did_not_arrive_or_arrived_twice_is_none():
-    assert _read(torch.zeros(LETTER_BYTES, dtype=torch.uint8)) is None
-    assert _read(_letter({"turn": 1}) * 2) is None
-
-
-@given(
     steps=st.integers(1, 60), spacing=st.integers(1, 6), fragments=st.integers(1, 4),
     data=st.data(),
 )  # fmt: skip
@@ -161,7 +144,7 @@ def test_turns_come_evenly_and_at_the_end_every_fragment_has_its_last(
     overlap = data.draw(st.integers(0, spacing - 1))
     outer = Outer(interval=spacing * fragments, fragments=fragments, overlap=overlap)
     islands = Island(outer).islands
-    expected = [islands._expected(step, steps) for step in range(steps + 1)]
+    expected = [islands._expected(step, over=step == steps) for step in range(steps + 1)]
     assert expected == sorted(expected)
     for step in range(steps):
         due = [k for k in range(1, step + 1) if outer.takes(k) is not None]
@@ -328,7 +311,7 @@ def test_islands_that_are_at_one_turn_by_different_ways_end_as_one():
     house = lighthouse(port=0, host="127.0.0.1", least=3, grace_s=60.0)
     fleet = "http://127.0.0.1:" + str(house.address()).rpartition(":")[2]
     outer = Outer(interval=4, lr=1.0, momentum=0.0, nesterov=False)
-    islands = [Island(outer, island=k, fleet=fleet) for k in range(3)]
+    islands = [Island(outer, island=k, islands=3, fleet=fleet) for k in range(3)]
     for it in islands:
         it.train(4, by=0.25)
         it.islands.turns = 0

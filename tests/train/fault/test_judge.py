@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crore.train.fault.judge import LEAST_S, SLOW, SLOW_STEPS, Judge, Opinion, minority
+from crore.train.fault.judge import LEAST_S, MOST, SLOW, SLOW_STEPS, Judge, Opinion, minority
 
 WELL = [7, 7, 7]
 
@@ -81,36 +81,59 @@ def test_the_minority_is_all_but_the_most_frequent(sums):
         assert set(odd) == set(worlds) - right
 
 
-def test_a_slow_world_leaves_after_so_many_steps_in_a_row_and_not_before():
-    judges, late = [Judge(k) for k in range(3)], [1.0, 1.0, 1.01 * SLOW]
-    for _ in range(SLOW_STEPS - 1):
-        assert opinions(judges, WELL, late) == [Opinion()] * 3
-    heard = opinions(judges, WELL, late)
-    assert [it.leave for it in heard] == [False, False, True]
-    assert not any(it.again for it in heard)
-    assert {it.reason for it in heard} == {"world 2 is 4 times slower: it leaves"}
+def left_after(factors, steps=3 * SLOW_STEPS):
+    """Return the step at which the first of three worlds leaves; 0 if it stays.
+
+    `factors` are how many times slower it is, over and over.
+    """
+    judges = [Judge(k) for k in range(3)]
+    for step in range(steps):
+        heard = opinions(judges, WELL, [factors[step % len(factors)], 1.0, 1.0])
+        assert not any(it.again for it in heard)
+        assert not heard[1].leave
+        assert not heard[2].leave
+        if heard[0].leave:
+            assert len({it.reason for it in heard}) == 1
+            return step + 1
+    return 0
 
 
-def test_one_good_step_between_and_the_count_begins_again():
-    judges, late = [Judge(k) for k in range(3)], [9.0, 1.0, 1.0]
-    for _ in range(SLOW_STEPS - 1):
-        opinions(judges, WELL, late)
-    opinions(judges, WELL, [1.0] * 3)
-    for _ in range(SLOW_STEPS - 1):
-        assert opinions(judges, WELL, late) == [Opinion()] * 3
-    assert opinions(judges, WELL, late)[0].leave
+@pytest.mark.parametrize(("factor", "steps"), [(1.01 * SLOW, SLOW_STEPS), (10.0, 7), (99.0, 4)])
+def test_a_slow_world_leaves_the_sooner_the_slower_it_is(factor, steps):
+    assert left_after([factor]) == steps
+    assert left_after([0.99 * SLOW]) == 0
+
+
+def test_it_is_said_how_slow_it_is():
+    judges = [Judge(k) for k in range(3)]
+    heard = [opinions(judges, WELL, [1.0, 1.0, 9.0]) for _ in range(8)]
+    assert {it.reason for it in heard[-1]} == {"world 2 is 9 times slower: it leaves"}
+    assert heard[:-1] == [[Opinion()] * 3] * 7
+
+
+def test_a_hiccup_is_no_slowness_however_long_it_is():
+    assert left_after([1e6] + [1.0] * SLOW_STEPS) == 0
+    assert left_after([MOST, 1.0, 1.0, MOST, 1.0, MOST] + [1.0] * SLOW_STEPS) == 0
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_a_world_that_stops_in_one_step_of_four_leaves(shift):
+    """As one does whose steps are shorter than its stops are apart."""
+    factors = [1.0, 1.0, 1.0, 1.0]
+    factors[shift] = 25.0
+    assert 0 < left_after(factors) <= SLOW_STEPS
 
 
 def test_one_world_leaves_at_a_time():
     judges, late = [Judge(k) for k in range(5)], [9.0, 1.0, 1.0, 1.0, 9.0]
-    told = [opinions(judges, [7] * 5, late) for _ in range(SLOW_STEPS + 1)]
-    assert [sum(it.leave for it in heard) for heard in told] == [0] * (SLOW_STEPS - 1) + [1, 1]
+    told = [opinions(judges, [7] * 5, late) for _ in range(9)]
+    assert [sum(it.leave for it in heard) for heard in told] == [0] * 7 + [1, 1]
     assert told[-2][0].leave
     assert told[-1][4].leave
 
 
 @given(
-    times=st.lists(st.floats(0.0, 0.99 * LEAST_S), min_size=2, max_size=6),
+    times=st.lists(st.floats(0.0, 0.99 * LEAST_S / SLOW_STEPS), min_size=2, max_size=6),
     steps=st.integers(1, 3 * SLOW_STEPS),
 )
 def test_nobody_is_slow_by_what_is_noise(times, steps):
@@ -138,5 +161,5 @@ def test_a_spare_that_does_nothing_is_neither_slow_nor_a_measure():
 
 def test_a_world_alone_has_nobody_to_be_held_against():
     judge = Judge(3)
-    for busy_s in (1.0, 1.0, 50.0, 50.0, 50.0, 50.0, 50.0, 50.0):
+    for busy_s in [1.0] * 2 + [50.0] * SLOW_STEPS:
         assert judge.hear([3], [1], [busy_s]) == Opinion()

@@ -47,7 +47,9 @@ class Joined:
         self.sent = {}
 
     def mean(self, fragment):
-        members = Members(weight=float(self.state.take_count(fragment)), **self.who)
+        tokens = self.state.tokens[fragment]
+        self.state.uncount(fragment, tokens)
+        members = Members(weight=float(tokens), **self.who)
         return mean(members, self.state.delta(fragment, self.params), self.outer.bits)
 
     def after(self, step, tokens):

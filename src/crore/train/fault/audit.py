@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crore.train.fault.chaos import DONE
 from crore.train.fault.follow import Log
+from crore.train.fault.merged import merged
 from crore.train.fault.seat import seat_of
 from crore.train.fault.shares import share_of
 from crore.train.folder import LOG
@@ -48,8 +50,10 @@ class Audit:
     steps: int
     missed: Mapping[int, tuple[float, ...]]
     """World -> Unix seconds of steps that others took without it."""
-    used: float
-    """Share of the run's samples that some world ran: an island that is away leaves its own out."""
+    merged: int
+    """Samples that are in the weights at the end."""
+    handed_out: int
+    """Samples up to the last one that some step was to take: what is not merged was lost."""
 
     def without(self, world: int) -> tuple[float, ...]:
         """Return when steps were taken without a world, in order."""
@@ -73,22 +77,31 @@ def audit(folder: Path, *, worlds: int, islands: int) -> Audit:
         number: [r for r in records if isinstance(r, End) and r.reason == "finished"]
         for number, records in logs.items()
     }
-    last = max((one.step for each in steps.values() for one in each), default=0)
+    every = [step for each in steps.values() for step in each]
+    last = max((step.step for step in every), default=0)
+    counts = merged(logs, worlds=worlds, islands=islands) if islands > 1 else _ran(every)
     return Audit(
         hits=tuple(_hits(told, steps)),
-        problems=tuple(_problems(logs, worlds, islands)), steps=last,
+        problems=(*_problems(logs, worlds, islands), *_twice(counts)), steps=last,
         missed={number: tuple(sorted(_missed(number, steps))) for number in logs},
-        used=_used([step for each in steps.values() for step in each]),
+        merged=int((counts > 0).sum()),
+        handed_out=max((s.first_sample + s.samples for s in every), default=0),
         checksums={n: e[-1].checksum for n, e in ends.items() if e and e[-1].checksum is not None},
     )  # fmt: skip
 
 
-def _used(steps: Sequence[Step]) -> float:
-    own = [step.own_samples for step in steps if step.own_samples is not None]
-    ran = np.zeros(max((step.first_sample + step.samples for step in steps), default=1), np.bool_)
-    for first, end in own:
-        ran[first:end] = True
-    return float(ran.mean())
+def _ran(steps: Sequence[Step]) -> NDArray[np.int64]:
+    """Return 1 for each sample that some world of one island ran; `_problems` says how often."""
+    ran = np.zeros(max((step.first_sample + step.samples for step in steps), default=0), np.int64)
+    for step in steps:
+        ran[slice(*(step.own_samples or (0, 0)))] = 1
+    return ran
+
+
+def _twice(counts: NDArray[np.int64]) -> Iterator[str]:
+    twice = np.flatnonzero(counts > 1)
+    if len(twice):
+        yield f"{len(twice)} samples are in the weights twice, {twice[0]} first"
 
 
 def _missed(world: int, steps: Mapping[int, Sequence[Step]]) -> Iterator[float]:

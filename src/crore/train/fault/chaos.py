@@ -25,7 +25,8 @@ EVERY_S: Final = 30.0
 """Between two faults of a kind that is named without a number."""
 SLOW: Final = 10
 """So many times slower a slowed world is."""
-BEAT_S: Final = 0.2
+BEAT_S: Final = 0.1
+"""Of one stop and go: no longer than a short step, so that each step is slowed."""
 FLIP: Final = "flip"
 """File in a world's folder that asks its first rank to flip a bit of a weight."""
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 SLOW: Final = 4.0
-"""A world this many times slower than the median of the others is slow..."""
-SLOW_STEPS: Final = 5
-"""...and leaves after so many such steps in a row, for a machine that is well."""
-LEAST_S: Final = 0.05
-"""Differences below this are no slowness."""
+"""A world this many times slower than the median of the others, in the mean of the last steps, is
+slow: it leaves, for a machine that is well."""
+SLOW_STEPS: Final = 20
+"""So many last steps count; one that was not taken yet counts as usual. A world ten times slower
+leaves after seven, one that is stopped now and then after a few such steps more."""
+MOST: Final = 20.0
+"""No step counts as so many times slower or more: a hiccup, however long, is no slowness."""
+LEAST_S: Final = 0.25
+"""Less than this lost in those steps together is no slowness."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +40,9 @@ class Judge:
 
     def __init__(self, world: int) -> None:
         self._world = world
-        self._slow: Counter[int] = Counter()
+        self._took: defaultdict[int, deque[tuple[float, float]]] = defaultdict(
+            lambda: deque(maxlen=SLOW_STEPS)
+        )
         self._wrong = 0
 
     def hear(
@@ -49,8 +55,8 @@ class Judge:
         slow = self._late(worlds, busy_s)
         if slow is None:
             return Opinion()
-        held = dict(zip(worlds, busy_s, strict=True))
-        reason = f"world {slow} is {held[slow] / _others(held, slow):.0f} times slower: it leaves"
+        took_s, usual_s = (sum(times) for times in zip(*self._took.pop(slow), strict=True))
+        reason = f"world {slow} is {took_s / usual_s:.0f} times slower: it leaves"
         return Opinion(reason=reason, leave=slow == self._world)
 
     def _of_odd(self, odd: tuple[int, ...], size: int) -> Opinion:
@@ -64,16 +70,20 @@ class Judge:
         return Opinion(reason=reason, again=True, heal=mine, leave=mine and self._wrong > 1)
 
     def _late(self, worlds: Sequence[int], busy_s: Sequence[float]) -> int | None:
-        """Return the world that has been slow for long enough."""
+        """Return the first world that has been slow for long enough."""
         held = {world: took for world, took in zip(worlds, busy_s, strict=True) if took > 0}
         for world, took in held.items():
             usual = _others(held, world)
-            late = usual > 0 and took > SLOW * usual and took - usual > LEAST_S
-            self._slow[world] = self._slow[world] + 1 if late else 0
-        found = [world for world in held if self._slow[world] >= SLOW_STEPS]
-        if found:
-            self._slow[found[0]] = 0
-        return found[0] if found else None
+            if usual > 0:
+                self._took[world].append((took, usual))
+        return next((world for world in held if _slow(self._took[world])), None)
+
+
+def _slow(times: Sequence[tuple[float, float]]) -> bool:
+    """Return whether the seconds of the last steps, own and usual ones, are those of a slow one."""
+    over = sum(min(took / usual, MOST) - 1 for took, usual in times)
+    lost_s = sum(took - usual for took, usual in times)
+    return over > (SLOW - 1) * SLOW_STEPS and lost_s > LEAST_S
 
 
 def _others(held: dict[int, float], world: int) -> float:

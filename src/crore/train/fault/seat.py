@@ -30,6 +30,14 @@ class Seat:
         return self.world >= self.worlds * self.islands
 
     @property
+    def makes_up(self) -> bool:
+        """Whether samples that went with an island that was away are made up for by others.
+
+        A run is then so many samples; else so many steps.
+        """
+        return self.islands > 1 and self.lost == "keep-batch"
+
+    @property
     def name(self) -> str:
         """Folder of the world, and its name at the lighthouse: they sort as the numbers do."""
         return folder_of(self.world)

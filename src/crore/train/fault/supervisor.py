@@ -209,6 +209,8 @@ class Supervisor:
             return True
         if now_s() - world.ended_s > RESTART_S:
             self._steps_at_start[number] = seen.step if seen else 0
+            if seen is not None:
+                seen.end = None  # of the start before: it must not be taken for one that leaves
             world.start(self.job.folder / JOB)
             world.ended_s = 0.0
         return False
@@ -310,9 +312,13 @@ class Supervisor:
         found = audit(self.job.folder, worlds=self.fleet.worlds, islands=self.fleet.islands)
         same = len(set(found.checksums.values())) == 1
         went_on = f"; the others went on after {three_digits(found.went_on_s())} s (median)"
-        said = f"{len(found.hits)} faults{went_on}" if found.hits else "no fault"
+        said = [f"{len(found.hits)} faults{went_on}" if found.hits else "no fault"]
+        lost = found.handed_out - found.merged
+        if lost:
+            made = "made up for" if self.fleet.lost == "keep-batch" else "left out"
+            said.append(f"{lost:,} samples that went with islands {made}")
         weights = "all weights are equal" if same else "THE WEIGHTS DIFFER"
-        return labelled("survived", "; ".join((said, weights, *found.problems)))
+        return labelled("survived", "; ".join((*said, weights, *found.problems)))
 
     def _why(self) -> str:
         """Return the last words of a world."""

@@ -2,14 +2,14 @@
 
 What it brings back it gives to the worlds of its own island, in one of their meetings: so an island
 holds one outer state, whoever dies. The round of a fragment is a turn; turns are counted by all
-islands alike, and an island that is behind takes up the others' state and keeps its own progress.
+islands alike, and an island that is behind takes up the others' state and keeps its own progress,
+unless the others may have it already. All keep account of which samples are in the weights.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -22,21 +22,35 @@ from crore.train.checksum import whole_checksum
 from crore.train.fault.judge import minority
 from crore.train.fault.meeting import Meeting
 from crore.train.fault.seat import Seat
+from crore.train.islands.account import Account
 from crore.train.islands.exchange import WAIT_S, Exchanged, Members, mean
 from crore.train.islands.gate import Gate
+from crore.train.islands.letter import letter_bytes, letter_of, read
 from crore.train.islands.outer import HOST, OuterState
 from crore.train.islands.settings import Outer
 from crore.train.local import local_part
 from crore.train.peers import Peers, State
+from crore.train.place import Place
 
 if TYPE_CHECKING:
     from crore.train.loop import Trainer
 
 QUORUM_S: Final = 3600.0
 """Islands wait so long for each other at one try: a round takes as long as its steps."""
-LETTER_BYTES: Final = 1 << 14
 Tell = Callable[[str, str], None]
 """Hears the kind of an event and its line."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Sent:
+    """What goes out in a turn."""
+
+    fragment: int
+    delta: Tensor
+    tokens: int
+    """Behind it."""
+    until: int
+    """Samples of all islands that were handed out before."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,9 +60,16 @@ class _Result:
     turn: int
     exchanged: Exchanged
     me: int
+    sent: _Sent
     sent_s: float
+    islands: list[int]
+    """Who was there, in the order of the exchange."""
+    until: int
+    """Samples that had been handed out to any of them."""
     taken_up: State | None
     """The state of another island, which this one is behind."""
+    brings: bool
+    """Whether what this island has trained is new to the others."""
 
 
 class Islands:
@@ -61,12 +82,12 @@ class Islands:
         self._seat, self._outer, self._named, self._peers = seat, outer, named, peers
         self._tell, self._asked = tell, asked
         self.state = OuterState(named, outer)
+        self.account = Account(outer.fragments)
         self._gates = [Gate() for _ in range(outer.fragments)]
         self.turns = 0
         """Rounds of fragments that this island has been through, or has taken up."""
-        self._been = False
-        """Whether this process has been in a turn. One that comes from the disk may bring what the
-        islands have added up already: it brings nothing to its first."""
+        self._origin = (0, 0)
+        """Step and turns from which on turns come evenly."""
         self._place: dict[str, int] = {}
         self._meeting: Meeting | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
@@ -79,28 +100,30 @@ class Islands:
         """Count a step's tokens; send a fragment while training goes on, where that is asked."""
         self.state.count(run.share.whole * run.job.seq_len)
         self._place = asdict(run.place)
-        step = run.place.step
-        early = self._outer.overlap and self._outer.sends(step) is not None and step < run.job.steps
+        due = self._outer.sends(run.place.step - self._origin[0]) is not None
+        early = self._outer.overlap and due and not run.over
         if early and self._peers.leads and self._sent is None:
             self._send()
 
     def due(self, run: Trainer) -> bool:
         """Return whether a turn is to be taken after the steps that are done."""
-        return self.turns < self._expected(run.place.step, run.job.steps)
+        return self.turns < self._expected(run.place.step, over=run.over)
 
-    def _expected(self, step: int, steps: int) -> int:
+    def _expected(self, step: int, *, over: bool) -> int:
         """Return the turns that belong to so many steps; at the end every fragment has one more."""
-        outer = self._outer
-        if step < steps:
-            return max(step - outer.overlap, 0) // outer.spacing
+        outer, (first, turns) = self._outer, self._origin
+        steps = step - first
+        if not over:
+            return turns + max(steps - outer.overlap, 0) // outer.spacing
         whole = outer.fragments == 1 and steps % outer.spacing == 0
-        return steps // outer.spacing + (0 if whole else outer.fragments)
+        return turns + steps // outer.spacing + (0 if whole else outer.fragments)
 
     @torch.no_grad()
     def join(self, run: Trainer) -> bool:
         """Take a turn, in a meeting of the island's worlds that has begun; False: once more."""
         facts, place = self.facts(), replace(run.place)
-        letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
+        size = letter_bytes(self._seat.islands, self._outer.fragments)
+        letter = torch.zeros(size, dtype=torch.uint8)
         result, before = None, list[tuple[Tensor, Tensor]]()
         if self._peers.leads:
             self._place = asdict(run.place)
@@ -108,9 +131,9 @@ class Islands:
             fragment = result.turn % self._outer.fragments
             changing = self._changing(fragment, whole=result.taken_up is not None)
             before = _kept(changing)
-            letter = _letter(self._installed(run, result))
+            letter = letter_of(self._installed(run, result), size)
         self._peers.publish([letter])
-        told = _read(letter)
+        told = read(letter)
         if told is not None:
             changing = self._changing(told["fragment"], whole=told["whole"])
             before = before or _kept(changing)
@@ -137,58 +160,82 @@ class Islands:
             raise
 
     def _send(self) -> None:
-        fragment = self.turns % self._outer.fragments
-        values = self.state.delta(fragment, self._named)
-        self._sent = self._thread.submit(
-            self._exchange, fragment, values, float(self.state.tokens[fragment])
-        )
+        sent = self._outgoing(self.turns % self._outer.fragments)
+        self._sent = self._thread.submit(self._exchange, sent)
 
-    def _exchange(self, sent: int, delta: Tensor, tokens: float) -> _Result:
+    def _outgoing(self, fragment: int) -> _Sent:
+        place = Place(**self._place)
+        return _Sent(
+            fragment=fragment, delta=self.state.delta(fragment, self._named),
+            tokens=self.state.tokens[fragment], until=place.next_sample,
+        )  # fmt: skip
+
+    def _exchange(self, sent: _Sent) -> _Result:
         """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
         meeting, astray = self._met(), False
         while True:
             self._arrived.clear()
             meeting.begin(0 if astray else self.turns + 1)  # at 0 it is behind everybody
             taken_up = next(iter(self._arrived), None)
-            astray = self._astray(meeting, taken_up[0] if taken_up else self.tensors())
+            account = self._theirs(taken_up) if taken_up else self.account
+            brings = account.is_new(self._seat.island, self.account)
+            state = taken_up[0] if taken_up else self.tensors()
+            said = account.mark, sent.until if brings else 0
+            told = self._told(meeting, state, said)
+            astray = self._astray(meeting, [int(one) for one in told[:, 0].tolist()])
             if meeting.failed:
                 meeting.commit()
                 continue
             turn = int(taken_up[1]["turns"]) if taken_up else self.turns
             fragment = turn % self._outer.fragments
-            values, weight = delta, tokens
-            if fragment != sent:  # the others are at another turn: as near to it as can be
-                values = self.state.delta(fragment, self._named)
-                weight = float(self.state.tokens[fragment])
-            if taken_up is not None and not self._been:
-                weight = 0.0
-            members = Members(
-                group=meeting.group if meeting.size > 1 else None, me=meeting.place,
-                count=meeting.size, weight=weight, judge=self._gates[fragment].judge,
-                together=self._together,
-            )  # fmt: skip
+            if fragment != sent.fragment:  # the others are at another turn: as near as can be
+                sent = self._outgoing(fragment)
             began_s = time.perf_counter()
             try:
-                exchanged = mean(members, values, self._outer.bits)
+                exchanged = self._mean(meeting, sent, sent.tokens if brings else 0)
             except RuntimeError as error:  # an island is gone
                 meeting.fail(error)
             if meeting.commit():
                 return _Result(
-                    turn=turn, exchanged=exchanged, me=meeting.place,
-                    sent_s=time.perf_counter() - began_s, taken_up=taken_up,
+                    turn=turn, exchanged=exchanged, me=meeting.place, sent=sent,
+                    sent_s=time.perf_counter() - began_s, taken_up=taken_up, brings=brings,
+                    islands=[int(one) for one in told[:, 1].tolist()], until=int(told[:, 2].max()),
                 )  # fmt: skip
 
-    def _astray(self, meeting: Meeting, state: Mapping[str, Tensor]) -> bool:
+    def _mean(self, meeting: Meeting, sent: _Sent, tokens: int) -> Exchanged:
+        members = Members(
+            group=meeting.group if meeting.size > 1 else None, me=meeting.place,
+            count=meeting.size, weight=float(tokens), judge=self._gates[sent.fragment].judge,
+            together=self._together,
+        )  # fmt: skip
+        return mean(members, sent.delta, self._outer.bits)
+
+    def _theirs(self, state: State) -> Account:
+        found = Account(self._outer.fragments)
+        found.load_facts(state[1]["account"])
+        return found
+
+    def _told(
+        self, meeting: Meeting, state: Mapping[str, Tensor], said: tuple[int, int]
+    ) -> Tensor:  # fmt: skip
+        """Return what all members say before they exchange, float64 [M, 3].
+
+        A checksum of the outer state and the mark of its account; the number of the island; and the
+        samples handed out: `said` are the mark and these.
+        """
+        table = torch.zeros(meeting.size, 3, dtype=torch.float64)
+        held = whole_checksum(state.values(), self._group) + said[0]
+        table[meeting.place] = table.new_tensor([held, self._seat.island, said[1]])
+        meeting.add(table, WAIT_S)
+        return table
+
+    def _astray(self, meeting: Meeting, held: Sequence[int]) -> bool:
         """Return whether this island's outer state is not the others', at the same turn.
 
         After an outage of all, islands go on from checkpoints of different turns, and those that
         are back first may take turns anew. The minority, or who differs from the first, takes up
         the others' state; whoever sees a difference has the meeting fail.
         """
-        table = torch.zeros(meeting.size, dtype=torch.float64)
-        table[meeting.place] = whole_checksum(state.values(), self._group)
-        meeting.add(table, WAIT_S)
-        held = [int(one) for one in table.tolist()]
         if meeting.failed or len(set(held)) == 1:
             return False
         meeting.fail(RuntimeError("the islands hold different weights at the same turn"))
@@ -224,48 +271,67 @@ class Islands:
     def _installed(self, run: Trainer, result: _Result) -> dict[str, Any]:
         """Apply a turn's result to the outer state; return what the other worlds must know."""
         state, exchanged = self.state, result.exchanged
+        ahead = run.place.next_sample - result.sent.until  # trained while it was sent
         if result.taken_up is not None:
             tensors, facts = result.taken_up
-            state.rebase(self._named, tensors, keep=self._been)
-            own = state.tokens if self._been else [0] * self._outer.fragments
+            state.rebase(self._named, tensors, keep=result.brings)
+            own = state.tokens if result.brings else [0] * self._outer.fragments
             self.load_facts({**facts, "tokens": own})
             for key in ("step", "samples", "set_aside"):
                 setattr(run.place, key, int(facts["place"][key]))
-        fragment = result.turn % self._outer.fragments
-        last = run.place.step >= run.job.steps
-        (state.settle if last else state.apply)(fragment, exchanged.mean)
-        state.take_count(fragment)
+            ahead = max(run.place.next_sample - result.until, 0)
+        fragment, ends = result.sent.fragment, run.over
+        (state.settle if ends else state.apply)(fragment, exchanged.mean)
+        if result.brings:
+            state.uncount(fragment, result.sent.tokens)
         self._gates[fragment].keep(exchanged.verdict, exchanged.weights)
         self.turns = result.turn + 1
+        self._book(run, result, ahead)
+        if ends and not run.over:  # islands that were away have left some: turns begin anew
+            self._origin = (run.place.step, self.turns)
         return {
             "facts": self.facts(), "fragment": fragment, "whole": result.taken_up is not None,
             "fenced": exchanged.verdict.reasons[result.me], "place": asdict(run.place),
+            "ends": ends,
         }  # fmt: skip
+
+    def _book(self, run: Trainer, result: _Result, ahead: int) -> None:
+        """Book which samples are in the weights now; the run's place is what all agree on."""
+        exchanged, fragment = result.exchanged, result.sent.fragment
+        given = list(zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True))
+        tokens = sum(weight for _, weight, fenced in given if not fenced)
+        self.account.book(fragment, result.until, round(tokens / run.job.seq_len))
+        self.account.meet(result.islands, exchanged.weights)
+        handed_out = self.account.until(fragment) + ahead
+        run.place.set_aside = self.account.lost
+        run.place.samples = handed_out - run.place.set_aside
 
     def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
         """Go on from a turn that holds: mix in the global weights, and say what happened."""
-        met, self._been = run.place.met, True
+        met = run.place.met
         self.load_facts(told["facts"])
         for key, value in told["place"].items():
             setattr(run.place, key, value)
         run.place.met = met
-        fragment, last = int(told["fragment"]), run.place.step >= run.job.steps
-        self.state.take(fragment, self._named, whole=last or bool(told["fenced"]))
+        fragment = int(told["fragment"])
+        self.state.take(fragment, self._named, whole=bool(told["ends"] or told["fenced"]))
         if result is None:
             return
         exchanged = result.exchanged
         if told["fenced"]:
             self._tell("fenced", f"this island's outer gradient is left out: {told['fenced']}")
         if result.taken_up is not None:
+            what = "keeps what it trained" if result.brings else "the others have what it trained"
             self._tell(
-                "joined", f"took up the islands' turn {result.turn:,}, step {run.place.step}"
+                "joined",
+                f"took up the islands' turn {result.turn:,}, step {run.place.step}; {what}",
             )
         counted = sum(weight > 0 for weight in exchanged.weights)
         self._tell(
             "outer step",
             f"turn {self.turns:,}: fragment {fragment}, {counted} islands, "
             f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
-            f"in {result.sent_s:.2f} s",
+            f"in {result.sent_s:.2f} s; {run.place.set_aside:,} samples lost so far",
         )
 
     def _changing(self, fragment: int, *, whole: bool) -> list[Tensor]:
@@ -282,12 +348,18 @@ class Islands:
     def facts(self) -> dict[str, Any]:
         """Return counts and the gates' memory."""
         gates = [gate.facts() for gate in self._gates]
-        return {**self.state.facts(), "turns": self.turns, "gates": gates}
+        return {
+            **self.state.facts(), "turns": self.turns, "origin": list(self._origin),
+            "gates": gates, "account": self.account.facts(),
+        }  # fmt: skip
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Take up what `facts` returned."""
         self.state.load_facts(facts)
+        self.account.load_facts(facts["account"])
         self.turns = int(facts["turns"])
+        first, turns = facts["origin"]
+        self._origin = (int(first), int(turns))
         for gate, told in zip(self._gates, facts["gates"], strict=True):
             gate.load_facts(told)
 
@@ -301,22 +373,3 @@ class Islands:
 def _kept(tensors: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return each tensor with a copy of it in the host's memory."""
     return [(tensor, tensor.to(HOST, copy=True)) for tensor in tensors]
-
-
-def _letter(told: Mapping[str, Any]) -> Tensor:
-    """Return a record as bytes, filled up with zeros."""
-    text = json.dumps(told).encode()
-    assert len(text) < LETTER_BYTES, len(text)
-    letter = torch.zeros(LETTER_BYTES, dtype=torch.uint8)
-    letter[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    return letter
-
-
-def _read(letter: Tensor) -> dict[str, Any] | None:
-    """Return the record of a letter; None where it did not arrive."""
-    text = bytes(letter.tolist()).rstrip(b"\0")
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return None
-    return found

@@ -61,16 +61,15 @@ class OuterState:
         self.rounds = [0] * settings.fragments
         """Outer steps of each fragment."""
         self.tokens = [0] * settings.fragments
-        """Tokens of this island since each fragment was last sent."""
+        """Tokens of this island behind each fragment that no round has had yet."""
 
     def count(self, tokens: int) -> None:
         """Count an inner step's tokens."""
         self.tokens = [before + tokens for before in self.tokens]
 
-    def take_count(self, fragment: int) -> int:
-        """Return the tokens behind a fragment that is now sent, and begin again at 0."""
-        tokens, self.tokens[fragment] = self.tokens[fragment], 0
-        return tokens
+    def uncount(self, fragment: int, tokens: int) -> None:
+        """Take off the tokens behind what was sent of a fragment; later ones count for the next."""
+        self.tokens[fragment] -= tokens
 
     @torch.no_grad()
     def delta(self, fragment: int, params: Mapping[str, Tensor]) -> Tensor:

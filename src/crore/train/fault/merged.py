@@ -1,0 +1,67 @@
+"""Which samples are in the weights that islands share at the end, by the logs of their worlds.
+
+What an island ran since its last turn is in the weights once a turn has heard it; what it ran and
+then lost, by dying, rolling back, being left out, or taking up the others' state, is not. With
+fragments a sample counts from its first turn; what is trained while a turn is under way counts
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crore.train.fault.seat import island_of
+from crore.train.records import Event, Record, Start, Step
+
+
+class _Island:
+    """What one island has run since its last turn, and what its turns brought to the others."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        self._since: dict[int, dict[int, tuple[int, int]]] = {}
+        self.brought: list[tuple[int, int]] = []
+
+    def hear(self, world: int, record: Record) -> None:
+        """Hear the next record, in the order of time, of one of its worlds."""
+        match record:
+            case Step(own_samples=(first, end)):
+                if world in self._since.get(record.step, {}):  # taken anew
+                    self._drop(record.step - 1)
+                self._since.setdefault(record.step, {})[world] = first, end
+            case Start() if self._alone:
+                self._drop(record.step)
+            case Event(what="roll back"):
+                self._drop(record.step)
+            case Event(what="fenced"):
+                self._since.clear()
+            case Event(what="joined") if "the others have what it trained" in record.message:
+                self._since.clear()
+            case Event(what="outer step"):
+                self.brought += [own for each in self._since.values() for own in each.values()]
+                self._since.clear()
+
+    def _drop(self, step: int) -> None:
+        self._since = {number: own for number, own in self._since.items() if number <= step}
+
+
+def merged(
+    logs: Mapping[int, Sequence[Record]], *, worlds: int, islands: int
+) -> NDArray[np.int64]:  # fmt: skip
+    """Return how often each sample that was handed out is in the shared weights, by its index."""
+    found = [_Island(alone=worlds == islands) for _ in range(islands)]
+    told = [(record.time, world, record) for world, each in logs.items() for record in each]
+    for _, world, record in sorted(told, key=lambda it: it[0]):
+        found[island_of(world, worlds, islands)].hear(world, record)
+    return _counts(own for island in found for own in island.brought)
+
+
+def _counts(ranges: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    taken = list(ranges)
+    counts = np.zeros(max((end for _, end in taken), default=0), np.int64)
+    for first, end in taken:
+        counts[first:end] += 1
+    return counts
