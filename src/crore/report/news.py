@@ -9,7 +9,7 @@ from crore.catalog import Catalog
 from crore.catalog.supply import scenario
 from crore.io import Record
 from crore.report.marks import spread
-from crore.report.points import recovery
+from crore.report.points import quarter, recovery
 from crore.units import format_duration, format_int, format_watts
 
 Holds = Callable[[Record], bool]
@@ -80,7 +80,7 @@ def _things(entry: Record, catalog: Catalog) -> list[tuple[str, Holds, Words]]:
          lambda p: f"a power station's output: {format_watts(_watts(p))}"),
         ("sites", lambda p: _likely(p, "sites") > 1, lambda _: "more than one site can feed"),
         ("years", _waits,
-         lambda p: f"supply has to deliver first: {spread(p['ready_year'], _year)[0]}"),
+         lambda p: f"supply has to deliver first: {spread(p['ready_year'], quarter)[0]}"),
         ("extrapolated", lambda p: p["step_time_s"]["evidence"] == "extrapolated",
          lambda _: "from here on extrapolated: nobody has published such a run"),
         ("latency", lambda p: any(it["name"] == LATENCY and it["binds"] for it in p["limits"]),
@@ -90,10 +90,6 @@ def _things(entry: Record, catalog: Catalog) -> list[tuple[str, Holds, Words]]:
         ("idle", lambda _: entry["idle"] and idle > WALL * entry["gpus"],
          lambda _: f"more GPUs than this model and batch can use: {idle:,} idle"),
     ]  # fmt: skip
-
-
-def _year(value: float) -> str:
-    return f"{value:.1f}"
 
 
 def _every(plan: Record) -> str:

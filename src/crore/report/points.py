@@ -56,10 +56,11 @@ STEP_PARTS: Final = (
 )  # fmt: skip
 
 
-def point(entry: Record, catalog: Catalog, first_fit: Record | None) -> Record:
+def point(entry: Record, catalog: Catalog, first_fit: Record | None, wan: str = "") -> Record:
     """Return one entry of a sweep (`sweeping.entries`) as a point of the page.
 
-    `first_fit` is the first entry of the sweep that has a plan, which short ones point to.
+    `first_fit` is the first entry of the sweep that has a plan, which short ones point to; `wan`
+    is the network between sites, the default one where empty.
     """
     plan = entry["plan"]
     if plan is None:
@@ -72,7 +73,7 @@ def point(entry: Record, catalog: Catalog, first_fit: Record | None) -> Record:
         "goodput_band": _band(plan),
         "days": [_round(plan["days"][k]) for k in ("low", "value", "high")],
         "usd": triple(plan["cost_usd"]), "power_w": triple(plan["power_w"]),
-        "ready": triple(plan["ready_year"]), "fabric": tiers(plan, catalog),
+        "ready": triple(plan["ready_year"]), "fabric": tiers(plan, catalog, wan),
         "drivers": _drivers(plan),
     }  # fmt: skip
 
@@ -124,19 +125,32 @@ def days_text(days: Mapping[str, Any]) -> tuple[str, str]:
     return value, f"{low} to {high}"
 
 
+def quarter(year: float) -> str:
+    """Return a year and a part of it as its quarter: 2032.8 is `Q4 2032`."""
+    whole = int(year)
+    return f"Q{int((year - whole) * 4) + 1} {whole}"
+
+
 FACTS: Final = (
     ("memory", "memory of a GPU"), ("days", "time to train"), ("cost_usd", "cost of the run"),
     ("power_w", "power at the meter"), ("energy_j", "energy of the run"), ("co2_kg", "CO2"),
     ("capital_usd", "to buy it all"), ("sites", "sites that feed it"),
-    ("ready_year", "delivered by"), ("goodput", "time that makes progress"),
-    ("mfu", "model FLOP utilisation"),
+    ("rental_usd", "rented, it would be"), ("ready_year", "delivered by"),
+    ("goodput", "time that makes progress"), ("mfu", "model FLOP utilisation"),
 )  # fmt: skip
 """Key of a fact -> what it is called."""
 SHOWN: Final[Mapping[str, Callable[[float], str]]] = {
     "cost_usd": format_usd, "power_w": format_watts, "energy_j": format_energy,
     "co2_kg": format_kg, "capital_usd": format_usd, "sites": format_int,
-    "ready_year": lambda year: f"{year:.1f}",
+    "rental_usd": format_usd, "ready_year": quarter,
 }  # fmt: skip
+
+
+NOTES: Final = {
+    "power_w": "on average; halls and sites are sized for full load",
+    "capital_usd": "of which the run pays its share, for as long as it lasts",
+}
+"""What a figure is, where that is easily taken for something else."""
 
 
 def _facts(plan: Record) -> list[tuple[str, str, str, str, str]]:
@@ -144,15 +158,16 @@ def _facts(plan: Record) -> list[tuple[str, str, str, str, str]]:
     value, span = days_text(plan["days"])
     evidence = plan["days"]["evidence"]
     capacity = format_bytes(plan["memory_capacity_bytes"])
-    risk = f"chance to run out or to take a quarter longer {plan['risk']:.0%}"
+    margin = "up to which a plan counts as fitting: all of it, less a margin"
+    risk = f"{100 * plan['risk']:.0f} %: memory runs out, or a step takes a quarter longer"
     mean = format_duration(plan["mtbf_s"])
     return [
         ("memory", format_bytes(plan["memory_bytes_per_gpu"]), f"of {capacity}",
-         plan["step_time_s"]["evidence"], risk),
-        ("days", value, span, evidence, f"{format_count(plan['tokens'])} tokens, with failures"),
+         plan["step_time_s"]["evidence"], margin),
+        ("days", value, span, evidence, risk),
         *(
             (key, *spread(plan[key], show), "unknown" if plan[key] is None else ESTIMATE,
-             mover(plan[key]))
+             NOTES.get(key) or mover(plan[key]))
             for key, show in SHOWN.items()
         ),
         ("goodput", format_percent(plan["goodput"]), "", ESTIMATE,
@@ -191,7 +206,8 @@ def layout_line(plan: Record) -> str:
     schedule = [it["schedule"]] if it["pp"] > 1 else []
     rest = [f"micro-batch {it['micro_batch']}", *schedule, it["zero"],
             f"recompute {it['recompute']}", it["precision"]]  # fmt: skip
-    return ", ".join([*fleet, *degrees, *rest])
+    batch = f"{format_count(plan['global_batch_tokens'])} tokens a step"
+    return ", ".join([*fleet, *degrees, *rest, batch])
 
 
 def _limit(plan: Record) -> str:

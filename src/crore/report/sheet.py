@@ -55,7 +55,7 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
         raise InputError("the sweep holds no GPU count yet: let it run to its end")
     first = next((entry for entry in found if entry["plan"] is not None), None)
     news = news_of(found, catalog)
-    points = _points(found, news, catalog)
+    points = _points(found, news, catalog, request.wan)
     counts = [entry["gpus"] for entry in found]
     own = counts.index(request.gpus) if request.gpus in counts else len(counts) - 1
     plan = whole_plan(swept, found[own])
@@ -66,7 +66,8 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
         "scenario": scenario.scenario_of(request), "own": own,
         "positions": [counts.index(n) for n in swept["counts"] if n in counts],
         "points": points, "axes": axes_of(points), "parts": _parts(),
-        "facts": dict(FACTS), "range_note": "ranges hold four cases in five (80 %)", "drivers": list(DRIVERS),
+        "facts": dict(FACTS), "range_note": RANGES,
+        "drivers": list(DRIVERS),
         "lines": {"goodput": [list(line) for line in POLICIES]},
         "supply": None if first is None else supply_of(first["plan"]["supply"], request.gpu),
         "timeline": None if plan is None else _timeline(plan),
@@ -77,18 +78,28 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
     }  # fmt: skip
 
 
-def _points(found: Sequence[Record], news: Sequence[list[str]], catalog: Catalog) -> list[Record]:
+def _points(
+    found: Sequence[Record], news: Sequence[list[str]], catalog: Catalog, wan: str
+) -> list[Record]:
     """Return the points; one with the plan of an earlier one says `like`, and not all again."""
     first = next((entry for entry in found if entry["plan"] is not None), None)
     points: list[Record] = []
     homes: dict[int, int] = {}
     for k, (entry, told) in enumerate(zip(found, news, strict=True)):
         home = None if entry["plan"] is None else homes.setdefault(id(entry["plan"]), k)
-        own = point(entry, catalog, first) if home in (None, k) else {**head(entry), "like": home}
+        own = (
+            point(entry, catalog, first, wan)
+            if home in (None, k)
+            else {**head(entry), "like": home}
+        )
         points.append({**own, "news": told})
     return points
 
 
+RANGES: Final = (
+    "ranges hold four cases in five (80 %); values are the middle of many draws, and do not "
+    "multiply exactly"
+)
 COMPARE: Final = (
     "Pinned plans stand side by side; where a cause differs, both are shown. "
     "crore compare says by how much each moves the time."

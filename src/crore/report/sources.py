@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from crore.catalog.economics import load_economics
+from crore.catalog.reliability import load_reliability
 from crore.catalog.supply import scenario
 from crore.cost.goodput import HAZARD_PER_GPU_S
 from crore.cost.outlay import RUN, assumptions
@@ -30,7 +31,7 @@ NOT_MODELLED: Final = (
     "networks shared with others, and routes that collide: crore simulate draws broken links",
     "heat: cards that slow down when they get warm",
     "land, permits and queues for the grid: only the power a site is fed",
-    "people: neither those who build it nor those who run it",
+    "people, but for the share of upkeep: neither who builds it nor who runs it",
     "whether the model is worth it: loss is not predicted, only tokens seen",
 )
 
@@ -49,8 +50,10 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
     yield ["training software", q.stack_name, "", q.abilities.source]
     for line in q.derived:
         yield ["derived", line, "", "crore's default"]
-    yield ["failures of a GPU", f"one in {format_duration(1 / HAZARD_PER_GPU_S)}", "",
-           "419 in 54 days on 16,384 H100 (arXiv 2407.21783)"]  # fmt: skip
+    source = load_reliability().observed.provenance.source
+    yield ["failures of a GPU", f"one in {format_duration(1 / HAZARD_PER_GPU_S)}", "", source]
+    for name, share in causes():
+        yield [f"failures: {name}", format_percent(share), "", source]
     found = assumptions(subject_of(plan), load_economics().of(part.name), part.name)
     for name, it in found.items():
         if name != RUN:
@@ -60,6 +63,23 @@ def _rows(plan: Plan) -> Iterator[list[str]]:
     for name, figure in course.figures.items():
         called, value, ends = _told(name, figure.spread())
         yield [f"supply: {called}", value, ends, figure.provenance.source]
+
+
+def causes() -> list[tuple[str, float]]:
+    """Return what fails with its share of all that does, as counted, most first."""
+    counted = [cause for cause in load_reliability().causes if cause.count]
+    whole = sum(cause.count for cause in counted)
+    most = sorted(counted, key=lambda cause: -cause.count)
+    return [(_cause(cause.name), cause.count / whole) for cause in most]
+
+
+def _cause(name: str) -> str:
+    """Return a cause as one says it: `gpu-hbm` is `GPU HBM`."""
+    parts = name.split("-")
+    return " ".join(part.upper() if part in CAPITALS else part for part in parts)
+
+
+CAPITALS: Final = ("gpu", "hbm", "sram", "nic", "nccl", "ssd", "cpu", "io")
 
 
 def _told(name: str, spread: tuple[float, float, float]) -> tuple[str, str, str]:

@@ -6,18 +6,16 @@ from collections.abc import Iterator
 
 from crore.catalog import Accelerator, Catalog
 from crore.io import Record
-from crore.units import format_int, format_si
-
-ORDER = ("tp", "cp", "dp", "pp")
-"""Ranks are laid out tensor innermost, then context, then data parallel, pipeline outermost
-(`cost.step_messages.group_of`); expert ranks are data ranks."""
+from crore.plan.resolve import DEFAULT_WAN
+from crore.units import format_duration, format_int, format_si
 
 
-def tiers(plan: Record, catalog: Catalog) -> list[Record]:
+def tiers(plan: Record, catalog: Catalog, wan: str = "") -> list[Record]:
     """Return the tiers of a plan's machines, the GPU first.
 
     Each has its GPUs, how many there are of it, what a GPU sends through it, and the axes whose
-    groups just fit inside it (those of an inner tier are not named again).
+    groups just fit inside it (those of an inner tier are not named again). `wan` is the network
+    between islands, the default one where empty.
     """
     part = catalog.accelerator(plan["gpu"])
     rows: list[Record] = []
@@ -28,8 +26,13 @@ def tiers(plan: Record, catalog: Catalog) -> list[Record]:
         rows.append(_row(name, size, plan["gpus"], rate, ", ".join(fits), note))
     if plan["islands"] > 1:
         outer = plan["outer_step"]
+        waited = outer["exposed_s"]
+        seen = f"{format_duration(waited)} of it waited for" if waited else "hidden behind them"
+        rate = catalog.fabric(wan or DEFAULT_WAN).port_bytes_per_s
+        rows[-1]["rate_text"] = format_si(rate, "B/s per GPU")
         rows[-1]["axes"] = f"outer step every {outer['interval']:.0f} steps"
-        rows[-1]["note"] = f"{outer['bits']:.0f}-bit outer gradients"
+        took = format_duration(outer["outer_s"])
+        rows[-1]["note"] = f"{outer['bits']:.0f}-bit outer gradients in {took}, {seen}"
     return rows
 
 
@@ -59,14 +62,23 @@ def _levels(plan: Record, part: Accelerator) -> Iterator[tuple[str, int, float, 
 
 
 def _extents(plan: Record) -> Iterator[tuple[str, int]]:
-    """Yield each axis that is split with the GPUs its groups span."""
+    """Yield each axis that is split with the GPUs its groups span.
+
+    Ranks are laid out tensor innermost, then context, then data parallel, pipeline outermost
+    (`cost.step_messages.group_of`); expert ranks are data ranks.
+    """
     it, extent = plan["layout"], 1
-    for axis in ORDER:
-        extent *= it[axis]
-        if it[axis] > 1:
+    # Worlds of an island part its replicas among them: what is left of dp is inside a world.
+    apart = min(plan["worlds"] // plan["islands"], it["dp"])
+    inside = it["dp"] // apart
+    for axis, degree in (("tp", it["tp"]), ("cp", it["cp"]), ("dp", inside), ("pp", it["pp"])):
+        extent *= degree
+        if degree > 1 and not (axis == "dp" and apart > 1):
             yield axis, extent
-            if axis == "dp" and it["ep"] > 1:
-                yield "ep", min(it["tp"] * it["cp"] * it["ep"], extent)
+    if apart > 1:
+        yield "dp", extent * apart
+    if it["ep"] > 1:
+        yield "ep", it["tp"] * it["cp"] * it["ep"]
 
 
 def _row(name: str, size: int, gpus: int, rate: float, axes: str, note: str) -> Record:

@@ -7,7 +7,8 @@ from typing import Final
 
 from crore.io import Record
 from crore.report.marks import spread
-from crore.report.points import days_text, in_words, recovery
+from crore.report.points import days_text, in_words, quarter, recovery
+from crore.report.sources import causes
 from crore.units import (
     format_bytes,
     format_count,
@@ -27,6 +28,8 @@ SURE: Final = {
     "extrapolated": "extrapolated beyond any published run: the ranges are estimates themselves",
 }
 
+FEW: Final = 3
+"""Causes of failures that are named."""
 LEAST: Final = 1e-3
 """Smaller shares are not worth their digits."""
 
@@ -51,7 +54,10 @@ def _sentences(plan: Record) -> Iterator[str]:
     yield _breaks(plan)
     yield _binds(plan)
     evidence = plan["days"]["evidence"]
-    yield f"How sure: {SURE.get(evidence, evidence)}; each range holds four cases in five."
+    yield (
+        f"How sure: {SURE.get(evidence, evidence)}. Constants {plan['sources']['constants']}; "
+        f"training software: {plan['sources']['stack']}. A range holds four cases in five."
+    )
 
 
 def _taken(plan: Record) -> Iterator[str]:
@@ -73,7 +79,7 @@ def _taken(plan: Record) -> Iterator[str]:
         count, ends = spread(plan["sites"], format_int)
         yield f"Feeding it takes {_ranged(count, ends)} sites."
     if plan["ready_year"] is not None:
-        year, ends = spread(plan["ready_year"], lambda x: f"{x:.1f}")
+        year, ends = spread(plan["ready_year"], quarter)
         moved = plan["ready_year"]["moved_by"]
         by = f", moved most by {in_words(moved['name'])}" if moved else ""
         yield f"Its GPUs are delivered by {_ranged(year, ends)}{by}."
@@ -90,9 +96,10 @@ def _breaks(plan: Record) -> str:
     if alone is not None and alone < 0.5 * plan["goodput"]:
         share = format_percent(alone) if alone >= LEAST else f"below {format_percent(LEAST)}"
         worse = f"; all in step with restarts from disk it would be {share}"
+    often = ", ".join(f"{name} {100 * share:.0f} %" for name, share in causes()[:FEW])
     return (
-        f"What breaks first: a GPU, a link or a host, one somewhere every {mean}; "
-        f"{recovery(plan)}, so that {good} of the time makes progress{worse}."
+        f"What breaks first: {often}; something fails every {mean}; {recovery(plan)}, so that "
+        f"{good} of the time makes progress{worse}."
     )
 
 
