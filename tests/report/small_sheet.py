@@ -111,6 +111,47 @@ def point(gpus: int) -> Sheet:
     }  # fmt: skip
 
 
+def axes() -> Sheet:
+    """Return every axis of the sheet."""
+    return {
+        "gpus": log_axis("GPUs", 0, 7), "memory": linear_axis("memory", 100e9),
+        "share": linear_axis("share of the step", 1.0), "goodput": linear_axis("goodput", 1.0),
+        "days": log_axis("days to train", 0, 7), "usd": log_axis("cost", 0, 7, " USD"),
+        "year": linear_axis("year", 2036.0, low=2026.0, count=5),
+        "delivered": log_axis("GPUs delivered", 5, 8), "power": log_axis("power", 3, 10, " W"),
+    }  # fmt: skip
+
+
+def timeline() -> Sheet:
+    """Return one step of two stages."""
+    return {
+        "title": "One step", "tracks": ["first stage", "last stage"], "note": "of 16 GPUs",
+        "bars": [[0, 0.0, 4.0, "forward"], [1, 4.0, 8.0, "forward"],
+                 [1, 8.0, 9.0, "message"], [0, 9.0, 11.0, "message"]],
+        "kinds": [["forward", "forward"], ["message", "messages"]],
+        "axis": linear_axis("s", 12.0),
+        "table": table("bars", [["forward", "4"], ["message", "1"]]),
+    }  # fmt: skip
+
+
+def run() -> Sheet:
+    """Return what a run left."""
+    return {
+        "facts": [fact("loss", "2.31", "measured")],
+        "plots": [{
+            "key": "loss", "title": "Loss", "x": linear_axis("step", 100.0),
+            "y": linear_axis("loss", 8.0), "marks": [[40, "a process died"]],
+            "series": [
+                {"label": "train", "points": [[k, 8 - k / 20] for k in range(0, 101, 5)]},
+                {"label": "held out", "points": [[50, 6.0], [100, 3.2]]},
+            ],
+            "table": table("loss", [["0", "8"], ["100", "3"]]),
+        }],
+        "checks": table("predicted and measured", [["step", "1.1 s", "1.2 s"]]),
+        "events": table("out of the ordinary", [["40", "a process died"]]),
+    }  # fmt: skip
+
+
 def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
     """Return the whole sheet; `changes` replace its keys."""
     points = [point(gpus) for gpus in COUNTS]
@@ -122,13 +163,7 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         "summary": ["FITS on 16 GPUs, in words."],
         "scenario": {"model": "small", "gpu": "h100-sxm", "gpus": "16", "tokens": "1T"},
         "own": COUNTS.index(16), "positions": positions, "points": points,
-        "axes": {
-            "gpus": log_axis("GPUs", 0, 7), "memory": linear_axis("memory", 100e9),
-            "share": linear_axis("share of the step", 1.0), "goodput": linear_axis("goodput", 1.0),
-            "days": log_axis("days to train", 0, 7), "usd": log_axis("cost", 0, 7, " USD"),
-            "year": linear_axis("year", 2036.0, low=2026.0, count=5),
-            "delivered": log_axis("GPUs delivered", 5, 8), "power": log_axis("power", 3, 10, " W"),
-        },
+        "axes": axes(), "timeline": timeline(), "run": run(),
         "parts": {
             "memory": [
                 ["weights", "weights", "learned"], ["optimizer", "optimizer", "its moments"],
@@ -138,33 +173,14 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         },
         "facts": {"days": "time to train", "usd": "cost of the run", "co2": "CO2", "loss": "loss"},
         "drivers": ["time to train", "layout"],
-        "lines": {"goodput": [["plan", "as planned"], ["disk", "restart from disk"]]},
+        "lines": {
+            "goodput": [["plan", "as planned"], ["disk", "restart from disk"]],
+            "band": "shade: three times the failures",
+        },
         "supply": {
             "title": "GPUs delivered", "source": "a test", "about": "As invented",
             "curve": [[2026.0 + k, 2e5 * 1.3**k, 3e5 * 1.4**k, 4e5 * 1.5**k] for k in range(11)],
             "table": table("delivered", [["2026", "300,000"], ["2036", "8,676,395"]]),
-        },
-        "timeline": {
-            "title": "One step", "tracks": ["first stage", "last stage"], "note": "of 16 GPUs",
-            "bars": [[0, 0.0, 4.0, "forward"], [1, 4.0, 8.0, "forward"],
-                     [1, 8.0, 9.0, "message"], [0, 9.0, 11.0, "message"]],
-            "kinds": [["forward", "forward"], ["message", "messages"]],
-            "axis": linear_axis("s", 12.0),
-            "table": table("bars", [["forward", "4"], ["message", "1"]]),
-        },
-        "run": {
-            "facts": [fact("loss", "2.31", "measured")],
-            "plots": [{
-                "key": "loss", "title": "Loss", "x": linear_axis("step", 100.0),
-                "y": linear_axis("loss", 8.0), "marks": [[40, "a process died"]],
-                "series": [
-                    {"label": "train", "points": [[k, 8 - k / 20] for k in range(0, 101, 5)]},
-                    {"label": "held out", "points": [[50, 6.0], [100, 3.2]]},
-                ],
-                "table": table("loss", [["0", "8"], ["100", "3"]]),
-            }],
-            "checks": table("predicted and measured", [["step", "1.1 s", "1.2 s"]]),
-            "events": table("out of the ordinary", [["40", "a process died"]]),
         },
         "assumptions": table("what was assumed", [["MFU", "0.4", "a source"]]),
         "not_modelled": ["the weather"],

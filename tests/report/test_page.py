@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.report.conftest import write
@@ -172,6 +173,13 @@ def test_an_address_brings_back_what_was_seen(visit, small_file):
 def test_a_broken_address_changes_nothing(hash_, visit, small_file):
     tab = visit(small_file, hash_)
     assert text(tab, "count") == "16 GPUs"
+
+
+def test_an_address_of_another_scenario_is_named_as_text(visit, small_file):
+    tab = visit(small_file, f"#s=1;model={quote(NASTY)};gpus=1000")
+    assert f"model {NASTY}" in text(tab, "status")
+    assert text(tab, "count") == "1,000 GPUs"
+    assert tab.title() == "A small sheet"
 
 
 def test_a_number_typed_goes_to_the_nearest_count_and_says_so(visit, small_file):

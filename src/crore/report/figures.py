@@ -13,9 +13,12 @@ from crore.report.markup import Html, join, table, tag
 
 COLOURS: Final = 10
 PARETO: Final = (
-    "Across: {days}. Up: {usd}. A dot per number of GPUs; a hollow one leaves GPUs idle."
+    "Across: {days}. Up: {usd}. A dot per number of GPUs, hollow where some stay idle; crossed "
+    "bars: the ranges of the count that is shown."
 )
 MEMORY: Final = "The fullest GPU. Dashed: what a plan may use; solid: what the GPU has."
+STEP: Final = "Each part follows the last; at the right its whole length."
+READY: Final = "Dashed: what is asked for; the dot and its bar: when it is there."
 FABRIC: Final = "From the GPU out: what each tier holds, and which axes of the layout it carries."
 
 
@@ -23,15 +26,11 @@ def figures(sheet: Record, point: Record) -> Html:
     """Return the pictures' places; supply and the step's timeline where the sheet has them."""
     labels = {key: axis["label"] for key, axis in sheet["axes"].items()}
     tables = sheet["tables"]
-    across = f"{labels['goodput']}, over {labels['gpus']}; the line is where the slider stands."
+    band = sheet["lines"].get("band", "")
+    across = f"{labels['goodput']}, over {labels['gpus']}. {band}".strip()
     shown = [
         _figure("memory", "Memory of a GPU", MEMORY, memory_twin(sheet, point)),
-        _figure(
-            "step",
-            "Time of a step",
-            "Each part follows the last; at the right its whole length.",
-            _step(sheet, point),
-        ),
+        _figure("step", "Time of a step", STEP, _step(sheet, point)),
         _figure("goodput", "Goodput against GPUs", across, tables["goodput"]),
         _figure("pareto", "Time against cost", PARETO.format_map(labels), tables["pareto"]),
         _supply(sheet, labels) if sheet["supply"] else None,
@@ -110,7 +109,8 @@ def _fabric(point: Record) -> Record:
 def _supply(sheet: Record, labels: dict[str, str]) -> Html:
     """Return the supply curve, and under it the power that each count draws."""
     supply = sheet["supply"]
-    say = f"{labels['delivered']}, over {labels['year']}. {supply['about']}. {supply['source']}."
+    axes = f"{labels['delivered']}, over {labels['year']}."
+    say = f"{axes} {READY} {supply['about']}. {supply['source']}."
     over = tag("h4", f"{labels['power']}, over {labels['gpus']}")
     plots = join([plot("supply", supply["title"]), over, plot("power", labels["power"])])
     return _figure("supply", supply["title"], say, supply["table"], plots)

@@ -243,6 +243,9 @@ function paretoPlot(point, axes, width) {
   const decades = new Set(sheet.positions.filter((_, i) => i % 10 === 0));
   const marks = (room, tall) => {
     const here = [point].filter(whole).map(row);
+    const fits = rows.filter((r) => r.state === "fits");
+    const least = fits.length ? [fits.reduce((a, b) => (b.p.usd[1] < a.p.usd[1] ? b : a))] : [];
+    const cheapest = least.map((r) => ({ ...r, text: `${r.text}, cheapest` }));
     const names = labelled([...here, ...rows.filter((r) => decades.has(sheet.points.indexOf(r.p)))], x, y, room, tall);
     const band = { stroke: "var(--accent)", strokeWidth: 1.5 };
     return [
@@ -251,6 +254,7 @@ function paretoPlot(point, axes, width) {
       Plot.link(here, { x1: (r) => clamp(x, r.p.days[0]), x2: (r) => clamp(x, r.p.days[2]), y1: "y", y2: "y", ...band }),
       Plot.link(here, { x1: "x", x2: "x", y1: (r) => clamp(y, r.p.usd[0]), y2: (r) => clamp(y, r.p.usd[2]), ...band }),
       Plot.dot(here, { x: "x", y: "y", r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
+      Plot.text(cheapest, { x: "x", y: "y", text: "text", dy: 16, fill: "var(--soft)", stroke: "var(--panel)", strokeWidth: 4 }),
       Plot.text(names, {
         x: "x", y: "y", text: "text", dx: 9, dy: -9, textAnchor: "start", fill: "var(--ink)",
         stroke: "var(--panel)", strokeWidth: 4, fontWeight: (r) => (r.p === point ? 700 : 400),
