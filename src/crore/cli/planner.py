@@ -103,6 +103,7 @@ def _request(target: str, catalog: Path | None) -> "PlanRequest":
     from crore.catalog import load_catalog
     from crore.cli.sites import wanted
     from crore.plan import mission_names, read_mission
+    from crore.plan.resolve import resolve
     from crore.plan.sweep import bare
 
     if read_mission(target) is None:
@@ -110,7 +111,10 @@ def _request(target: str, catalog: Path | None) -> "PlanRequest":
         hint = f"did you mean {near[0]}?" if near else f"{DEFAULT}, for example"
         raise InputError(f"--planner takes a mission or a sweep.json, not {target[:60]}: {hint}")
     request = wanted(target, catalog)
-    return bare(request, load_catalog(request.catalog_file))
+    known = load_catalog(request.catalog_file)
+    asked = bare(request, known)
+    resolve(asked, known)  # a sweep would say the same of every count
+    return asked
 
 
 def _kept(request: "PlanRequest") -> Path:
