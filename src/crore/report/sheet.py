@@ -73,7 +73,8 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
         "timeline": None if plan is None else _timeline(plan),
         "tables": {"goodput": _goodputs(found), "pareto": _pareto(found)}, "run": None,
         "assumptions": None if plan is None else assumption_table(plan),
-        "not_modelled": list(NOT_MODELLED), "launch": list(launch),
+        "not_modelled": list(NOT_MODELLED), "words": [list(pair) for pair in WORDS],
+        "launch": list(launch),
         "presets": _presets(request), "compare_note": COMPARE, "live": None,
     }  # fmt: skip
 
@@ -96,6 +97,19 @@ def _points(
     return points
 
 
+WORDS: Final = (
+    ("world", "GPUs that run as one program: one fails, all of it stops"),
+    ("island", "worlds that take every step together, and go on without one that is gone"),
+    ("fleet", "islands that meet every so many steps, each usually a site"),
+    ("tp, cp, ep, pp, dp", "GPUs that share a layer, a sequence, the experts, the depth, the batch"),
+    ("goodput", "share of the time that makes progress"),
+    ("MFU", "share of a GPU's peak that goes into the model's own arithmetic"),
+    ("bubble", "stages of a pipeline waiting for each other"),
+    ("extrapolated", "beyond any run that was published"),
+    ("estimate", "from sourced ranges, drawn many times"),
+    ("fitted", "within the runs that the constants were fitted on"),
+)  # fmt: skip
+"""Words a page uses -> what they mean."""
 RANGES: Final = (
     "ranges hold four cases in five (80 %); values are the middle of many draws, and do not "
     "multiply exactly"
