@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -99,9 +100,12 @@ class Site:
     async def _asked(self, request: Request, ask: Ask) -> Response:
         record = parse_body(await read_body(request, self.limits))
         with self._counted():
-            answer = await to_thread.run_sync(
-                ask, record, limiter=self._limiter, abandon_on_cancel=True
-            )
+            try:
+                answer = await to_thread.run_sync(
+                    ask, record, limiter=self._limiter, abandon_on_cancel=True
+                )
+            except asyncio.CancelledError as error:  # by the server alone, when it ends
+                raise Refused(503, "this server is leaving: ask again when it is back") from error
         return JSONResponse(answer)
 
     @cached_property
