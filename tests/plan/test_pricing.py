@@ -14,6 +14,7 @@ from crore.plan.candidates import joined, size, take
 from crore.plan.fleet import run_bound_s, run_s
 from crore.plan.pricing import (
     LeastBytes,
+    floors,
     job_for,
     least_bytes,
     machine_for,
@@ -46,10 +47,16 @@ def check_bounds(q, data):
         return
     index = np.unique(np.linspace(0, count - 1, SAMPLED).astype(int) + data.draw(st.integers(0, 9)))
     index = index[index < count]
+    if not index.size:
+        return
     some = take(cells.candidates, index)
     seconds = run_bounds_s(q, axes, cells)[index]
     known = LeastBytes(q, axes, cells).of(index)
-    assert np.all(known <= least_bytes(q, axes, some) * (1 + NOISE))
+    least = least_bytes(q, axes, some)
+    assert np.all(known <= least * (1 + NOISE))
+    limit = float(np.median(least))
+    told = least_bytes(q, axes, some, limit) <= limit
+    assert np.array_equal(told, least <= limit)
     if q.is_fleet:
         worlds = least_bytes(q, axes, _one_world(q, cells.grid))[cells.point[index]]
         assert np.all(worlds <= known * (1 + NOISE))
@@ -61,6 +68,7 @@ def check_bounds(q, data):
             run = run_s(q, inside, step_s)
             assert seconds[at] <= run.min() * (1 + NOISE)
             assert known[at] <= peak.min() * (1 + NOISE)
+            assert np.all(floors(q, inside) <= peak)
             assert np.all(run_bound_s(q, inside, step_s) <= run * (1 + NOISE))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
-from crore.cost.memory_eager import eager_parts
+from crore.cost.memory_eager import eager_parts, floor_bytes
 from crore.cost.operations import Operation
 from crore.cost.schedules import in_flight, weight_copies
 from crore.cost.step import forward_operations
@@ -143,6 +143,13 @@ def memory(job: Job, ops: list[Operation] | None = None) -> Memory:
     parts["working"] = np.where(worst_is_last, np.maximum(in_layer - loss, at_loss), in_layer)
     allocated = sum(parts.values(), start=np.asarray(0.0))
     return _memory(job, parts, allocated)
+
+
+def floor_peak_bytes(job: Job) -> Num:
+    """Return bytes that `memory` never undercuts, far cheaper; 0 where it is cheap itself."""
+    if not present(job.stack.eager):
+        return 0.0
+    return _memory(job, {}, floor_bytes(job)).peak_bytes
 
 
 def _eager_memory(job: Job) -> Memory:

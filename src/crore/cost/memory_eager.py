@@ -17,7 +17,7 @@ import numpy as np
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job, Place
 from crore.cost.memory_ends import forward, head, table
-from crore.cost.memory_flight import ends, flights
+from crore.cost.memory_flight import Flight, ends, flights
 from crore.cost.memory_halves import split
 from crore.cost.memory_layer_pass import layers
 from crore.cost.memory_rank import Rank
@@ -48,6 +48,19 @@ def kept_bytes(job: Job) -> Num:
     for place, position in _places(job):
         most = np.maximum(most, Rank(job=job, place=place, position=position).sums.shard)
     return (FLOAT + job.state_bytes) * most
+
+
+def floor_bytes(job: Job) -> Num:
+    """Return tensor bytes that a peak of `eager_parts` never undercuts, for a tenth of its work.
+
+    The first rank's, where a forward pass ends: most of what does not fit is told by that alone.
+    """
+    place, position = _places(job)[0]
+    rank = Rank(job=job, place=place, position=position)
+    most: Num = 0.0
+    for state, flight, here in _times(rank):
+        most = np.maximum(most, _left(forward(state), flight).total * here)
+    return (FLOAT + job.state_bytes) * rank.sums.shard + rank.always + most
 
 
 def eager_parts(job: Job) -> dict[str, Num]:
@@ -97,18 +110,27 @@ def _highest(found: list[Moment]) -> dict[str, Num]:
 
 def moments(rank: Rank) -> Iterator[Moment]:
     """Yield the moments of a step's first backward pass and of later ones."""
+    for state, flight, here in _times(rank):
+        for moment in _moments(state):
+            yield _left(moment, flight).only(here)
+
+
+def _times(rank: Rank) -> Iterator[tuple[State, Flight, Num]]:
+    """Yield the passes of a step that are looked at, and where there are such."""
     passes = flights(rank.job, rank.position)
     for flight in passes:
-        later = present(flight.share)
         here = np.where(np.greater(flight.share, 0), rank.several, 1.0)
         if present(here):
             state = State(
-                rank=rank, later=later, share=flight.share, held=flight.held,
+                rank=rank, later=present(flight.share), share=flight.share, held=flight.held,
                 last=flight is passes[-1],
             )  # fmt: skip
-            for moment in _moments(state):
-                left = replace(moment, gathered=moment.gathered * flight.whole)
-                yield left.only(here)
+            yield state, flight, here
+
+
+def _left(moment: Moment, flight: Flight) -> Moment:
+    """Return a moment with as many whole weights as are left at that time of a step."""
+    return replace(moment, gathered=moment.gathered * flight.whole)
 
 
 def _moments(state: State) -> Iterator[Moment]:

@@ -20,6 +20,7 @@ from crore.cost import (
 from crore.cost.arrays import present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
+from crore.cost.memory import floor_peak_bytes
 from crore.cost.memory_eager import kept_bytes
 from crore.cost.memory_sizes import FLOAT, HALF
 from crore.cost.schedules import SCHEDULES
@@ -35,6 +36,8 @@ BLOCK = 32_768
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
 
 
+ROUNDING = 1e-9
+"""The same sum in another order differs by less."""
 BELOW = 0.9
 """Where memory is read off the code, a layer less to recompute or a chunk less may need less than
 all that is tried here: by 6.3 % at most where whole cells were priced. So the bound is lower still:
@@ -115,6 +118,16 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
     return peak
 
 
+def floors(q: Question, candidates: Candidates) -> Floats:
+    """Return bytes that the peak of N candidates never undercuts, far cheaper than the peak."""
+    count = size(candidates)
+    least = np.zeros(count)
+    if present(q.stack.eager):
+        for part in _blocks(count):
+            least[part] = floor_peak_bytes(job_for(q, compact(take(candidates, part))))
+    return least / (1 + ROUNDING)
+
+
 def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     """Return, per cell, a run time that no setting inside it undercuts.
 
@@ -186,11 +199,11 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates, enough: float = floa
     """
     least = _always_there(q, cells)
     near = least <= enough
-    least[near] = _least_tried(q, axes, take(cells, near))
+    least[near] = _least_tried(q, axes, take(cells, near), enough)
     return least
 
 
-def _least_tried(q: Question, axes: Axes, cells: Candidates) -> Floats:
+def _least_tried(q: Question, axes: Axes, cells: Candidates, enough: float) -> Floats:
     """Return the least over recompute modes and ZeRO stages, and less where it is read off code."""
     stages = [zero for zero in axes.zero if zero != 1 or 2 not in axes.zero]
     modes = [(zero, mode) for zero in stages for mode in axes.recompute]
@@ -202,10 +215,14 @@ def _least_tried(q: Question, axes: Axes, cells: Candidates) -> Floats:
                        max(axes.offload))
             for zero, mode in modes
         ]  # fmt: skip
-        peak = peak_bytes(q, joined(tried, [size(asked)] * len(tried)))
-        least[part] = peak.reshape(len(tried), -1).min(axis=0)
+        below, early = 1.0, np.zeros(size(asked))
         if present(q.stack.eager):
-            least[part] = BELOW * (least[part] - _let_go_early(q, axes, asked))
+            below, early = BELOW, _let_go_early(q, axes, asked)
+        together = joined(tried, [size(asked)] * len(tried))
+        peak = floors(q, together)
+        near = np.flatnonzero(peak <= np.tile(enough / below + early, len(tried)))
+        peak[near] = peak_bytes(q, take(together, near))
+        least[part] = below * (peak.reshape(len(tried), -1).min(axis=0) - early)
     return least
 
 
@@ -273,13 +290,15 @@ class LeastBytes:
         self._q, self._axes, self._cells, self._enough = q, axes, cells.candidates, enough
         it = cells.candidates.layout
         rounds = cells.candidates.batch / (it.dp * it.micro_batch)
-        flight = np.minimum(rounds, it.pp)
-        copies = np.minimum(it.dp_replicate, 2.0)
-        keys = np.stack([cells.point, it.dp_shard, flight, copies])
+        key = np.zeros(np.size(rounds))
+        # One whole number for each: a sort of rows takes ten times as long.
+        for part in (
+            cells.point, it.dp_shard, np.floor(np.minimum(rounds, it.pp)),
+            np.minimum(it.dp_replicate, 2.0),
+        ):  # fmt: skip
+            key = key * (np.max(part, initial=0.0) + 1) + part
         order = np.argsort(rounds, kind="stable")
-        _, first, kind = np.unique(
-            keys[:, order], axis=1, return_index=True, return_inverse=True
-        )  # fmt: skip
+        _, first, kind = np.unique(key[order], return_index=True, return_inverse=True)
         self._speaker = order[first]
         self._kind = np.empty(order.size, dtype=np.intp)
         self._kind[order] = np.asarray(kind, dtype=np.intp).ravel()

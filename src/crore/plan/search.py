@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from crore.cost.layout import layers_per_stage
 from crore.plan.axes import OFFLOADS, Axes, axes_of
 from crore.plan.best import Best, Ranked
-from crore.plan.candidates import Candidates, Floats, joined, repeated, size, take
+from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
 from crore.plan.fleet import run_bound_s, run_s
-from crore.plan.pricing import LeastBytes, Points, peak_bytes, run_bounds_s, seconds
+from crore.plan.pricing import LeastBytes, Points, floors, peak_bytes, run_bounds_s, seconds
 from crore.plan.request import Question
 from crore.plan.space import (
     FULL_MODE,
@@ -43,13 +43,16 @@ from crore.plan.stack_rules import forbids_mode
 
 FIRST_CELLS = 128
 """Cells opened first; each further batch is twice as large."""
-MOST_CELLS = 16_384
+MOST_CELLS = 65_536
 CHAIN_BLOCK = 512
-"""Settings that walk their chain together first, fastest first; each further block is four times as
-large: the first find what cuts the others, and a large block costs little more than a small one."""
-MOST_CHAINS = 8192
-CUTS = (0.25, 0.5, 0.75)
-"""Where a range of recomputed layers is tried at once: one call takes as long as three."""
+"""Settings that walk their chain together first, fastest first; each further block is eight times
+as large: the first find what cuts the others, and a large block costs little more than a small."""
+MOST_CHAINS = 32_768
+TRIED = 1024
+FEWEST_CUTS = 3
+MOST_CUTS = 31
+"""Where a range of recomputed layers is tried at once: a call on so many settings takes little
+longer than a call on one."""
 TOO_SLOW = "slower than the best found, by bound"
 DOMINATED = "a faster setting of the same layout fits"
 Watch = Callable[[float, "Found"], None]
@@ -177,7 +180,6 @@ def _count_cells(
 
 def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
     """Price the settings of cells that could hold the best, and walk the chains that matter."""
-    limit = usable_bytes(q)
     inside, broken = obeying(q, axes, settings(q, axes, cells))
     for reason, count in broken.items():
         found.fell(reason, count)
@@ -189,21 +191,30 @@ def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None
     fast = bound <= found.best.threshold_s
     found.fell(TOO_SLOW, float(np.sum(chains[~fast])))
     inside, step_s, chains, bound = take(inside, fast), step_s[fast], chains[fast], bound[fast]
-    peak = peak_bytes(q, inside)
-    plain = 0 in axes.recompute and 0 in axes.offload  # else it is a bound alone, and no candidate
-    found.evaluated += step_s.size * plain
-    fits = np.flatnonzero((peak <= limit) & plain)
-    _keep(q, take(inside, fits), step_s[fits], peak[fits], chains[fits], found)
-    rest = np.flatnonzero((peak > limit) | (not plain))
+    fits = np.zeros(step_s.size, dtype=bool)
+    if 0 in axes.recompute and 0 in axes.offload:  # else it is a bound alone, and no candidate
+        fits, peak = _fitting(q, inside, found)
+        _keep(q, take(inside, fits), step_s[fits], peak, chains[fits], found)
+    rest = np.flatnonzero(~fits)
     rest = rest[np.argsort(bound[rest], kind="stable")]
     at, length = 0, CHAIN_BLOCK
     while at < rest.size:
         block = rest[at : at + length]
-        at, length = at + length, min(4 * length, MOST_CHAINS)
+        at, length = at + length, min(8 * length, MOST_CHAINS)
         near = block[bound[block] <= found.best.threshold_s]
         found.fell(TOO_SLOW, float(np.sum(chains[block]) - np.sum(chains[near])))
         if near.size:
             _walk_chain(q, axes, take(inside, near), found)
+
+
+def _fitting(q: Question, candidates: Candidates, found: Found) -> tuple[Mask, Floats]:
+    """Return which candidates fit, and the peaks of these."""
+    limit = usable_bytes(q)
+    fits = floors(q, candidates) <= limit
+    found.evaluated += int(np.count_nonzero(fits))
+    peak = peak_bytes(q, take(candidates, fits))
+    fits[fits] = peak <= limit
+    return fits, peak[peak <= limit]
 
 
 def _keep(
@@ -226,13 +237,18 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
     """Price every setting of recompute and offload that could be the best of its candidate."""
     left = float(np.sum(chain_lengths(q, axes, candidates)))
     pairs = [(mode, offload) for offload in axes.offload for mode in axes.recompute]
-    if (0, 0) in pairs:  # priced already, and it did not fit
+    if (0, 0) in pairs:  # looked at already, and it did not fit
         found.fell(NO_MEMORY, size(candidates))
         left -= size(candidates)
         pairs.remove((0, 0))
-    chain = [
-        part for part in _chain(q, axes, candidates, pairs, found.best.threshold_s) if size(part)
-    ]
+    chain = []
+    for part in _chain(q, axes, candidates, pairs, found.best.threshold_s):
+        near = floors(q, part) <= usable_bytes(q)
+        short = float(np.count_nonzero(~near))
+        found.fell(NO_MEMORY, short)
+        left -= short
+        if near.any():
+            chain.append(take(part, near))
     if chain:
         together = joined(chain, [size(part) for part in chain])
         left -= size(together)
@@ -240,12 +256,9 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
         fast = run_bound_s(q, together, step_s) <= found.best.threshold_s
         found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
         together, step_s = take(together, fast), step_s[fast]
-        peak = peak_bytes(q, together)
-        found.evaluated += step_s.size
-        fits = peak <= usable_bytes(q)
+        fits, peak = _fitting(q, together, found)
         found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
-        one = np.ones(int(np.count_nonzero(fits)))
-        _keep(q, take(together, fits), step_s[fits], peak[fits], one, found)
+        _keep(q, take(together, fits), step_s[fits], peak, np.ones(peak.size), found)
     found.fell(DOMINATED, left)
 
 
@@ -274,20 +287,33 @@ def _fewest_layers(
     Those that are too slow with one layer are left out.
     """
     limit = usable_bytes(q)
+    stage = layers_per_stage(candidates.layout, q.shape.layers)
+    high = np.broadcast_to(stage, (size(candidates),)).astype(float)
+    near = floors(q, with_chain(candidates, FULL_MODE, high, offload)) <= limit
+    candidates, high = take(candidates, near), high[near]
+    if not high.size:
+        return with_chain(candidates, FULL_MODE, high, offload)
     one_s = seconds(q, with_chain(candidates, FULL_MODE, 1.0, offload))
-    candidates = take(candidates, run_bound_s(q, candidates, one_s) <= threshold_s)
-    low = np.ones(size(candidates))
-    high = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), low.shape).copy()
-    possible = peak_bytes(q, with_chain(candidates, FULL_MODE, high, offload)) <= limit
-    candidates, low, high = take(candidates, possible), low[possible], high[possible]
+    near = run_bound_s(q, candidates, one_s) <= threshold_s
+    near[near] = (
+        peak_bytes(q, with_chain(take(candidates, near), FULL_MODE, high[near], offload)) <= limit
+    )
+    candidates, high = take(candidates, near), high[near]
+    low = np.ones(high.size)
     while np.any(low < high):
-        parts = [np.floor(low + (high - low) * share) for share in CUTS]
+        parts = [np.floor(low + (high - low) * share) for share in _cuts(high.size)]
         tried = [with_chain(candidates, FULL_MODE, layers, offload) for layers in parts]
-        peak = peak_bytes(q, joined(tried, [size(candidates)] * len(CUTS)))
-        for layers, enough in zip(parts, (peak <= limit).reshape(len(CUTS), -1), strict=True):
+        peak = peak_bytes(q, joined(tried, [high.size] * len(parts)))
+        for layers, enough in zip(parts, (peak <= limit).reshape(len(parts), -1), strict=True):
             low = np.where(enough, low, np.maximum(layers + 1, low))
             high = np.where(enough, np.minimum(layers, high), high)
     return with_chain(candidates, FULL_MODE, high, offload)
+
+
+def _cuts(count: int) -> Floats:
+    """Return where the ranges of recomputed layers of `count` candidates are tried at once."""
+    cuts = min(max(TRIED // max(count, 1), FEWEST_CUTS), MOST_CUTS)
+    return np.arange(1, cuts + 1) / (cuts + 1)
 
 
 def _every_count(q: Question, candidates: Candidates, offload: int) -> Candidates:
