@@ -70,6 +70,16 @@ def test_llama_cpp_on_a_cpu_peaks_where_it_was_measured():
         assert sum(map(float, parts.values())) == pytest.approx(measured, rel=0.03)
 
 
+@pytest.mark.parametrize(("context", "measured"), [(512, 14_582_509_568), (4096, 17_518_198_784)])
+def test_baichuan_13b_in_8_bits_peaks_where_it_was_measured(context, measured):
+    """benchmarks/baichuan_epyc-2core_2026-11-26.md."""
+    cards = cards_of(load_catalog().accelerator("cpu-2core"), 1, "llamacpp")
+    mode = next(it for it in modes_of("bf16", "llamacpp") if it.name == "inference q8_0")
+    shape = shape_of(load_catalog().model("baichuan-13b"))
+    need = sum(map(float, cards.need(mode, shape, float(context)).values()))
+    assert need == pytest.approx(measured, rel=0.01)
+
+
 def test_an_answer_is_as_fast_as_its_bytes_are_read():
     catalog = load_catalog()
     cards = cards_of(catalog.accelerator("rtx-3090"), 1, "llamacpp")

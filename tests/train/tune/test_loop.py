@@ -94,6 +94,18 @@ def test_it_stops_where_held_out_answers_are_learned_no_more(base, tmp_path):
     assert outcome.after.loss < outcome.before.loss
 
 
+def test_the_rate_rises_and_falls_as_the_trainers_cosine(base, tmp_path):
+    tuning = settings(base, tmp_path / "out", steps=24, evaluate_every=12)
+    tune(tuning, sft(tuning))
+    log = [json.loads(line) for line in (tuning.folder / "tune.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in log if line["kind"] == "step"]
+    assert rates[0] == pytest.approx(3e-3 / 3)
+    assert rates.index(max(rates)) == 2
+    assert max(rates) == pytest.approx(3e-3)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 3e-4 < rates[-1] < 3.3e-4
+
+
 def test_another_run_in_the_folder_is_refused(base, tmp_path):
     tuning = settings(base, tmp_path / "out", steps=1)
     tune(tuning, sft(tuning))
