@@ -43,8 +43,8 @@ class Planner:
 
 
 @contextlib.contextmanager
-def planner(*words: str) -> Iterator[Planner]:
-    """Run it on a free port until the block ends; it must then leave on SIGINT with code 130."""
+def planner(*words: str, code: int = 130) -> Iterator[Planner]:
+    """Run it on a free port until the block ends; it must then leave on SIGINT with the code."""
     environment = {k: v for k, v in os.environ.items() if k != "CRORE_API_KEY"}
     process = subprocess.Popen(
         [sys.executable, "-m", "crore", "serve", "--planner", *words, "--port", "0"],
@@ -59,6 +59,6 @@ def planner(*words: str) -> Iterator[Planner]:
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "Traceback" not in said, said
     assert "xception" not in said, said
