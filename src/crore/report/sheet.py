@@ -101,7 +101,7 @@ WORDS: Final = (
     ("world", "GPUs that run as one program: one fails, all of it stops"),
     ("island", "worlds that take every step together, and go on without one that is gone"),
     ("fleet", "islands that meet every so many steps, each usually a site"),
-    ("tp, cp, ep, pp, dp", "GPUs that share a layer, a sequence, the experts, the depth, the batch"),
+    ("tp, cp, ep, pp, dp", "GPUs that share a layer, a sequence, experts, the depth, the batch"),
     ("goodput", "share of the time that makes progress"),
     ("MFU", "share of a GPU's peak that goes into the model's own arithmetic"),
     ("bubble", "stages of a pipeline waiting for each other"),
