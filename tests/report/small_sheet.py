@@ -187,6 +187,7 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         "launch": [{"name": "run.sh", "text": "torchrun train.py", "command": "crore launch"}],
         "reproduce": [["command", "crore report small"]],
         "presets": [["16 GPUs", "s=1;gpus=16"], ["1M", "s=1;gpus=1000000"]],
+        "words": [["world", "GPUs that step together"]],
         "compare_note": "Pin up to four.", "range_note": "Ranges hold 80 % of cases.", "live": None,
         "tables": {"goodput": table("goodput", days), "pareto": table("time and cost", days)},
     } | changes  # fmt: skip

@@ -44,6 +44,7 @@ def answer(sheet: Record, point: Record) -> Html:
         tag("dl", *cards(sheet, facts), id="facts", class_="cards"),
         tag("div", *_sure(sheet, facts), id="sure", hidden=not facts),
         tag("div", *_boxes(point), class_="boxes"),
+        _words(sheet["words"]),
         id="answer",
         tabindex="-1",
     )
@@ -54,6 +55,13 @@ def _boxes(point: Record) -> Iterator[Html]:
         yield _box(title, tag("p", point[key], id=key), bool(point[key]))
     for key, title in (("news", "New at this size"), ("change", "What to change")):
         yield _box(title, tag("ul", items(point[key]), id=key), bool(point[key]))
+
+
+def _words(pairs: list[list[str]]) -> Html:
+    """Return what the words of the page mean, folded."""
+    entries = (tag("div", tag("dt", word), tag("dd", meaning)) for word, meaning in pairs)
+    title = tag("summary", "Words used here")
+    return tag("details", title, tag("dl", *entries, class_="pairs"), id="words", open=True)
 
 
 def _box(title: str, inside: Html, shown: bool) -> Html:
@@ -88,6 +96,4 @@ def _evidence(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
     for key, _, _, evidence, _ in facts:
         groups.setdefault(evidence, []).append(sheet["facts"].get(key, key))
     for evidence, labels in groups.items():
-        grow = f"flex-grow: {len(labels)}"
-        words = (_evidence_tag(evidence), ", ".join(labels))
-        yield tag("li", *words, data_evidence=evidence, style=grow)
+        yield tag("li", _evidence_tag(evidence), ", ".join(labels))

@@ -105,7 +105,7 @@ def _slider(sheet: Record, point: Record) -> Html:
     strip = tag("div", id="strip", aria_hidden="true")
     key = (tag("span", words, data_state=state) for state, words in MARKS)
     says = tag("div", tag("p", id="short"), tag("p", *key, class_="key"), class_="says")
-    track = tag("div", slider, strip, _ticks(sheet, last), class_="track")
+    track = tag("div", strip, slider, _ticks(sheet, last), class_="track")
     return tag("div", _field("gpus", "GPUs", box), track, says, class_="line")
 
 
@@ -125,7 +125,7 @@ def _presets(sheet: Record) -> Html | None:
     if not sheet["presets"]:
         return None
     links = [tag("a", label, href=f"#{hash_}") for label, hash_ in sheet["presets"]]
-    return tag("p", *links, class_="presets", aria_label="Presets")
+    return tag("p", "Try", *links, class_="presets")
 
 
 def help_box() -> Html:

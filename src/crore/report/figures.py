@@ -12,10 +12,13 @@ from crore.report.answered import cards
 from crore.report.markup import Html, join, table, tag
 
 COLOURS: Final = 10
+LEFT_OUT: Final = "not drawn"
+"""In the name of a kind of bar that stands for others."""
 PARETO: Final = (
-    "Across: {days}. Up: {usd}. A dot per number of GPUs, hollow where some stay idle; crossed "
-    "bars: the ranges of the count that is shown."
+    "A dot per number of GPUs, hollow where some stay idle; crossed bars: the ranges of the count "
+    "that is shown."
 )
+GOODPUT: Final = "The line across stands at the count that is shown."
 MEMORY: Final = "The fullest GPU. Dashed: what a plan may use; solid: what the GPU has."
 STEP: Final = "Each part follows the last; at the right its whole length."
 READY: Final = "Dashed: what is asked for; the dot and its bar: when it is there."
@@ -24,16 +27,14 @@ FABRIC: Final = "From the GPU out: what each tier holds, and which axes of the l
 
 def figures(sheet: Record, point: Record) -> Html:
     """Return the pictures' places; supply and the step's timeline where the sheet has them."""
-    labels = {key: axis["label"] for key, axis in sheet["axes"].items()}
     tables = sheet["tables"]
-    band = sheet["lines"].get("band", "")
-    across = f"{labels['goodput']}, over {labels['gpus']}. {band}".strip()
+    goodput = f"{GOODPUT} {sheet['lines'].get('band', '')}".strip()
     shown = [
         _figure("memory", "Memory of a GPU", MEMORY, memory_twin(sheet, point)),
         _figure("step", "Time of a step", STEP, _step(sheet, point)),
-        _figure("goodput", "Goodput against GPUs", across, tables["goodput"]),
-        _figure("pareto", "Time against cost", PARETO.format_map(labels), tables["pareto"]),
-        _supply(sheet, labels) if sheet["supply"] else None,
+        _figure("goodput", "Goodput against GPUs", goodput, tables["goodput"]),
+        _figure("pareto", "Time against cost", PARETO, tables["pareto"]),
+        _supply(sheet) if sheet["supply"] else None,
         _figure("fabric", "Fabric", FABRIC, _fabric(point)),
         _timeline(sheet["timeline"]) if sheet["timeline"] else None,
     ]
@@ -106,24 +107,28 @@ def _fabric(point: Record) -> Record:
     return {"caption": "What carries which messages", "head": head, "rows": rows}
 
 
-def _supply(sheet: Record, labels: dict[str, str]) -> Html:
+def _supply(sheet: Record) -> Html:
     """Return the supply curve, and under it the power that each count draws."""
     supply = sheet["supply"]
-    axes = f"{labels['delivered']}, over {labels['year']}."
-    say = f"{axes} {READY} {supply['about']}. {supply['source']}."
-    over = tag("h4", f"{labels['power']}, over {labels['gpus']}")
-    plots = join([plot("supply", supply["title"]), over, plot("power", labels["power"])])
+    say = f"{READY} {supply['about']}. {supply['source']}."
+    power = sheet["axes"]["power"]["label"]
+    plots = join([plot("supply", supply["title"]), tag("h4", power), plot("power", power)])
     return _figure("supply", supply["title"], say, supply["table"], plots)
 
 
 def _timeline(timeline: Record) -> Html:
     kinds = (
-        tag("li", tag("i", class_=f"swatch swatch{i % COLOURS}", aria_hidden="true"), label)
-        for i, (_, label) in enumerate(timeline["kinds"])
+        tag("li", tag("i", class_=f"swatch {_swatch(i, kind)}", aria_hidden="true"), label)
+        for i, (kind, label) in enumerate(timeline["kinds"])
     )
     drawn = plot("timeline", timeline["title"], moves=False)
     inside = join([drawn, tag("ul", *kinds, class_="legend")])
     return _figure("timeline", timeline["title"], timeline["note"], timeline["table"], inside)
+
+
+def _swatch(i: int, kind: str) -> str:
+    """Return the look of a kind of bar; what is left out steps back."""
+    return "left-out" if LEFT_OUT in kind else f"swatch{i % COLOURS}"
 
 
 def run_section(sheet: Record) -> Html:
@@ -143,6 +148,6 @@ def run_section(sheet: Record) -> Html:
 
 
 def _curve(one: Record) -> Html:
-    key, say = f"run-{one['key']}", f"{one['y']['label']}, over {one['x']['label']}"
-    caption = tag("figcaption", tag("h3", one["title"]), tag("p", say))
+    key = f"run-{one['key']}"
+    caption = tag("figcaption", tag("h3", one["title"]))
     return tag("figure", caption, plot(key, one["title"], moves=False), _twin(key, one["table"]))

@@ -47,7 +47,7 @@ def _head(sheet: Record) -> Html:
         tag("h1", sheet["title"]),
         tag("p", sheet["note"], class_="note") if sheet["note"] else None,
         tag("p", *sheet["summary"][:1], class_="lead"),
-        tag("p", " ".join(sheet["summary"][1:]), class_="summary"),
+        tag("ul", items(sheet["summary"][1:]), class_="summary"),
         class_="head",
     )
 

@@ -85,8 +85,8 @@ function keys(event) {
     moveSoon((wanted ?? state.position) + jumps[event.key]);
   } else if (/^[1-7]$/.test(event.key)) {
     const figure = document.querySelectorAll("figure[data-jump]")[Number(event.key) - 1];
-    figure?.focus();
-    figure?.scrollIntoView({ block: "center" });
+    figure?.focus({ preventScroll: true });
+    figure?.scrollIntoView({ block: "start" });
   } else if (event.key === "c") pin();
   else if (event.key === "/") (byId("model") ?? byId("gpus")).select();
   else if (event.key === "?") byId("help").showModal();
@@ -101,6 +101,7 @@ function writeSoon() {
 }
 
 function wireTwins() {
+  byId("words").open = false;
   for (const twin of document.querySelectorAll("details.twin")) {
     twin.open = false;
     const table = twin.querySelector("table");
@@ -139,7 +140,10 @@ function wire() {
     button.addEventListener("click", () => copy(byId(button.dataset.copy).textContent, "Copied."));
   document.addEventListener("keydown", keys);
   addEventListener("hashchange", follow);
-  addEventListener("beforeprint", () => showPictures(true));
+  addEventListener("beforeprint", () => {
+    showPictures(true);
+    byId("words").open = true;
+  });
   let width = innerWidth;
   addEventListener("resize", () => {
     if (width === innerWidth) return;

@@ -2,6 +2,8 @@
 // Numbers place marks; every word and numeral drawn is a string of the sheet.
 const FONT = 12;
 const CHAR = 6.6; // px of an average character at that size
+const BELOW = 44; // px for ticks and the name of the axis
+const ABOVE = 28;
 
 const fraction = ({ scale, domain: [low, high] }, value) =>
   scale === "log" ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
@@ -30,6 +32,7 @@ function horizontal(axis, room) {
   return [
     Plot.gridX(axis.ticks.map(([value]) => value), { stroke: "var(--grid)", strokeOpacity: 1 }),
     Plot.axisX([...texts.keys()], { text: (v) => texts.get(v), label: null, tickSize: 4, color: "var(--soft)" }),
+    Plot.text([axis.label], { frameAnchor: "bottom-right", dy: 38, text: (d) => d, fill: "var(--soft)" }),
   ];
 }
 
@@ -40,6 +43,7 @@ function vertical(axis, room) {
   return [
     Plot.gridY([...texts.keys()], { stroke: "var(--grid)", strokeOpacity: 1 }),
     Plot.axisY([...texts.keys()], { text: (v) => texts.get(v), label: null, tickSize: 0, color: "var(--soft)" }),
+    Plot.text([axis.label], { frameAnchor: "top-left", dy: -20, dx: 4 - leftOf(axis), text: (d) => d, fill: "var(--soft)" }),
   ];
 }
 
@@ -71,25 +75,28 @@ function cascade(names, parts, axis, width, { extra = [], right = ending(axis), 
     sum += size;
   }
   const shown = rows.filter((row) => row.x2 > row.x1);
-  const left = Math.min(0.4 * width, 12 + CHAR * Math.max(...names.map(([, label]) => label.length)));
+  const left = Math.min(0.4 * width, 18 + CHAR * Math.max(...names.map(([, label]) => label.length)));
   const room = width - left - right;
-  const text = { y: "label", text: "said", fill: "var(--ink)", fontVariant: "tabular-nums" };
+  const text = {
+    y: "label", text: "said", fill: "var(--ink)", fontVariant: "tabular-nums", stroke: "var(--panel)", strokeWidth: 4,
+  };
   const said = shown.map((row) => ({ ...row, ...beside(row, axis, room) })).filter((row) => row.said);
   return draw(
     {
       width,
-      height: top + 30 + 26 * names.length,
-      marginLeft: left, marginRight: right, marginTop: top, marginBottom: 30,
+      height: top + BELOW + 26 * names.length,
+      marginLeft: left, marginRight: right, marginTop: top, marginBottom: BELOW,
       x: { type: axis.scale, domain: axis.domain },
       y: { type: "band", domain: names.map(([, label]) => label), padding: 0.25 },
     },
     [
       ...horizontal(axis, room),
-      Plot.axisY({ label: null, tickSize: 0, lineWidth: (left - 10) / FONT, textOverflow: "ellipsis" }),
+      Plot.axisY({ label: null, tickSize: 0, lineWidth: (left - 10) / FONT, fillOpacity: 0.45 }),
+      Plot.axisY(shown.map((r) => r.label), { label: null, tickSize: 0, lineWidth: (left - 10) / FONT }),
       Plot.barX(shown, { x1: (r) => clamp(axis, r.x1), x2: (r) => clamp(axis, r.x2), y: "label", fill: "fill" }),
+      ...extra,
       Plot.text(said.filter((r) => r.right), { ...text, x: (r) => clamp(axis, r.x2), dx: 5, textAnchor: "start" }),
       Plot.text(said.filter((r) => !r.right), { ...text, x: (r) => clamp(axis, r.x1), dx: -5, textAnchor: "end" }),
-      ...extra,
     ],
   );
 }
@@ -156,15 +163,15 @@ function stepPlot(point, axes, width) {
 // A frame over two axes, with room for labels at the right end of lines.
 function frame(x, y, width, height, marks, right = ending(x)) {
   const left = leftOf(y);
-  const room = width - left - right;
+  const [room, tall] = [width - left - right, height - ABOVE - BELOW];
   return draw(
     {
       width, height,
-      marginLeft: left, marginRight: right, marginTop: 12, marginBottom: 30,
+      marginLeft: left, marginRight: right, marginTop: ABOVE, marginBottom: BELOW,
       x: { type: x.scale, domain: x.domain },
       y: { type: y.scale, domain: y.domain },
     },
-    [...vertical(y, height - 42), ...horizontal(x, room), ...marks(room, height - 42)],
+    [...vertical(y, tall), ...horizontal(x, room), ...marks(room, tall)],
   );
 }
 
@@ -220,7 +227,7 @@ function goodputPlot(point, axes, width) {
       ...named(ends, y, room, right),
     ];
   };
-  return frame(x, y, width, 260, marks, right);
+  return frame(x, y, width, 280, marks, right);
 }
 
 // Points whose labels do not cover those of the ones before them.
@@ -254,14 +261,14 @@ function paretoPlot(point, axes, width) {
       Plot.link(here, { x1: (r) => clamp(x, r.p.days[0]), x2: (r) => clamp(x, r.p.days[2]), y1: "y", y2: "y", ...band }),
       Plot.link(here, { x1: "x", x2: "x", y1: (r) => clamp(y, r.p.usd[0]), y2: (r) => clamp(y, r.p.usd[2]), ...band }),
       Plot.dot(here, { x: "x", y: "y", r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
-      Plot.text(cheapest, { x: "x", y: "y", text: "text", dy: 16, fill: "var(--soft)", stroke: "var(--panel)", strokeWidth: 4 }),
+      Plot.text(cheapest, { x: "x", y: "y", text: "text", dy: 17, fill: "var(--ink)", stroke: "var(--panel)", strokeWidth: 4 }),
       Plot.text(names, {
-        x: "x", y: "y", text: "text", dx: 9, dy: -9, textAnchor: "start", fill: "var(--ink)",
+        x: "x", y: "y", text: "text", dy: -15, fill: "var(--ink)",
         stroke: "var(--panel)", strokeWidth: 4, fontWeight: (r) => (r.p === point ? 700 : 400),
       }),
     ];
   };
-  return frame(x, y, width, 260, marks, 14 + CHAR * 9);
+  return frame(x, y, width, 280, marks, 14 + CHAR * 9);
 }
 
 function supplyPlot(point, axes, width) {
@@ -281,7 +288,7 @@ function supplyPlot(point, axes, width) {
       Plot.dot(middle, { x: "x", y: "y", r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
     ];
   };
-  return frame(x, y, width, 260, marks);
+  return frame(x, y, width, 280, marks);
 }
 
 function powerPlot(point, axes, width) {
@@ -296,20 +303,20 @@ function powerPlot(point, axes, width) {
       Plot.dot(here, { x: (p) => clamp(x, p.gpus), y: value(1), r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
     ];
   };
-  return frame(x, y, width, 200, marks);
+  return frame(x, y, width, 230, marks);
 }
 
 // Bars of one step: [track, start, end, kind]; a kind has a colour and a pattern of its own.
 function timelinePlot(width) {
   const { tracks, bars, kinds, axis } = sheet.timeline;
   const order = new Map(kinds.map(([kind], i) => [kind, i]));
-  const left = 12 + CHAR * Math.max(...tracks.map((track) => track.length));
-  const room = width - left - 12;
-  const paint = ([, , , kind]) => (order.get(kind) % 2 ? `url(#stripe${order.get(kind) % 10})` : colour(order.get(kind)));
+  const left = 18 + CHAR * Math.max(...tracks.map((track) => track.length));
+  const room = width - left - ending(axis);
+  const paint = ([, , , kind]) => kind.includes("not drawn") ? "var(--line)" : (order.get(kind) % 2 ? `url(#stripe${order.get(kind) % 10})` : colour(order.get(kind)));
   return draw(
     {
-      width, height: 44 + 30 * tracks.length,
-      marginLeft: left, marginRight: 12, marginTop: 8, marginBottom: 30,
+      width, height: 8 + BELOW + 30 * tracks.length,
+      marginLeft: left, marginRight: ending(axis), marginTop: 8, marginBottom: BELOW,
       x: { type: axis.scale, domain: axis.domain },
       y: { type: "band", domain: tracks, padding: 0.2 },
     },
@@ -327,7 +334,7 @@ function seriesPlot({ x, y, series, marks = [] }, width) {
     return { x: clamp(x, last[0]), y: clamp(y, last[1]), text: label };
   });
   const right = series.length > 1 ? rightOf(series.map(({ label }) => label), width) : ending(x);
-  return frame(x, y, width, 240, (_, room) => [
+  return frame(x, y, width, 270, (_, room) => [
     ...marks.flatMap(([at, text]) => [
       Plot.ruleX([at], { stroke: "var(--bad)", strokeDasharray: "3 3" }),
       Plot.text([text], { x: at, frameAnchor: "top", dx: 4, textAnchor: "start", text: (d) => d, fill: "var(--bad)", stroke: "var(--panel)", strokeWidth: 4 }),

@@ -34,7 +34,7 @@ function factCard({ label, value, range, evidence, why }) {
     h("dd", {},
       h("strong", {}, value),
       h("span", { class: "range" }, range),
-      tag(evidence),
+      evidence ? tag(evidence) : null,
       h("span", { class: "why" }, why)));
 }
 
@@ -45,9 +45,7 @@ function showFacts(point) {
   for (const { label, evidence } of point.facts)
     groups.set(evidence, [...(groups.get(evidence) ?? []), label]);
   byId("evidence").replaceChildren(...[...groups].map(([evidence, labels]) => {
-    const item = h("li", { "data-evidence": evidence }, tag(evidence), labels.join(", "));
-    item.style.flexGrow = labels.length;
-    return item;
+    return h("li", {}, evidence ? tag(evidence) : null, labels.join(", "));
   }));
 }
 
