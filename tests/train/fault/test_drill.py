@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.train.fault.fleet import job_for, prepared, run
+from tests.train.fault.fleet import job_for, prepared, random_words, run
 
 from crore.train.fault.audit import Audit, audit
 from crore.train.fault.supervisor import Fleet
@@ -22,6 +22,7 @@ from crore.train.folder import LOG
 from crore.train.history import Run, read_run
 from crore.train.islands.settings import Outer
 from crore.train.job import Job
+from crore.train.schedule import batch, first_sample
 from crore.train.start import start
 
 pytestmark = pytest.mark.drill
@@ -30,12 +31,16 @@ FAULTS_S = 20.0
 """Faults end so long after the first step."""
 SPARE = 1.6
 """A run is so many times as long: what is left of a fleet may be faster, and is to come back."""
-OUTER = Outer(interval=10, bits=4, lr=1.0, momentum=0.5)  # calmer at so few steps
+LEAST = 200
+"""Steps after which there is nothing more to learn."""
+OUTER = Outer(interval=10, bits=4)
 
 
 def _job(folder: Path, islands: int, steps: int) -> Job:
+    folder.mkdir(exist_ok=True)
+    source = random_words(folder / "words.txt")
     outer = OUTER if islands > 1 else None
-    return prepared(job_for(folder, steps=steps, outer=outer, evaluation_rows=64))
+    return prepared(job_for(folder, steps=steps, outer=outer, evaluation_rows=64, source=source))
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +61,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Run
         steps = carried_out(islands, 150).steps
         first, last = (dt.datetime.fromisoformat(steps[n].time) for n in (20, -1))
         per_s = len(steps[21:]) / (last - first).total_seconds()
-        return carried_out(islands, 10 * math.ceil(SPARE * FAULTS_S * per_s / 10))
+        return carried_out(islands, max(LEAST, 10 * math.ceil(SPARE * FAULTS_S * per_s / 10)))
 
     return found
 
 
 def _drilled(calm: Run, folder: Path, fleet: Fleet, least: int) -> tuple[Run, Audit]:
-    """Return a drill's run and audit: it ended, alike for all, without a sample lost or twice."""
-    job = _job(folder, fleet.islands, len(calm.steps))
+    """Return a drill's run and audit: it ended, alike for all, with each sample once."""
+    job = _job(folder, fleet.islands, calm.steps[-1].step)
     outcome = run(job, replace(fleet, chaos_s=FAULTS_S))
     assert outcome.reason == "finished", outcome
     found = audit(job.folder, worlds=fleet.worlds, islands=fleet.islands)
@@ -72,6 +77,10 @@ def _drilled(calm: Run, folder: Path, fleet: Fleet, least: int) -> tuple[Run, Au
     assert len(set(found.checksums.values())) == 1, found.checksums
     assert found.went_on_s() <= WENT_ON_S, found.hits
     done = read_run(job.folder / LOG)
+    planned = first_sample(job.ramp, job.steps)
+    assert planned <= found.merged < planned + batch(job.ramp, 0)
+    assert done.end is not None
+    assert found.merged == done.end.samples
     chaos = [event for event in done.events if event.what == "chaos"]
     assert len(chaos) >= least, chaos
     assert done.evals[-1].loss == pytest.approx(calm.evals[-1].loss, rel=0.01)

@@ -79,6 +79,18 @@ class Linked(Alone):
                 tensor.copy_(self.sent.pop(0))
 
 
+class Run:
+    """What joining needs to know of a run of so many steps, of eight samples each."""
+
+    def __init__(self) -> None:
+        self.place, self.share = Place(), SimpleNamespace(whole=4)
+        self.job = SimpleNamespace(seq_len=8)
+
+    @property
+    def over(self) -> bool:
+        return self.place.samples >= 8 * STEPS
+
+
 class Island:
     """An island's world with weights of its own, as far as joining sees it."""
 
@@ -97,13 +109,7 @@ class Island:
         )  # fmt: skip
         if not fleet:
             self.islands._meeting = cast("Any", OneMember())
-        self.run = cast(
-            "Trainer",
-            SimpleNamespace(
-                place=Place(), share=SimpleNamespace(whole=4), over=False,
-                job=SimpleNamespace(seq_len=8),
-            ),
-        )  # fmt: skip
+        self.run = cast("Trainer", Run())
 
     def train(self, steps: int, by: float = 0.25) -> None:
         """Take inner steps, each of which moves the weights."""
@@ -114,7 +120,6 @@ class Island:
             self.run.place.step += 1
             self.run.place.samples += 8
             self.run.place.met += 1
-            cast("Any", self.run).over = self.run.place.samples >= 8 * STEPS
             self.islands.after(self.run)
 
     def bits(self) -> dict[str, bytes]:
@@ -226,6 +231,59 @@ def test_what_a_checkpoint_keeps_is_taken_up():
     assert other.islands.turns == 1
 
 
+def seen_through(island: Island) -> int:
+    """Train an island to its end, with all turns that are due; return its steps."""
+    while True:
+        while island.islands.due(island.run):
+            assert island.islands.join(island.run)
+        if island.run.over:
+            return island.run.place.step
+        island.train(1)
+
+
+@pytest.mark.parametrize("outer", OUTERS, ids=repr)
+def test_an_island_that_others_leave_alone_takes_their_samples_too(outer):
+    """It has half of the samples of each step: it takes as many steps again."""
+    island = Island(outer)
+    steps = seen_through(island)
+    assert island.run.place.samples == 8 * STEPS
+    assert steps == 2 * STEPS
+    assert island.run.place.set_aside == 8 * STEPS
+    assert island.run.place.next_sample == 8 * steps
+    assert island.islands.account.lost == 8 * STEPS
+
+
+@pytest.mark.parametrize("whole", [1, 3, 5, 7])
+@pytest.mark.parametrize("outer", OUTERS, ids=repr)
+def test_the_run_ends_with_the_samples_that_were_planned_whatever_part_is_lost(outer, whole):
+    island = Island(outer)
+    island.run.share = cast("Any", SimpleNamespace(whole=whole))
+    steps = seen_through(island)
+    assert 8 * STEPS <= island.run.place.samples < 8 * STEPS + 8
+    assert island.run.place.samples == whole * steps
+    assert island.run.place.next_sample == 8 * steps
+
+
+@pytest.mark.parametrize("outer", OUTERS, ids=repr)
+def test_nothing_is_lost_while_nobody_is_away(outer):
+    island = Island(outer)
+    island.run.share = cast("Any", SimpleNamespace(whole=8))
+    assert seen_through(island) == STEPS
+    assert island.run.place.samples == 8 * STEPS
+    assert island.run.place.set_aside == 0
+
+
+def test_tokens_that_are_trained_while_a_fragment_is_sent_count_for_its_next_turn():
+    outer = Outer(interval=4, overlap=2)
+    island = Island(outer)
+    island.train(6)
+    assert island.islands.due(island.run)
+    assert island.islands.join(island.run)
+    assert island.islands.state.tokens == [2 * 4 * 8]
+    assert island.islands.account.until(0) == 4 * 8
+    assert island.islands.account.lost == 4 * 4
+
+
 class Late(OneMember):
     """A meeting that begins when it is let."""
 
@@ -291,6 +349,8 @@ def test_two_islands_meet_average_and_one_that_is_behind_takes_up_the_others_tur
     assert one.bits() == two.bits()
     # What it brings to its first turn may have been added up already: the other's counts alone.
     assert one.weights["layers.0.w"].detach().mean().item() == pytest.approx(3.0)
+    for it in (one, two):
+        assert (it.run.place.samples, it.run.place.set_aside) == (48, 16)
     assert "joined" in [what for what, _ in two.told]
     one.train(4, by=0.25)
     two.train(2, by=0.25)
@@ -299,6 +359,8 @@ def test_two_islands_meet_average_and_one_that_is_behind_takes_up_the_others_tur
     # From then on progress counts by its tokens: (4 x 1.0 + 2 x 0.5) / 6.
     assert one.bits() == two.bits()
     assert one.weights["layers.0.w"].detach().mean().item() == pytest.approx(3 + 5 / 6)
+    for it in (one, two):
+        assert (it.run.place.samples, it.run.place.set_aside) == (72, 24)
     for island in (one, two):
         island.islands.close()
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.train.fault.fleet import job_for
 
 from crore.plan.request import LostWorlds
 from crore.train.fault.seat import Seat
 from crore.train.fault.shares import share_of
 from crore.train.peers import Alone, Share
+from crore.train.place import Place
 
 COUNTS = st.integers(1, 9)
 
@@ -159,3 +162,17 @@ def test_a_world_alone_takes_its_islands_part():
     seen = [Alone(world, world, 3).share(9, 12, 2, equal=False) for world in range(3)]
     assert [(it.first, it.samples, it.rows) for it in seen] == [(9, 4, 4), (13, 4, 4), (17, 4, 4)]
     assert {(it.whole, it.taken, it.lr) for it in seen} == {(4, 12, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("islands", "lost", "makes_up"),
+    [(1, "keep-batch", False), (3, "keep-batch", True), (3, "scale-lr", False)],
+)
+def test_islands_that_keep_the_batch_make_up_for_what_is_lost(tmp_path, islands, lost, makes_up):
+    """Such a run is as long as its samples; another as its steps."""
+    seat = Seat(world=0, worlds=2, islands=islands, lost=lost)
+    assert seat.makes_up == makes_up
+    made = replace(job_for(tmp_path, steps=10, batch=6), seat=seat)
+    place = Place(step=9, samples=8 * 6 + 3)
+    assert made.done(place) == (8.5 if makes_up else 9)
+    assert replace(made, seat=None).done(place) == 9
