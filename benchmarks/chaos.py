@@ -114,6 +114,8 @@ def _row(islands: int, kind: str, run: Run, found: Audit, calm: float, job: Job)
     behind = max((hit.back_behind or 0 for hit in found.hits), default=0)
     said = sum("killed" in event.message for event in run.events if event.what == "chaos")
     count = len(found.hits) if kind != "lighthouse" else said
+    assert run.end is not None
+    assert islands == 1 or found.merged == run.end.samples  # the islands' own account
     off = 100 * (run.evals[-1].loss / calm - 1)
     planned = first_sample(job.ramp, job.steps)
     lost = 100 * (1 - found.merged / found.handed_out)

@@ -31,9 +31,9 @@ FAULTS_S = 20.0
 """Faults end so long after the first step."""
 SPARE = 1.6
 """A run is so many times as long: what is left of a fleet may be faster, and is to come back."""
-LEAST = 200
+LEAST = 300
 """Steps after which there is nothing more to learn."""
-OUTER = Outer(interval=10, bits=4)
+OUTER = Outer(interval=10, bits=4, lr=1.0, momentum=0.5)  # calmer at so few steps
 
 
 def _job(folder: Path, islands: int, steps: int) -> Job:

@@ -217,7 +217,7 @@ def test_a_turn_is_the_outer_step_and_what_was_counted_is_used_up():
     assert {float(w.detach().min()) for w in island.weights.values()} == {0.5, 1.5}
     assert island.run.place.met == 4  # the loop counts the meeting
     ((_, line),) = island.told
-    assert line.startswith("turn 1: fragment 0, 1 islands, 0 bytes sent and 0 of facts in ")
+    assert line.startswith("turn 1: fragment 0 of islands 0; 0 bytes sent and 0 of facts in ")
 
 
 def test_what_a_checkpoint_keeps_is_taken_up():

@@ -1,14 +1,16 @@
 """Which samples are in the weights that islands share at the end, by the logs of their worlds.
 
-What an island ran since its last turn is in the weights once a turn has heard it; what it ran and
-then lost, by dying, rolling back, being left out, or taking up the others' state, is not. With
-fragments a sample counts from its first turn; what is trained while a turn is under way counts
-with it.
+What an island ran since its last turn is in the weights once a turn has heard it, whether or not it
+lived to log that; what it ran and then lost, by dying, rolling back, being left out, or taking up
+the others' state, is not. With fragments a sample counts from its first turn; what is trained while
+a turn is under way counts with it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,12 @@ from numpy.typing import NDArray
 from crore.train.fault.seat import island_of
 from crore.train.records import Event, Record, Start, Step
 
+_TURN: Final = re.compile(r"turn ([\d,]+): fragment \d+ of islands ([\d, ]+);")
+"""As an outer step is told: its number, and whose progress it added up."""
+
 
 class _Island:
-    """What one island has run since its last turn, and what its turns brought to the others."""
+    """What one island has run since a turn heard it last."""
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
@@ -40,9 +45,11 @@ class _Island:
                 self._since.clear()
             case Event(what="joined") if "the others have what it trained" in record.message:
                 self._since.clear()
-            case Event(what="outer step"):
-                self.brought += [own for each in self._since.values() for own in each.values()]
-                self._since.clear()
+
+    def bring(self) -> None:
+        """Have a turn hear what it ran."""
+        self.brought += [own for each in self._since.values() for own in each.values()]
+        self._since.clear()
 
     def _drop(self, step: int) -> None:
         self._since = {number: own for number, own in self._since.items() if number <= step}
@@ -53,9 +60,17 @@ def merged(
 ) -> NDArray[np.int64]:  # fmt: skip
     """Return how often each sample that was handed out is in the shared weights, by its index."""
     found = [_Island(alone=worlds == islands) for _ in range(islands)]
-    told = [(record.time, world, record) for world, each in logs.items() for record in each]
-    for _, world, record in sorted(told, key=lambda it: it[0]):
+    told = [(record, world) for world, each in logs.items() for record in each]
+    turns: set[str] = set()
+    for record, world in sorted(told, key=lambda it: (it[0].time, isinstance(it[0], Event))):
         found[island_of(world, worlds, islands)].hear(world, record)
+        if not isinstance(record, Event) or record.what != "outer step":
+            continue
+        turn = _TURN.match(record.message)
+        if turn and turn[1] not in turns:  # the first to tell it: who was in it has not gone on yet
+            turns.add(turn[1])
+            for island in turn[2].split(", "):
+                found[int(island)].bring()
     return _counts(own for island in found for own in island.brought)
 
 

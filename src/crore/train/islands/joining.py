@@ -326,10 +326,11 @@ class Islands:
                 "joined",
                 f"took up the islands' turn {result.turn:,}, step {run.place.step}; {what}",
             )
-        counted = sum(weight > 0 for weight in exchanged.weights)
+        given = zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True)
+        heard = ", ".join(str(island) for island, weight, out in given if weight and not out)
         self._tell(
             "outer step",
-            f"turn {self.turns:,}: fragment {fragment}, {counted} islands, "
+            f"turn {self.turns:,}: fragment {fragment} of islands {heard or 'none'}; "
             f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
             f"in {result.sent_s:.2f} s; {run.place.set_aside:,} samples lost so far",
         )
