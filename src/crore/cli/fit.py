@@ -29,6 +29,9 @@ def fit(
     context: Annotated[
         str | None, typer.Option(metavar="S", help="Tokens per sequence; 4096 if left out.")
     ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(metavar="T", help="Tokens to tune on; 10M if left out.")
+    ] = None,
     engine: Annotated[
         str, typer.Option(metavar="E", help="transformers, or llamacpp (q8_0 and q4_0).")
     ] = "transformers",
@@ -41,7 +44,7 @@ def fit(
 
     Nothing fits: exit code 1 and what would.
     """
-    count, tokens = optional_count(gpus, "--gpus"), optional_count(context, "--context")
+    count, length = optional_count(gpus, "--gpus"), optional_count(context, "--context")
     asked = _asked(model, catalog) | {k: v for k, v in (("gpu", gpu), ("gpus", count)) if v}
     if "gpu" not in asked:
         raise InputError(
@@ -51,7 +54,12 @@ def fit(
     from crore.cli.document import dumped
     from crore.plan import FIT_VERSION, FitRequest, fit_record, make_fit, render_fit
 
-    made = make_fit(FitRequest(**asked, context=tokens, engine=engine, catalog_file=catalog))
+    made = make_fit(
+        FitRequest(
+            **asked, context=length, engine=engine, tokens=optional_count(tokens, "--tokens"),
+            catalog_file=catalog,
+        )
+    )  # fmt: skip
     typer.echo(dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made))
 
 

@@ -24,6 +24,7 @@ from crore.cost.serving import (
 )
 from crore.errors import Infeasible, InputError, UnknownName
 from crore.plan.fit_modes import ENGINES, LLAMA_CPP, Cards, Mode, cards_of, last_fit, modes_of
+from crore.plan.fit_money import ADAPTER_WIDTH, DEFAULT_TOKENS, Tuning, tuning, tuning_record
 from crore.plan.fit_offload import HOST_BYTES_PER_S, Offload, offload
 from crore.plan.request import MEMORY_MARGIN
 from crore.units import format_bytes, format_count
@@ -49,6 +50,8 @@ class FitRequest:
     """Of `crore.plan.fit_modes.ENGINES`."""
     context: int | None = None
     """Tokens per sequence; DEFAULT_CONTEXT or the model's learned positions when left open."""
+    tokens: int | None = None
+    """To train on; DEFAULT_TOKENS when left open."""
     catalog_file: Path | None = None
 
 
@@ -86,6 +89,8 @@ class Fit:
     engine: str
     context: int
     modes: tuple[ModeFit, ...]
+    tuning: tuple[Tuning, ...]
+    """Of each mode that trains and fits, what it takes."""
     largest: dict[str, str | None]
     """Mode -> the released model of the catalogue with most parameters that fits."""
     derived: tuple[str, ...]
@@ -112,9 +117,22 @@ def make_fit(request: FitRequest) -> Fit:
         verdict=_verdict(rows),
         model=model, accelerator=cards.accelerator, gpus=request.gpus, engine=request.engine,
         context=context,
-        modes=rows, largest=largest,
+        modes=rows, tuning=_tuning(request, cards, modes, rows, shape, context), largest=largest,
         derived=(*derived, *_assumed(cards, shape, rows)),
     )  # fmt: skip
+
+
+def _tuning(
+    request: FitRequest, cards: Cards, modes: tuple[Mode, ...], rows: tuple[ModeFit, ...],
+    shape: Shape, context: int,
+) -> tuple[Tuning, ...]:  # fmt: skip
+    tokens = DEFAULT_TOKENS if request.tokens is None else request.tokens
+    found = (
+        tuning(cards, mode, shape, context=context, batch=row.largest_batch or 0, tokens=tokens)
+        for mode, row in zip(modes, rows, strict=True)
+        if mode.trains
+    )
+    return tuple(one for one in found if one is not None)
 
 
 def _verdict(rows: tuple[ModeFit, ...]) -> str:
@@ -204,7 +222,21 @@ def _assumed(cards: Cards, shape: Shape, rows: tuple[ModeFit, ...]) -> list[str]
         ),
         "training keeps weights, gradients and AdamW moments in 32 bits and recomputes every layer",
         _process(cards),
+        *_priced(cards),
         "context lengths are what memory allows; the model may have been trained for less",
+    ]
+
+
+def _priced(cards: Cards) -> list[str]:
+    """Say what time and money of tuning rest on."""
+    if cards.accelerator.cpu:
+        return []
+    return [
+        (
+            "tuning's time: a step of training less a frozen base's gradients; of adapters "
+            f"{ADAPTER_WIDTH:.0%} more of range (judgement)"
+        ),
+        "its money, power and carbon: ranges of the catalogue (--json lists each with its source)",
     ]
 
 
@@ -281,6 +313,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "context": fit.context,
         "memory_capacity_bytes": fit.accelerator.memory_bytes,
         "modes": [_mode_record(row) for row in fit.modes],
+        "tuning": [tuning_record(one) for one in fit.tuning],
         "largest": fit.largest,
         "sources": {
             "model": fit.model.provenance.source,

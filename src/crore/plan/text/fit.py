@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from crore.cost import parameters, shape_of
 from crore.plan.fit import Fit, ModeFit
-from crore.units import format_bytes, format_count, format_int
+from crore.plan.fit_money import Tuning
+from crore.plan.text.takes import mover, ranged
+from crore.units import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_energy,
+    format_int,
+    format_kg,
+    format_usd,
+)
 
 HEAD = ("mode", "memory", "verdict", "largest context", "largest batch", "tokens/s")
 
@@ -18,10 +30,40 @@ def render_fit(fit: Fit) -> str:
     largest = [f"  {mode:<{width}}  {name or 'none'}" for mode, name in fit.largest.items()]
     derived = [f"{'assumed' if i == 0 else '':<8}{line}" for i, line in enumerate(fit.derived)]
     return "\n".join(
-        [fit.verdict, _what(fit), "", *table, "", *_offloaded(fit),
+        [fit.verdict, _what(fit), "", *table, "", *_offloaded(fit), *_tuning(fit),
          f"largest released model of the catalogue that fits, {fit.context:,} tokens",
          *largest, "", *derived]
     )  # fmt: skip
+
+
+def _tuning(fit: Fit) -> list[str]:
+    """Return what each mode that trains and fits takes, in four lines, and one above."""
+    if not fit.tuning:
+        return []
+    width = max(len(one.mode) for one in fit.tuning)
+    lines = [f"tuning on {format_count(float(fit.tuning[0].tokens))} tokens takes"]
+    for one in fit.tuning:
+        low, value, high = map(format_duration, one.run_s)
+        cost = one.taken["cost_usd"]
+        said = (
+            f"{value} ({low} to {high}), steps of {one.batch:,} x {fit.context:,} tokens a card",
+            _ranges(one, (("energy_j", "{}", format_energy),
+                          ("co2_kg", "{} CO2", format_kg))) or "power unknown",
+            "cost unknown" if cost is None else ranged(cost, format_usd) + mover(cost),
+            _ranges(one, (("electricity_usd", "electricity alone {}", format_usd),
+                          ("rental_usd", "rented {}", format_usd))),
+        )  # fmt: skip
+        lines += [
+            f"  {one.mode if k == 0 else '':<{width}}  {line}"
+            for k, line in enumerate(said)
+            if line
+        ]
+    return [*lines, ""]
+
+
+def _ranges(one: Tuning, asked: tuple[tuple[str, str, Callable[[float], str]], ...]) -> str:
+    found = [(one.taken[key], words, show) for key, words, show in asked]
+    return ", ".join(words.format(ranged(it, show)) for it, words, show in found if it is not None)
 
 
 def _offloaded(fit: Fit) -> list[str]:

@@ -77,7 +77,7 @@ def ranged(one: Taken, show: Callable[[float], str]) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _mover(one: Taken) -> str:
+def mover(one: Taken) -> str:
     """Name the assumption that moves a figure most."""
     name = one.mover.removeprefix("supply.")
     return f"; moved most by {WORDS.get(name, name.replace('_', ' '))}" if name else ""
@@ -90,7 +90,7 @@ def _energy(plan: Plan, it: Figures) -> Iterator[str]:
         return
     yield (
         f"{ranged(power, format_watts)} at the meter, {ranged(energy, format_energy)}"
-        f"{_mover(energy)}"
+        f"{mover(energy)}"
     )
     parts = ", ".join(
         f"{name} {format_watts(w)}"
@@ -99,7 +99,7 @@ def _energy(plan: Plan, it: Figures) -> Iterator[str]:
     )
     yield f"of it {parts}"
     made = "" if plan.economy.usd_basis == "a card at home" else " with making the machines"
-    yield f"{ranged(carbon, format_kg)} CO2{made}{_mover(carbon)}"
+    yield f"{ranged(carbon, format_kg)} CO2{made}{mover(carbon)}"
 
 
 def _money(plan: Plan, it: Figures) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _money(plan: Plan, it: Figures) -> Iterator[str]:
         yield f"cost unknown: {economy.usd_basis}"
         return
     rate = economy.usd_per_gpu_hour[1]
-    yield f"{ranged(cost, format_usd)}; ${rate:.2f} per GPU-hour, {economy.usd_basis}{_mover(cost)}"
+    yield f"{ranged(cost, format_usd)}; ${rate:.2f} per GPU-hour, {economy.usd_basis}{mover(cost)}"
     work, tokens, less = (
         it.taken[f"cost_{key}_usd" if key != "of_less" else "cost_of_less_usd"]
         for key in ("per_1e24_flop", "per_1t_tokens", "of_less")
@@ -134,11 +134,11 @@ def _built(it: Figures) -> Iterator[str]:
     sites, ready = it.taken["sites"], it.taken["ready_year"]
     if sites is not None:
         many = "" if sites.p90 == 1 else "s"
-        yield f"{ranged(sites, format_int)} site{many} at full load{_mover(sites)}"
+        yield f"{ranged(sites, format_int)} site{many} at full load{mover(sites)}"
     if ready is not None:
         yield (
             f"delivered by {ranged(ready, lambda year: f'{year:.1f}')}, supply as {it.supply}"
-            f"{_mover(ready)}"
+            f"{mover(ready)}"
         )
 
 
