@@ -2,9 +2,11 @@
 // Run by hand when Plot is renewed: npm ci --ignore-scripts && node build.mjs
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { build } from "esbuild";
 
-// What the page never draws: maps, colours by name and their legends, dates, tips. A quarter of Plot.
+// What the page never draws: maps, colours by name and their legends, dates, tips, bent lines.
+// A third of Plot.
 const geo = ["AlbersUsa", "Albers", "AzimuthalEqualArea", "AzimuthalEquidistant", "Centroid", "ClipRectangle",
   "ConicConformal", "ConicEqualArea", "ConicEquidistant", "EqualEarth", "Equirectangular", "Gnomonic", "Graticule10",
   "Mercator", "NaturalEarth1", "Orthographic", "Path", "Stereographic", "Stream", "TransverseMercator"];
@@ -18,13 +20,20 @@ const leftOut = [
   [/d3-time-format[/]dist[/]d3-time-format\.mjs$/, refusing(["timeFormat", "utcFormat"])],
   [/plot[/]src[/]marks[/]tip\.js$/, refusing(["Tip", "tip"])],
   [/plot[/]src[/]interactions[/]pointer\.js$/, refusing(["pointer", "pointerX", "pointerY"])],
+  [/plot[/]src[/]time\.js$/, `${refusing(["generalizeTimeInterval", "inferTimeFormat", "parseTimeInterval", "timeInterval", "utcInterval"])}
+   export const intervalDuration = Symbol(), intervalType = Symbol();`],
+  [/plot[/]src[/]scales[/]temporal\.js$/, refusing(["createScaleTime", "createScaleUtc"])],
+  [/plot[/]src[/]curve\.js$/, `import { curveLinear } from "d3";
+   export const curveAuto = (context) => curveLinear(context);
+   export const maybeCurve = () => curveLinear, maybeCurveAuto = () => curveAuto;`],
   [/plot[/]src[/]legends\.js$/, "export const createLegends = () => [], exposeLegends = () => null, legend = null;"],
   [/plot[/]src[/]scales[/]schemes\.js$/, `${refusing(schemes)}
    export const isCategoricalScheme = () => false, isDivergingScheme = () => false;`],
 ];
 const leave = {
   name: "leave out",
-  setup: (builder) => leftOut.forEach(([filter, contents]) => builder.onLoad({ filter }, () => ({ contents }))),
+  setup: (builder) => leftOut.forEach(([filter, contents]) =>
+    builder.onLoad({ filter }, ({ path }) => ({ contents, resolveDir: dirname(path) }))),
 };
 
 const page = new URL("../../src/crore/report/page/", import.meta.url);

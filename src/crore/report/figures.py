@@ -112,7 +112,7 @@ def _supply(sheet: Record) -> Html:
     supply = sheet["supply"]
     say = f"{READY} {supply['about']}. {supply['source']}."
     power = sheet["axes"]["power"]["label"]
-    plots = join([plot("supply", supply["title"]), tag("h4", power), plot("power", power)])
+    plots = join([plot("supply", supply["title"]), plot("power", power)])
     return _figure("supply", supply["title"], say, supply["table"], plots)
 
 

@@ -236,8 +236,9 @@ function labelled(rows, x, y, width, height) {
   for (const row of rows) {
     const [at, up] = [fraction(x, row.x) * width, fraction(y, row.y) * height];
     const wide = row.text.length * CHAR + 12;
+    const edge = at < wide / 2; // a label that would cover the axis begins at its dot
     if (kept.every((other) => Math.abs(other.up - up) > 16 || other.at > at + wide || other.at + other.wide < at))
-      kept.push({ ...row, at, up, wide });
+      kept.push({ ...row, at, up, wide, edge });
   }
   return kept;
 }
@@ -262,10 +263,10 @@ function paretoPlot(point, axes, width) {
       Plot.link(here, { x1: "x", x2: "x", y1: (r) => clamp(y, r.p.usd[0]), y2: (r) => clamp(y, r.p.usd[2]), ...band }),
       Plot.dot(here, { x: "x", y: "y", r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
       Plot.text(cheapest, { x: "x", y: "y", text: "text", dy: 17, fill: "var(--ink)", stroke: "var(--panel)", strokeWidth: 4 }),
-      Plot.text(names, {
-        x: "x", y: "y", text: "text", dy: -15, fill: "var(--ink)",
+      ...[true, false].map((edge) => Plot.text(names.filter((r) => r.edge === edge), {
+        x: "x", y: "y", text: "text", dy: -15, dx: edge ? 4 : 0, textAnchor: edge ? "start" : "middle", fill: "var(--ink)",
         stroke: "var(--panel)", strokeWidth: 4, fontWeight: (r) => (r.p === point ? 700 : 400),
-      }),
+      })),
     ];
   };
   return frame(x, y, width, 280, marks, 14 + CHAR * 9);
