@@ -143,8 +143,9 @@ def years_to(ramp: Ramp, target: float, *, speed: bool = False) -> Floats:
         raise InputError(f"a fleet to wait for counts more than 0 units, not {target:g}")
     counted = fleet_speed if speed else fleet_units
     grid = np.arange(0.0, HORIZON_YEARS + GRID_YEARS, GRID_YEARS)
-    many = np.atleast_2d(counted(ramp, grid[:, None]))
-    reached = many >= target
+    reached = np.atleast_2d(counted(ramp, grid[:SOON, None])) >= target
+    if not reached.any(axis=0).all():  # most fleets that one asks for are there soon
+        reached = np.atleast_2d(counted(ramp, grid[:, None])) >= target
     ever, first = reached.any(axis=0), reached.argmax(axis=0)
     high = grid[first]
     low = np.where(first > 0, high - GRID_YEARS, 0.0)
@@ -158,6 +159,8 @@ def years_to(ramp: Ramp, target: float, *, speed: bool = False) -> Floats:
 
 
 CUTS: Final = 20
+SOON: Final = 9
+"""Points of the grid looked at first."""
 
 
 def most_units(ramp: Ramp, *, speed: bool = False) -> Floats:
