@@ -6,6 +6,7 @@ where a line `…` stands for any lines. An HTML comment just above a block says
 
     <!-- exit 1 -->           the commands leave with this code
     <!-- numbers vary -->     digits are not compared (a result that calibration may move)
+    <!-- drill -->            takes minutes: executed under make drills alone
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 LONG = ("train.md", "islands.md", "tune.md", "export.md")
-"""What trains for minutes: their commands run under make drills."""
+"""What trains for minutes: all their commands run under make drills."""
 BLOCK = re.compile(
     r"(?:^<!--(?P<note>[^\n]*)-->\n)?^```(?P<kind>console|sh)\n(?P<body>.*?)^```$", re.M | re.S
 )
@@ -39,6 +40,7 @@ class Step:
     shown: list[str]
     exit_code: int
     numbers_vary: bool
+    drill: bool
 
 
 def steps(document: Path) -> list[Step]:
@@ -58,6 +60,7 @@ def steps(document: Path) -> list[Step]:
                     shown=shown,
                     exit_code=int(code[1]) if code else 0,
                     numbers_vary="numbers vary" in note,
+                    drill="drill" in note,
                 )
             )
     return found
@@ -108,11 +111,21 @@ def execute(step: Step, folder: Path) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.rstrip("\n").splitlines()
 
 
-@pytest.mark.parametrize(
-    "document",
-    [pytest.param(d, id=d.name, marks=[pytest.mark.drill] * (d.name in LONG)) for d in DOCUMENTS],
-)
-def test_every_command_of_the_documentation_runs(document, tmp_path):
+def cases() -> list[object]:
+    """Return (document, whether its long commands are executed too), those under make drills."""
+    found: list[object] = []
+    for document in DOCUMENTS:
+        long = document.name in LONG or any(step.drill for step in steps(document))
+        if document.name not in LONG:
+            found.append(pytest.param(document, False, id=document.name))
+        if long:
+            name = f"{document.name}, whole"
+            found.append(pytest.param(document, True, id=name, marks=pytest.mark.drill))
+    return found
+
+
+@pytest.mark.parametrize(("document", "whole"), cases())
+def test_every_command_of_the_documentation_runs(document, whole, tmp_path):
     # What a reader of a clone sees at this path; all else runs in an empty folder.
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "published").symlink_to(ROOT / "tests" / "published")
@@ -120,6 +133,8 @@ def test_every_command_of_the_documentation_runs(document, tmp_path):
         where = f"{document.name}:{step.line}: {step.command}"
         if not step.command.startswith(EXECUTED):
             assert_known(step.command, where)
+            continue
+        if step.drill and not whole:
             continue
         code, printed = execute(step, tmp_path)
         assert code == step.exit_code, f"{where}\n" + "\n".join(printed)
