@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from crore.serve import patience
 
 H100 = {"model": "llama-3.1-8b", "gpu": "h100-sxm"}
 CLIENTS = 50
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "planner.md"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,16 @@ def test_an_impossible_target_says_what_would_do(server):
     answer = server.ask(model="llama-3.1-405b", gpu="h100-sxm", gpus="8").json()
     assert answer["state"] == "short"
     assert "such GPUs hold it" in answer["change"][0]
+
+
+def test_the_examples_of_the_guide_are_answered(server):
+    text = GUIDE.read_text(encoding="utf-8")
+    examples = re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)
+    assert len(examples) == 2
+    for example in examples:
+        answer = server.ask(**json.loads(example))
+        assert answer.status_code == 200
+        assert "error" not in answer.json()
 
 
 SCRIPT = "</script><script>document.title='owned'</script>"
