@@ -106,6 +106,20 @@ def test_the_rate_rises_and_falls_as_the_trainers_cosine(base, tmp_path):
     assert 3e-4 < rates[-1] < 3.3e-4
 
 
+@pytest.mark.parametrize(
+    ("stage", "width", "known"),
+    [("sft", 4096, 2e-5), ("sft", 128, 3e-3), ("dpo", 2560, 1e-6), ("dpo", 128, 1e-4)],
+)
+def test_the_usual_rate_of_all_weights_is_near_what_is_known_at_each_width(
+    base, tmp_path, stage, width, known
+):
+    usual = settings(base, tmp_path, stage=stage, lr=None)
+    assert known / 1.3 < usual.rate(width) < known * 1.3
+    assert settings(base, tmp_path, stage=stage, lr=7e-4).rate(width) == 7e-4
+    adapters = replace(usual, method="lora")
+    assert adapters.rate(128) == adapters.rate(width)
+
+
 def test_another_run_in_the_folder_is_refused(base, tmp_path):
     tuning = settings(base, tmp_path / "out", steps=1)
     tune(tuning, sft(tuning))

@@ -15,13 +15,15 @@ Method = Literal["full", "lora", "qlora"]
 STAGES: Final[tuple[Stage, ...]] = ("sft", "dpo")
 METHODS: Final[tuple[Method, ...]] = ("full", "lora", "qlora")
 RATES: Final = {
-    ("sft", "full"): 1e-4, ("sft", "lora"): 5e-4, ("sft", "qlora"): 5e-4,
-    ("dpo", "full"): 2e-6, ("dpo", "lora"): 5e-5, ("dpo", "qlora"): 5e-5,
+    ("sft", "full"): 2e-5, ("sft", "lora"): 5e-4, ("sft", "qlora"): 5e-4,
+    ("dpo", "full"): 5e-7, ("dpo", "lora"): 5e-5, ("dpo", "qlora"): 5e-5,
 }  # fmt: skip
-"""Learning rates by default: adapters take about ten times as much (arXiv 2106.09685 D.4,
-2305.14314 B.2), preferences far less (arXiv 2305.18290 B)."""
-WIDTH: Final = 1024
-"""All weights of a narrower model take a higher rate, as its width asks (arXiv 2203.03466)."""
+"""Learning rates by default, those of all weights for a model `WIDTH` wide. Adapters take about ten
+times as much (arXiv 2106.09685 D.4, 2305.14314 B.2), preferences far less (2305.18290 B)."""
+WIDTH, STEEPNESS = 4096, 1.5
+"""All weights of a narrower model take a higher rate. 2e-5 at 4,096 (arXiv 2307.09288 §3.1) and
+3e-3 at 128 (benchmarks/tune_epyc-2core_2026-11-27.md) are a power of the width; so are, with nearly
+the same exponent, 1e-6 at 2,560 (2305.18290 B) and 1e-4 at 128 for preferences."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +81,8 @@ class Tuning:
 
     def rate(self, hidden: int) -> float:
         """Return the highest learning rate, for a model of a width."""
-        wider = max(1.0, WIDTH / hidden) if self.method == "full" else 1.0
-        return self.lr or wider * RATES[self.stage, self.method]
+        narrower = (WIDTH / hidden) ** STEEPNESS if self.method == "full" else 1.0
+        return self.lr or narrower * RATES[self.stage, self.method]
 
     def identity(self, data: str) -> str:
         """Return what must be the same for a run to go on, `data` a hash of what it trains on."""
