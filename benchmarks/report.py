@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, CDPSession, Page
 
 ROUNDS = 3
 PAPER = 718
@@ -42,23 +42,6 @@ DRAG = """async () => {
   }
   return times;
 }"""
-WORK = """async () => {
-  const slider = document.getElementById("slider");
-  const times = [];
-  for (let at = 0; at <= Number(slider.max); at++) {
-    slider.value = at;
-    let begin = 0;
-    requestAnimationFrame(() => (begin = performance.now()));
-    slider.dispatchEvent(new Event("input"));
-    await new Promise((done) => requestAnimationFrame(() => {
-      document.body.getBoundingClientRect();
-      times.push(performance.now() - begin);
-      done();
-    }));
-  }
-  return times;
-}"""
-"""The same without waiting for a frame: the script and the layout alone."""
 
 
 def weights(file: Path) -> dict[str, int]:
@@ -86,13 +69,23 @@ def opened(
 
 
 def measure(browser: Browser, file: Path) -> None:
-    """Print the median and the 95th percentile over all positions, the last round of some."""
-    for name, script in (("slider to paint", DRAG), ("script and layout", WORK)):
-        tab = opened(browser, file)
-        for _ in range(ROUNDS):
-            times = sorted(tab.evaluate(script))
-        p95 = times[int(0.95 * len(times))]
-        print(f"{name}: median {statistics.median(times):.0f} ms, p95 {p95:.0f} ms")
+    """Print the times over all positions, of the last of some rounds, and the CPU they cost."""
+    tab = opened(browser, file)
+    session = tab.context.new_cdp_session(tab)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    for _ in range(ROUNDS):
+        before = thread_s(session)
+        times = sorted(tab.evaluate(DRAG))
+        cpu_s = thread_s(session) - before
+    p95 = times[int(0.95 * len(times))]
+    print(f"slider to paint: median {statistics.median(times):.0f} ms, p95 {p95:.0f} ms")
+    print(f"CPU of the page's thread: {1e3 * cpu_s / len(times):.1f} ms a move")
+
+
+def thread_s(session: CDPSession) -> float:
+    """Return the CPU seconds of a page's main thread, however busy the machine is."""
+    found = session.send("Performance.getMetrics")["metrics"]
+    return float(next(one["value"] for one in found if one["name"] == "TaskDuration"))
 
 
 def picture(browser: Browser, file: Path, folder: Path) -> None:

@@ -19,11 +19,11 @@ async function post(body, signal) {
 async function ask(scenario) {
   asking?.abort();
   const mine = (asking = new AbortController());
-  say("Asking the planner …");
+  say("Asking the planner …", true);
   let answer;
   try {
     answer = await post(scenario, mine.signal);
-  } catch (error) {
+  } catch {
     if (!mine.signal.aborted) gone();
     return;
   }

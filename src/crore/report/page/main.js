@@ -1,10 +1,10 @@
 // What is clicked, typed and dragged.
 const SAID_MS = 6000;
 let saying = 0;
-function say(text) {
+function say(text, stays = false) {
   byId("status").textContent = text;
   clearTimeout(saying);
-  saying = setTimeout(() => say(""), SAID_MS);
+  if (!stays) saying = setTimeout(() => say(""), SAID_MS);
 }
 
 function writeHash() {
