@@ -52,6 +52,7 @@ def fit(
             "(all: crore catalog gpus)"
         )
     from crore.cli.document import dumped
+    from crore.cli.screen import screen
     from crore.plan import FIT_VERSION, FitRequest, fit_record, make_fit, render_fit
 
     made = make_fit(
@@ -60,7 +61,9 @@ def fit(
             catalog_file=catalog,
         )
     )  # fmt: skip
-    typer.echo(dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made))
+    typer.echo(
+        dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made, screen())
+    )
 
 
 def _asked(target: str, catalog_file: Path | None) -> dict[str, Any]:

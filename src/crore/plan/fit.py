@@ -95,6 +95,16 @@ class Fit:
     """Mode -> the released model of the catalogue with most parameters that fits."""
     derived: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        from crore.plan.text.html import fit_html
+
+        return fit_html(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from crore.plan.text.fit import render_fit
+
+        return {"text/plain": render_fit(self), "text/html": self._repr_html_()}
+
 
 def make_fit(request: FitRequest) -> Fit:
     """Return what fits.

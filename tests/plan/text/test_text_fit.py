@@ -6,6 +6,7 @@ import pytest
 
 from crore.plan.fit import FitRequest, make_fit
 from crore.plan.text.fit import render_fit
+from crore.plan.text.screen import Screen
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,21 @@ def test_a_table_of_positions_and_an_open_end_are_said():
     assert gpt.count("1,024 (learned positions end)") == 6
     mistral = render_fit(make_fit(FitRequest(model="mistral-7b", gpu="rtx-3090")))
     assert mistral.count("no limit") == 3
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_line_is_wider_than_its_screen(columns):
+    fit = make_fit(FitRequest(model="llama-3.1-8b", gpu="rtx-3090"))
+    text = render_fit(fit, Screen(columns=columns))
+    assert max(map(len, text.splitlines())) <= columns
+    assert sorted(text.split()) == sorted(render_fit(fit).split())
+
+
+def test_a_notebook_shows_the_modes_and_text_where_there_is_no_html():
+    fit = make_fit(FitRequest(model="baichuan-13b", gpu="rtx-3090"))
+    shown = fit._repr_mimebundle_()
+    assert shown["text/plain"] == render_fit(fit)
+    assert shown["text/html"] == fit._repr_html_()
+    assert shown["text/html"].startswith(f"<div><p><b>{fit.verdict}</b>")
+    for row in fit.modes:
+        assert f"<th>{row.mode}</th>" in shown["text/html"]

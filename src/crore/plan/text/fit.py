@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import wrap
+from typing import Final
 
 from crore.cost import parameters, shape_of
 from crore.plan.fit import Fit, ModeFit
 from crore.plan.fit_money import Tuning
+from crore.plan.text.screen import Screen
 from crore.plan.text.takes import mover, ranged
 from crore.units import (
     format_bytes,
@@ -18,22 +21,35 @@ from crore.units import (
     format_usd,
 )
 
+PIPED: Final = Screen()
 HEAD = ("mode", "memory", "verdict", "largest context", "largest batch", "tokens/s")
 
 
-def render_fit(fit: Fit) -> str:
-    """Return the answer as lines of at most 120 columns."""
-    rows = [HEAD, *map(_cells, fit.modes)]
+def render_fit(fit: Fit, screen: Screen = PIPED) -> str:
+    """Return the answer as lines no wider than the screen."""
+    rows = table(fit)
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    apart = "  " if sum(widths) + 2 * len(widths) <= screen.columns else " "
+    modes = [apart.join(map(str.ljust, row, widths)).rstrip() for row in rows]
     width = max(map(len, fit.largest))
     largest = [f"  {mode:<{width}}  {name or 'none'}" for mode, name in fit.largest.items()]
     derived = [f"{'assumed' if i == 0 else '':<8}{line}" for i, line in enumerate(fit.derived)]
+    lines = [
+        fit.verdict, what(fit), "", *modes, "", *_offloaded(fit), *_tuning(fit),
+        f"largest released model of the catalogue that fits, {fit.context:,} tokens",
+        *largest, "", *derived,
+    ]  # fmt: skip
     return "\n".join(
-        [fit.verdict, _what(fit), "", *table, "", *_offloaded(fit), *_tuning(fit),
-         f"largest released model of the catalogue that fits, {fit.context:,} tokens",
-         *largest, "", *derived]
-    )  # fmt: skip
+        part
+        for line in lines
+        for part in wrap(line, screen.columns, subsequent_indent=" " * 8, break_on_hyphens=False)
+        or [""]
+    )
+
+
+def table(fit: Fit) -> list[tuple[str, ...]]:
+    """Return the head and a row for each mode."""
+    return [HEAD, *map(_cells, fit.modes)]
 
 
 def _tuning(fit: Fit) -> list[str]:
@@ -79,7 +95,8 @@ def _offloaded(fit: Fit) -> list[str]:
     return ["with a part on the host", *lines, ""] if lines else []
 
 
-def _what(fit: Fit) -> str:
+def what(fit: Fit) -> str:
+    """Return the model, the cards and the length that the answer is about."""
     size = format_count(float(parameters(shape_of(fit.model))))
     each = " each" if fit.gpus > 1 else ""
     return (

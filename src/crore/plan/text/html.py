@@ -8,9 +8,11 @@ from typing import Final
 
 from crore.plan.answer import Answer
 from crore.plan.comparison import LETTERS, Comparison
+from crore.plan.fit import Fit
 from crore.plan.record import verdict
 from crore.plan.text.causes import comparison_svg
 from crore.plan.text.comparison import largest, percent, rows, span, verdicts
+from crore.plan.text.fit import table, what
 from crore.plan.text.pictures import answer_svg
 from crore.units import format_bytes, three_digits
 
@@ -45,6 +47,15 @@ def comparison_html(made: Comparison) -> str:
         title = f"{it.letter} against A: days x{three_digits(it.days.ratio)}"
         tables.append(_table(title, ["", "cause", "A -> " + it.letter], body))
     return _together(said, comparison_svg(made), tables)
+
+
+def fit_html(fit: Fit) -> str:
+    """Return what fits: the verdict, a row for each mode, the largest model of each."""
+    said = f"<b>{escape(fit.verdict)}</b><br>{escape(what(fit))}"
+    head, *modes = table(fit)
+    largest = [[mode, name or "none"] for mode, name in fit.largest.items()]
+    tables = [_table("", head, modes), _table("largest released model that fits", [], largest)]
+    return _together(said, "", tables)
 
 
 def _together(said: str, picture: str, tables: Sequence[str]) -> str:
