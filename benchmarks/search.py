@@ -1,4 +1,4 @@
-"""CPU seconds and peak memory of searches and of whole commands, on one core.
+"""CPU seconds and peak memory of searches, sweeps and whole commands, on one core.
 
 python benchmarks/search.py
 """
@@ -15,9 +15,11 @@ import subprocess
 import sys
 import time
 
+from crore.catalog import load_catalog
 from crore.plan import PlanRequest, read_mission
 from crore.plan.resolve import resolve
 from crore.plan.search import search
+from crore.plan.sweep import bare, grid_counts, sweep
 
 REPEATS = 5
 MISSIONS = ("llama3_405b", "deepseek_v3", "gpt4_20k", "ten_million", "ten_million_moe")
@@ -39,6 +41,14 @@ def search_once(mission: str) -> tuple[float, int, int]:
     return time.process_time() - started, found.candidates, found.evaluated
 
 
+def sweep_once(mission: str) -> tuple[float, int]:
+    """Return (CPU seconds, counts with a plan) of a mission at 71 GPU counts."""
+    request = bare(PlanRequest(**(read_mission(mission) or {})), load_catalog())
+    started = time.process_time()
+    found = list(sweep(request, grid_counts(request.gpus)))
+    return time.process_time() - started, sum(it.plan is not None for it in found)
+
+
 def command_once(command: str) -> tuple[float, float]:
     """Return (CPU seconds, peak megabytes) of one command in its own process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -53,7 +63,7 @@ def command_once(command: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the median and range of REPEATS runs of each."""
+    """Print the median and range of REPEATS runs of each; a sweep runs once."""
     for mission in MISSIONS:
         runs = [search_once(mission) for _ in range(REPEATS)]
         seconds = sorted(run[0] for run in runs)
@@ -61,6 +71,9 @@ def main() -> None:
             f"search {mission}: {statistics.median(seconds):.2f} CPU s ({seconds[0]:.2f} to "
             f"{seconds[-1]:.2f}); {runs[0][1]:,} settings, {runs[0][2]:,} priced"
         )
+    for mission in MISSIONS:
+        cpu_s, planned = sweep_once(mission)
+        print(f"sweep {mission}: {cpu_s:.1f} CPU s; 71 counts, {planned} with a plan")
     for command in COMMANDS:
         runs_of = [command_once(command) for _ in range(REPEATS)]
         seconds = sorted(cpu_s for cpu_s, _ in runs_of)
