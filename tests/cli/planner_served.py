@@ -31,6 +31,8 @@ class Planner:
 
     def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
         self.url, self.process = url, process
+        self.said = ""
+        """On stderr, once it has left."""
 
     def ask(self, timeout: float = 60, **asked: Any) -> httpx2.Response:
         """Ask one question."""
@@ -55,10 +57,12 @@ def planner(*words: str, code: int = 130) -> Iterator[Planner]:
         line = process.stdout.readline()
         found = re.search(r"the planner at (http://\S+/); Ctrl-C ends it", line)
         assert found, line
-        yield Planner(found[1], process)
+        running = Planner(found[1], process)
+        yield running
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
+    running.said = said.strip()
     assert process.returncode == code, said
     assert "Traceback" not in said, said
     assert "xception" not in said, said

@@ -21,6 +21,8 @@ import httpx2
 import pytest
 from tests.cli.planner_served import Planner, planner, write_sweep
 from tests.report.small_sweep import small_sweep
+from tests.serve.served import served
+from tests.serve.tiny_gguf import write_tiny
 
 from crore.cli import run
 from crore.io import read_json
@@ -266,6 +268,22 @@ def test_the_key_is_asked_for_and_then_the_page_comes(sweep_file):
     with planner(str(sweep_file), "--api-key", "right") as running:
         assert httpx2.get(running.url).status_code == 401
         assert httpx2.get(running.url, auth=("me", "right")).status_code == 200
+
+
+@pytest.mark.drill
+def test_a_model_to_talk_to_has_the_planner_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tiny = str(write_tiny(tmp_path / "tiny.gguf"))
+    with served(tiny, "--planner", "--threads", "1") as both:
+        assert both.answers()
+        page = httpx2.get(f"{both.url}/planner", follow_redirects=True)
+        assert "Baichuan-13B on one RTX 3090" in page.text
+        answer = both.post("/planner/plan", json={**H100, "gpus": "64"})
+        assert answer.json()["state"] == "fits"
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 1
+    with planner("baichuan13b_3090") as kept:
+        assert kept.alive()
+    assert kept.said == ""  # no word of searches: they were kept
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from crore.errors import Infeasible, InputError
+from crore.serve.api import Front, application, engine_client
 from crore.serve.requests import Limits
+from crore.serve.server import Behind
 from crore.serve.site import Site, site_application
 
 HOSTS = ["localhost", "127.0.0.1"]
@@ -149,11 +150,19 @@ def test_with_a_key_everything_but_health_asks_for_it(given, status):
     assert ("www-authenticate" in asked.headers) == (status == 401)
 
 
-def test_it_can_live_below_a_path():
-    whole = Starlette(routes=[Mount("/planner", app=site(key=""))])
-    assert ask(whole, "GET", "/planner/").content == PAGE
-    assert ask(whole, "POST", "/planner/plan", json={}).json() == {"asked": {}}
-    assert ask(whole, "GET", "/planner").headers["location"].endswith("/planner/")
+def test_it_can_live_below_a_path_beside_a_model_to_talk_to():
+    def whole() -> Starlette:
+        nobody = Behind(address="http://127.0.0.1:1", key="inner", name="model")
+        front = Front(behind=nobody, client=engine_client(), key="right")
+        return application(front, HOSTS, {"/planner": site(key="right")})
+
+    key = {"authorization": "Bearer right"}
+    assert ask(whole(), "GET", "/planner").headers["location"] == "/planner/"
+    assert ask(whole(), "GET", "/planner/", headers=key).content == PAGE
+    assert ask(whole(), "GET", "/planner/").status_code == 401
+    asked = ask(whole(), "POST", "/planner/plan", json={"a": 1}, headers=key)
+    assert asked.json() == {"asked": {"a": 1}}
+    assert ask(whole(), "GET", "/v1/models", headers=key).status_code == 502  # the model's own
 
 
 def test_more_than_the_queue_holds_are_sent_away_and_told_when_to_come_back():

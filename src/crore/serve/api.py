@@ -20,8 +20,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crore.serve.body import read_body
@@ -157,8 +157,13 @@ def application(
             yield
 
     known = Middleware(TrustedHostMiddleware, allowed_hosts=hosts)
-    others = [Mount(path, app=app) for path, app in (beside or {}).items()]
+    others = [route for path, app in (beside or {}).items() for route in _below(path, app)]
     return Starlette(routes=[*others, Mount("/", app=front)], middleware=[known], lifespan=lifespan)
+
+
+def _below(path: str, app: ASGIApp) -> tuple[Route, Mount]:
+    """Return the routes of an application below a path, which itself leads to its front page."""
+    return Route(path, lambda _: RedirectResponse(f"{path}/")), Mount(path, app=app)
 
 
 def engine_client() -> httpx2.AsyncClient:

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
@@ -85,8 +85,6 @@ class Site:
         if path == HEALTH:
             return PlainTextResponse("ok\n")
         check_key(_with_password(request.headers), self.key)
-        if path == "":
-            return RedirectResponse(f"{request.url.path}/")
         if path == ICON:
             return Response(status_code=204)
         if path in self.pages and request.method in ("GET", "HEAD"):
