@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import subprocess
@@ -207,6 +208,17 @@ def test_on_a_full_disk_lines_wait_and_none_is_lost_or_torn(tmp_path):
     log.close()
     assert gaps(read_run(path).records) == []
     assert len(read_run(path).steps) == 10
+
+
+def test_a_log_that_only_grows_keeps_what_is_rolled_back_for_those_who_follow_it(tmp_path):
+    path = tmp_path / "run.jsonl"
+    back = Event(step=10, what="roll back", message="spike", first_sample=80, samples=0)
+    with contextlib.closing(RunLog(path, grows=True)) as log:
+        tell(log, START, *run_of(1, 15))
+        before = path.read_bytes()
+        tell(log, back, *run_of(11, 12))
+    assert path.read_bytes().startswith(before)
+    assert [it.step for it in read_run(path).steps] == list(range(1, 13))
 
 
 def test_a_roll_back_on_a_full_disk_is_done_by_readers(tmp_path):

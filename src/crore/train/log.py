@@ -30,14 +30,17 @@ class RunLog:
     """Appends records to run.jsonl; a `Listener`.
 
     A start at step s cuts the file back to what is still true at s, so that it reads as one
-    uninterrupted history; so does a roll back. Each line reaches the operating system at once: it
-    survives a killed process. `sync` makes it survive a power cut.
+    uninterrupted history; so does a roll back, but not in a log that only `grows`: who follows it
+    would be lost, and readers take such steps back. Each line reaches the operating system at once:
+    it survives a killed process. `sync` makes it survive a power cut.
 
     When the disk is full the lines wait in memory and training goes on; `on_error` is told once.
     """
 
-    def __init__(self, path: Path, on_error: Callable[[str], None] | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, on_error: Callable[[str], None] | None = None, *, grows: bool = False
+    ) -> None:
+        self.path, self._grows = path, grows
         self._on_error = on_error
         self._file: FileIO | None = None
         self._waiting = bytearray()
@@ -77,7 +80,7 @@ class RunLog:
 
     def event(self, record: Event) -> None:
         """Append an event; a roll back takes back the steps after the one it goes to."""
-        if record.what == "roll back":
+        if record.what == "roll back" and not self._grows:
             self._take_back(record.step)
         self._write(record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from crore.train.checkpoint import folder as folders
 from crore.train.checkpoint.manifest import Damaged, read
 from crore.train.data import Dataset
 from crore.train.job import Job
+from crore.train.place import Place
 
 _NAMES: Final = {
     "model": "model", "shape": "shape of the model", "seed": "seed", "seq_len": "sequence length",
@@ -34,7 +36,7 @@ def identity(job: Job, data: Dataset) -> dict[str, Any]:
 
 
 def steps_done(job: Job, data: Dataset) -> int:
-    """Return the steps done by the run in a job's folder, 0 for none.
+    """Return the steps' worth that the run in a job's folder has done, 0 for none.
 
     Raises InputError when it is another run than the job's. Only manifests are read: whether the
     tensors are sound is seen when they are.
@@ -45,7 +47,7 @@ def steps_done(job: Job, data: Dataset) -> int:
         except Damaged:
             continue
         _check_same(manifest.facts.get("identity", {}), identity(job, data), job.folder)
-        return manifest.step
+        return math.floor(job.done(Place(**manifest.facts["place"])))
     return 0
 
 

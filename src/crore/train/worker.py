@@ -80,7 +80,7 @@ class _Rank:
     def __init__(self, job: Job, who: Membership, leave: LeaveRequest) -> None:
         self.job, self.who, self.leave, self.beat = job, who, leave, Beat()
         self.began_s = time.monotonic()
-        self.log = RunLog(job.log) if who.rank == 0 else None
+        self.log = RunLog(job.log, grows=job.seat is not None) if who.rank == 0 else None
         self.memory: TensorMemory
 
     def run(self) -> Outcome:

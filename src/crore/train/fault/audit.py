@@ -155,7 +155,7 @@ def _hits(told: Sequence[Record], steps: Mapping[int, Sequence[Step]]) -> Iterat
 
 @dataclass(kw_only=True, slots=True)
 class _Told:
-    """A record of a world, and which start of the world wrote it."""
+    """A record of a world, and which start or roll back of the world it came after."""
 
     at_s: float
     world: int
@@ -178,6 +178,8 @@ def _problems(logs: Mapping[int, Sequence[Record]], worlds: int, islands: int) -
                 axes = {k: int(v) for k, v in record.layout.items() if isinstance(v, int)}
                 equal = axes["pp"] > 1
                 unit = axes["dp_replicate"] * axes["dp_shard"] * axes["micro_batch"] * axes["pp"]
+            elif isinstance(record, Event) and record.what == "roll back":
+                start += 1  # what it took before is undone as if it had started again
             elif isinstance(record, Step):
                 there = record.worlds or (number,)
                 share = share_of(
