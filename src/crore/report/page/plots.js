@@ -335,15 +335,17 @@ function seriesPlot({ x, y, series, marks = [] }, width) {
     return { x: clamp(x, last[0]), y: clamp(y, last[1]), text: label };
   });
   const right = series.length > 1 ? rightOf(series.map(({ label }) => label), width) : ending(x);
-  return frame(x, y, width, 270, (_, room) => [
-    ...marks.flatMap(([at, text]) => [
-      Plot.ruleX([at], { stroke: "var(--bad)", strokeDasharray: "3 3" }),
-      Plot.text([text], { x: at, frameAnchor: "top", dx: 4, textAnchor: "start", text: (d) => d, fill: "var(--bad)", stroke: "var(--panel)", strokeWidth: 4 }),
-    ]),
+  return frame(x, y, width, 270, (wide, room) => [
+    ...marks.map(([at]) => Plot.ruleX([at], { stroke: "var(--bad)", strokeDasharray: "3 3" })),
     ...series.flatMap(({ points }, i) => [
       Plot.line(points, { x: "0", y: (d) => (placed(y, d[1]) ? clamp(y, d[1]) : NaN), stroke: colour(i), strokeWidth: 2, strokeDasharray: DASHES[i % 4] }),
       ...(points.length < 3 ? [Plot.dot(points, { x: "0", y: "1", r: 4, fill: colour(i) })] : []),
     ]),
     ...(series.length > 1 ? named(ends, y, room, right) : []),
+    ...labelled(marks.map(([at, text]) => ({ x: at, y: y.domain[0], text })), x, y, wide, room).map((mark) =>
+      Plot.text([mark], {
+        x: "x", frameAnchor: "bottom", dy: -8, dx: 4, textAnchor: "start", text: "text", fill: "var(--bad)",
+        stroke: "var(--panel)", strokeWidth: 4,
+      })),
   ], right);
 }
