@@ -201,7 +201,7 @@ def recovery(plan: Record) -> str:
 def layout_line(plan: Record) -> str:
     """Return a layout as one line of the usual names."""
     it = plan["layout"]
-    fleet = [f"{plan['islands']} islands", f"{plan['worlds']} worlds"] if plan["worlds"] > 1 else []
+    fleet = [f"{plan[k]} {k}" for k in ("islands", "worlds") if plan[k] > 1]
     degrees = [f"{k} {it[k]}" for k in ("tp", "cp", "ep", "pp", "vpp", "dp") if it[k] > 1]
     schedule = [it["schedule"]] if it["pp"] > 1 else []
     rest = [f"micro-batch {it['micro_batch']}", *schedule, it["zero"],

@@ -68,7 +68,7 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
         "points": points, "axes": axes_of(points), "parts": _parts(),
         "facts": dict(FACTS), "range_note": RANGES,
         "drivers": list(DRIVERS),
-        "lines": {"goodput": [list(line) for line in POLICIES]},
+        "lines": {"goodput": [list(line) for line in POLICIES], "band": BAND},
         "supply": None if first is None else supply_of(first["plan"]["supply"], request.gpu),
         "timeline": None if plan is None else _timeline(plan),
         "tables": {"goodput": _goodputs(found), "pareto": _pareto(found)}, "run": None,
@@ -110,6 +110,7 @@ WORDS: Final = (
     ("fitted", "within the runs that the constants were fitted on"),
 )  # fmt: skip
 """Words a page uses -> what they mean."""
+BAND: Final = "shade: a third and three times the failures of Llama 3's cluster"
 RANGES: Final = (
     "ranges hold four cases in five (80 %); values are the middle of many draws, and do not "
     "multiply exactly"
@@ -152,7 +153,7 @@ def axes_of(points: Sequence[Record]) -> Record:
         "usd": _spanned("cost of the run", whole, "usd", format_usd),
         "power": _spanned("power at the meter", whole, "power_w", format_watts),
         "year": linear_axis("year", 2026.0, max([*years, 2041.0]), lambda year: f"{year:.0f}"),
-        "delivered": log_axis("GPUs of one buyer", 1e4, 1e8, decade),
+        "delivered": log_axis("GPUs of one buyer", 1.0, 1e9, decade),
     }  # fmt: skip
 
 
