@@ -8,7 +8,7 @@ import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, key_values
 from crore.cli.complete import complete_target
-from crore.cli.picture import Plot, drawable
+from crore.cli.picture import Plot, draw, drawable
 from crore.cli.plan import INTERRUPTED, made
 from crore.cli.request import (
     ClusterName,
@@ -100,15 +100,12 @@ def compare(
     from crore.cli.screen import screen
     from crore.plan import COMPARISON_VERSION, comparison_record, render_comparison
     from crore.plan import compare as side_by_side
+    from crore.plan.text.causes import comparison_svg
 
     notes = [_note(target, answer, saved) for target, answer, (_, saved)
              in zip(targets, answers, asked, strict=True) if saved]  # fmt: skip
     result = side_by_side(answers, targets, notes)
-    if plot is not None:
-        from crore.io import write_text
-        from crore.plan.text.causes import comparison_svg
-
-        write_text(plot, comparison_svg(result))
+    draw(plot, lambda: comparison_svg(result))
     if as_json:
         typer.echo(dumped("compare", COMPARISON_VERSION, comparison_record(result)))
     else:

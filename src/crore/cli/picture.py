@@ -1,7 +1,7 @@
 """`--plot FILE.svg`: where it may be written is known before the work, not after."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -39,3 +39,11 @@ def drawable(path: Path | None, inputs: Iterable[Path], output: Path | None = No
     if output is not None and output.resolve() == path.resolve():
         raise InputError(f"--plot and --output both name {str(path)[-60:]}: give each its own")
     keep_inputs(path, inputs)
+
+
+def draw(path: Path | None, picture: Callable[[], str]) -> None:
+    """Write what `picture` draws, where a picture was asked for."""
+    from crore.io import write_text
+
+    if path is not None:
+        write_text(path, picture())

@@ -7,7 +7,7 @@ import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
 from crore.cli.complete import complete_target
-from crore.cli.picture import Plot, drawable
+from crore.cli.picture import Plot, draw, drawable
 from crore.cli.request import (
     ClusterName,
     FabricName,
@@ -84,7 +84,7 @@ def plan(
     }  # fmt: skip
     from crore.cli.document import dumped, written
     from crore.cli.screen import screen
-    from crore.io import keep_inputs, write_text
+    from crore.io import keep_inputs
 
     request = _asked(target, url, given)
     models = [Path(target or ""), Path(request.model), Path(request.model) / "config.json"]
@@ -94,13 +94,11 @@ def plan(
     drawable(plot, inputs, output)
     answer = made(request)
     from crore.plan import SCHEMA_VERSION, plan_record, render
+    from crore.plan.text.pictures import answer_svg
 
     if output is not None:
         written(output, "plan", SCHEMA_VERSION, plan_record(answer))
-    if plot is not None:
-        from crore.plan.text.pictures import answer_svg
-
-        write_text(plot, answer_svg(answer))
+    draw(plot, lambda: answer_svg(answer))
     record = dumped("plan", SCHEMA_VERSION, plan_record(answer)) if as_json else None
     typer.echo(record or render(answer, screen()))
     if answer.interrupted:

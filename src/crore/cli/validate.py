@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
-from crore.cli.picture import Plot, drawable
+from crore.cli.picture import Plot, draw, drawable
 
 
 def validate(
@@ -27,8 +27,9 @@ def validate(
     """Predict measured runs; see how far off that is."""
     from crore.catalog import load_catalog, read_runs
     from crore.cli.document import dumped
-    from crore.io import keep_inputs, write_jsonl, write_text
+    from crore.io import keep_inputs, write_jsonl
     from crore.plan import VALIDATION_VERSION, render_validation, validate_runs, validation_record
+    from crore.plan.text.accuracy import validation_svg
 
     if predictions is not None:
         keep_inputs(predictions, [runs, *filter(None, [catalog])])
@@ -37,10 +38,7 @@ def validate(
     made = validate_runs(asked, known)
     if predictions is not None:
         write_jsonl(predictions, made.predictions)
-    if plot is not None:
-        from crore.plan.text.accuracy import validation_svg
-
-        write_text(plot, validation_svg(made, asked, known))
+    draw(plot, lambda: validation_svg(made, asked, known))
     if as_json:
         typer.echo(dumped("validate", VALIDATION_VERSION, validation_record(made)))
     else:
