@@ -53,7 +53,7 @@ def report(
     target: Target, output: Output = None, sweep: Sweep = None, alone: Alone = False,
     catalog: CatalogFile = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Write one page to hand on: opens offline, with a slider to ten million GPUs.
+    """Write one page to hand on, with a slider to ten million GPUs.
 
     crore report ten_million -o report.html
 

@@ -37,7 +37,7 @@ def serve(
     threads: Threads = 0, concurrency: Concurrency = 64, max_tokens: MaxTokens = 4096,
     max_body: MaxBody = 1_000_000, planner: Planner = False, catalog: CatalogFile = None,
 ) -> None:  # fmt: skip
-    """Serve a model: an OpenAI-compatible API and a web page; or the planner's page.
+    """Serve a model by API and web page, or the planner's page.
 
     crore serve
 
