@@ -1,6 +1,6 @@
 """CPU seconds of the planner's answers behind a page, each question new, on one core.
 
-python -m benchmarks.planner
+python -m benchmarks.planner [small] [large] [again]
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from crore.catalog import load_catalog
 from crore.errors import CroreError
-from crore.plan import PlanRequest
+from crore.plan import PlanRequest, make_plan, plan_record
 from crore.report.live import Live, live_of
 from crore.report.sheet import sheet_of
-from crore.report.sweeping import sweep_record
+from crore.report.sweeping import alone
 
 MODELS: Final = (
     "smollm2-135m", "llama3.2-1b", "llama3-8b", "mistral-7b", "baichuan-13b", "qwen3-32b",
@@ -37,11 +38,11 @@ Row = tuple[float, str, str]
 """CPU seconds, state, scenario in words."""
 
 
-def answers(live: Live, counts: Iterable[int], seed: int) -> Iterator[Row]:
+def answers(live: Live, counts: Iterable[int], per_model: int) -> Iterator[Row]:
     """Yield what so many new questions per model cost."""
-    draw, choice = random.Random(seed), list(counts)  # noqa: S311
+    draw, choice = random.Random(SEED), list(counts)  # noqa: S311
     for model in MODELS:
-        for gpu, gpus in draw.sample([(g, n) for g in GPUS for n in choice], PER_MODEL):
+        for gpu, gpus in draw.sample([(g, n) for g in GPUS for n in choice], per_model):
             asked = {"model": model, "gpu": gpu, "gpus": str(gpus)}
             started = time.thread_time()
             try:
@@ -73,17 +74,21 @@ def _quantiles(rows: list[Row]) -> str:
     )
 
 
-def main() -> None:
+def main(parts: list[str]) -> None:
     """Print what answers cost up to 100,000 GPUs and above, and what an answer again costs."""
     load_catalog()
     request = PlanRequest(model="llama3.2-1b", gpu="h100-sxm", gpus=64)
-    swept = sweep_record(request)
+    swept = alone(plan_record(make_plan(request)))
     live = live_of(swept, sheet_of(swept, "mission")["points"])
-    tell("up to 100,000 GPUs", list(answers(live, SMALL, SEED)), 0.15)
-    tell("above", list(answers(live, LARGE, SEED)), 2.0)
-    again = list(answers(live, SMALL, SEED))
-    print(f"asked again: {_quantiles(again)}")
+    if "small" in parts:
+        tell("up to 100,000 GPUs", list(answers(live, SMALL, PER_MODEL)), 0.15)
+    if "large" in parts:
+        tell("above", list(answers(live, LARGE, PER_MODEL // 2)), 2.0)
+    if "again" in parts:
+        few = (1, 8)
+        list(answers(live, few, PER_MODEL // 2))
+        print(f"asked again: {_quantiles(list(answers(live, few, PER_MODEL // 2)))}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or ["small", "large", "again"])

@@ -60,7 +60,7 @@ def test_the_page_is_that_of_crore_report_with_a_planner_behind_it(server, sweep
     sheet = json.loads(text)
     assert sheet["live"]["url"] == "plan"
     assert len(sheet["points"]) == len(read_json(sweep_file, "sweep", 1)["at"])
-    assert sheet["command"].startswith("crore serve --planner")
+    assert sheet["command"] == f"crore report {sweep_file}"
     assert len(html.encode()) < 500_000
 
 
@@ -267,7 +267,9 @@ def test_a_search_under_way_does_not_keep_it_from_leaving(sweep_file):
 def test_the_key_is_asked_for_and_then_the_page_comes(sweep_file):
     with planner(str(sweep_file), "--api-key", "right") as running:
         assert httpx2.get(running.url).status_code == 401
-        assert httpx2.get(running.url, auth=("me", "right")).status_code == 200
+        page = httpx2.get(running.url, auth=("me", "right"))
+        assert page.status_code == 200
+        assert "--api-key" not in page.text  # a page is handed on
 
 
 @pytest.mark.drill

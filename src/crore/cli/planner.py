@@ -78,12 +78,20 @@ def is_model(target: str | None) -> bool:
 
 def _swept(target: str | None, catalog: Path | None) -> "tuple[Record, Record]":
     """Return a target's sheet and sweep, made now or taken from the user's cache."""
-    from crore.cli.report import sheet_for
-    from crore.report.sweeping import read_sweep
+    from crore.cli.document import called_as
 
     if target is None:
         target = DEFAULT
         typer.echo(f"no mission given: begins with {DEFAULT}", err=True)
+    words = ["report", target, *(["--catalog", str(catalog)] if catalog else [])]
+    with called_as(words):  # what makes this page again; the command line may hold a key
+        return _made(target, catalog)
+
+
+def _made(target: str, catalog: Path | None) -> "tuple[Record, Record]":
+    from crore.cli.report import sheet_for
+    from crore.report.sweeping import read_sweep
+
     file = Path(target)
     if not target.endswith(".json"):
         file = _kept(_request(target, catalog))
