@@ -16,7 +16,7 @@ from crore.plan.text.fit import table, what
 from crore.plan.text.pictures import answer_svg
 from crore.units import format_bytes, three_digits
 
-SIDE_BY_SIDE: Final = "display:inline-table;vertical-align:top;margin-right:2em"
+SIDE_BY_SIDE: Final = "display:inline-table;vertical-align:top;margin-right:2em;text-align:left"
 AXES: Final = ("pp", "vpp", "schedule", "dp_replicate", "dp_shard", "zero", "cp", "tp", "ep",
                "micro_batch", "recompute", "precision")  # fmt: skip
 """Of a layout, what its table shows."""

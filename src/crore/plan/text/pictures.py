@@ -138,8 +138,7 @@ def frontier_svg(plans: Sequence[Plan]) -> str:
     what = f"{q.model.name} on up to {format_int(q.gpus)} x {q.accelerator.name}"
     svg = Svg(WIDTH, 430, f"{what}: {name} over days", _told(plans))
     heading(svg, f"{what}: {name} over days",
-            "Each dot is a plan that no other beats in all of time, dollars, energy and risk"
-            "; hollow: one does in time and dollars")  # fmt: skip
+            "No plan beats a dot in all of time, dollars, energy and risk; hollow: one does in two")  # fmt: skip
     across = Scale.over(days, 110, WIDTH - 40)
     upwards = Scale.over(heights, 370, 84)
     svg.across(across, (84, 370), lambda v: f"{v:g}" if v < 1e6 else f"{v:.0e}", "days")
