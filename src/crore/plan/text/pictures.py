@@ -137,8 +137,8 @@ def frontier_svg(plans: Sequence[Plan]) -> str:
     q = first.question
     what = f"{q.model.name} on up to {format_int(q.gpus)} x {q.accelerator.name}"
     svg = Svg(WIDTH, 430, f"{what}: {name} over days", _told(plans))
-    heading(svg, f"{what}: {name} over days",
-            "No plan beats a dot in all of time, dollars, energy and risk; hollow: one does in two")  # fmt: skip
+    below = "No plan beats a dot in time, dollars, energy and risk; hollow: one does in the first two"
+    heading(svg, f"{what}: {name} over days", below)
     across = Scale.over(days, 110, WIDTH - 40)
     upwards = Scale.over(heights, 370, 84)
     svg.across(across, (84, 370), lambda v: f"{v:g}" if v < 1e6 else f"{v:.0e}", "days")
