@@ -133,12 +133,11 @@ def frontier_svg(plans: Sequence[Plan]) -> str:
     """
     name, heights = burden_of(plans)
     days = [plan.days.value for plan in plans]
-    first = plans[0]
-    q = first.question
+    q = plans[0].question
     what = f"{q.model.name} on up to {format_int(q.gpus)} x {q.accelerator.name}"
     svg = Svg(WIDTH, 430, f"{what}: {name} over days", _told(plans))
-    below = "No plan beats a dot in time, dollars, energy and risk; hollow: one does in the first two"
-    heading(svg, f"{what}: {name} over days", below)
+    first = "No plan beats a dot in time, dollars, energy and risk; hollow: "
+    heading(svg, f"{what}: {name} over days", f"{first}one does in the first two")
     across = Scale.over(days, 110, WIDTH - 40)
     upwards = Scale.over(heights, 370, 84)
     svg.across(across, (84, 370), lambda v: f"{v:g}" if v < 1e6 else f"{v:.0e}", "days")
