@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from crore.errors import Infeasible, InputError
 from crore.serve.api import Front, application, engine_client
 from crore.serve.requests import Limits
-from crore.serve.server import Behind
+from crore.serve.server import Behind, Binding, hosts_of
 from crore.serve.site import Site, site_application
 
 HOSTS = ["localhost", "127.0.0.1"]
@@ -126,6 +126,14 @@ def test_other_sites_may_neither_use_it_nor_be_it():
     assert ask(site(), "POST", "/plan", json={}, headers=theirs).status_code == 403
     own = {"origin": "http://localhost:8080"}
     assert ask(site(), "POST", "/plan", json={}, headers=own).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
+def test_on_loopback_it_answers_to_the_address_it_listens_on(host):
+    app = site_application(site(), hosts_of(Binding(host=host)))
+    written = f"[{host}]:8080" if ":" in host else f"{host}:8080"
+    assert ask(app, headers={"host": written}).status_code == 200
+    assert ask(app, headers={"host": "evil.example:8080"}).status_code == 400
 
 
 def basic(password: str) -> str:

@@ -110,7 +110,8 @@ def serve(
 
 def hosts_of(binding: Binding) -> list[str]:
     """Return the names a server answers to: on loopback only its own."""
-    return [*LOOPBACK_HOSTS, binding.host] if binding.loopback else ["*"]
+    own = f"[{binding.host}]" if ":" in binding.host else binding.host
+    return [*LOOPBACK_HOSTS, own] if binding.loopback else ["*"]
 
 
 def answer(listening: socket.socket, application: Starlette, ready: Callable[[], None]) -> None:
