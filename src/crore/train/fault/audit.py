@@ -91,10 +91,13 @@ def audit(folder: Path, *, worlds: int, islands: int) -> Audit:
 
 
 def _ran(steps: Sequence[Step]) -> NDArray[np.int64]:
-    """Return 1 for each sample that some world of one island ran; `_problems` says how often."""
+    """Return 1 for each sample of one island's steps; `_problems` says how often.
+
+    A step that one world tells is that of all that it names, who may not have lived to tell it.
+    """
     ran = np.zeros(max((step.first_sample + step.samples for step in steps), default=0), np.int64)
     for step in steps:
-        ran[slice(*(step.own_samples or (0, 0)))] = 1
+        ran[step.first_sample : step.first_sample + step.samples] = 1
     return ran
 
 
@@ -143,10 +146,10 @@ def _hits(told: Sequence[Record], steps: Mapping[int, Sequence[Step]]) -> Iterat
         behind = None
         if own is not None:
             others = [
-                s.step for number, each in steps.items() if number != world
-                for s in each if _time_s(s) <= _time_s(own)
+                [s.step for s in each if _time_s(s) <= _time_s(own)] or [0]
+                for number, each in steps.items() if number != world
             ]  # fmt: skip
-            behind = max(max(others, default=0) - own.step, 0)
+            behind = max(max((each[-1] for each in others), default=0) - own.step, 0)
         yield Hit(
             world=world, how=found[2], went_on_s=min(after) - at_s if after else None,
             back_s=_time_s(own) - at_s if own is not None else None, back_behind=behind,
