@@ -53,13 +53,15 @@ def kept_bytes(job: Job) -> Num:
 def floor_bytes(job: Job) -> Num:
     """Return tensor bytes that a peak of `eager_parts` never undercuts, for a tenth of its work.
 
-    The first rank's, where a forward pass ends: most of what does not fit is told by that alone.
+    The first rank's, at the end of the forward and of the backward pass: that tells most of what
+    does not fit.
     """
     place, position = _places(job)[0]
     rank = Rank(job=job, place=place, position=position)
     most: Num = 0.0
     for state, flight, here in _times(rank):
-        most = np.maximum(most, _left(forward(state), flight).total * here)
+        for moment in (forward(state), table(state).only(place.first * state.reaches_first)):
+            most = np.maximum(most, _left(moment, flight).total * here)
     return (FLOAT + job.state_bytes) * rank.sums.shard + rank.always + most
 
 
