@@ -23,7 +23,7 @@ class Answer(io.TextIOBase):
             stream.reconfigure(errors="replace")  # an ASCII terminal reads ? for ×
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # the base's has no setter either
         """What its characters are sent in; ASCII where the shell has closed it."""
         return "ascii" if self._stream is None else self._stream.encoding or "utf-8"
 
