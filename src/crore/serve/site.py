@@ -98,12 +98,10 @@ class Site:
     async def _asked(self, request: Request, ask: Ask) -> Response:
         record = parse_body(await read_body(request, self.limits))
         with self._counted():
-            try:
-                answer = await to_thread.run_sync(
-                    ask, record, limiter=self._limiter, abandon_on_cancel=True
-                )
-            except asyncio.CancelledError as error:  # by the server alone, when it ends
-                raise Refused(503, "this server is leaving: ask again when it is back") from error
+            async with self._limiter:
+                if await request.is_disconnected():
+                    raise ClientDisconnect  # it moved on while it waited
+                answer = await _in_thread(ask, record)
         return JSONResponse(answer)
 
     @cached_property
@@ -119,6 +117,13 @@ class Site:
             yield
         finally:
             self.under_way -= 1
+
+
+async def _in_thread(ask: Ask, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return await to_thread.run_sync(ask, record, abandon_on_cancel=True)
+    except asyncio.CancelledError as error:  # by the server alone, when it ends
+        raise Refused(503, "this server is leaving: ask again when it is back") from error
 
 
 def _refusal(status: int, message: str) -> JSONResponse:
