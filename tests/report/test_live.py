@@ -213,6 +213,14 @@ def test_a_search_without_end_is_given_up(live, monkeypatch):
     assert live.answer({"model": "llama-3.1-70b", "gpu": "h200-sxm", "gpus": "640"})["used"] == 640
 
 
+def test_searches_end_with_the_server(swept, sheet):
+    leaving = live_of(swept, sheet["points"])
+    leaving.stop()
+    with pytest.raises(InputError):
+        leaving.answer({"model": "llama-3.1-70b", "gpu": "h200-sxm", "gpus": "648"})
+    assert leaving._kept == {}
+
+
 def test_several_threads_get_what_one_gets(live, swept, sheet):
     asked = [{**H100, "gpus": str(8 * k)} for k in range(1, 9)] * 2
     found: dict[int, object] = {}
