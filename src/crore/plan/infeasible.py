@@ -10,11 +10,11 @@ import numpy as np
 
 from crore.cost import parameters
 from crore.errors import MAX_MESSAGE_CHARS, CroreError, Infeasible
-from crore.plan.axes import axes_of
+from crore.plan.axes import Axes, axes_of
 from crore.plan.best import Ranked
-from crore.plan.candidates import Floats, Mask, joined, size, take
+from crore.plan.candidates import Candidates, Floats, Mask, joined, size, take
 from crore.plan.network import choose_network, run_on
-from crore.plan.pricing import LeastBytes, Points, least_bytes, seconds_and_bytes
+from crore.plan.pricing import LeastBytes, Points, always_there, least_bytes, seconds_and_bytes
 from crore.plan.record import layout_record
 from crore.plan.request import DAY_S, Question
 from crore.plan.resolve import near_batch
@@ -87,11 +87,14 @@ def _count_in_time(q: Question, deadline_s: float) -> int:
 def nearest_miss(q: Question) -> Ranked | None:
     """Return the setting that needs least memory; None when no setting obeys the rules."""
     axes = axes_of(q)
-    cells = cells_of(q, axes, lambda grid: _leanest(least_bytes(q, axes, grid)))
+    cells = cells_of(
+        q, axes, lambda grid: _leanest(least_bytes(q, axes, grid, _enough(q, axes, grid)))
+    )
     if not size(cells.candidates):
         return None
     index = np.arange(size(cells.candidates))
-    order = np.argsort(LeastBytes(q, axes, cells).of(index), kind="stable")
+    known = LeastBytes(q, axes, cells, _enough(q, axes, cells.candidates))
+    order = np.argsort(known.of(index), kind="stable")
     for cell in order[:LOOKED_INTO]:
         inside, _ = obeying(q, axes, settings(q, axes, take(cells.candidates, np.array([cell]))))
         if not size(inside):
@@ -112,6 +115,15 @@ def nearest_miss(q: Question) -> Ranked | None:
             candidate=take(together, best),
         )  # fmt: skip
     return None
+
+
+def _enough(q: Question, axes: Axes, cells: Candidates) -> float:
+    """Return bytes that as many cells as are looked into are sure not to need more of, 0 for none.
+
+    Those that hold least throughout a step are asked; of others only what needs no more matters.
+    """
+    few = take(cells, np.argsort(always_there(q, cells), kind="stable")[:LOOKED_INTO])
+    return float(np.max(least_bytes(q, axes, few), initial=0.0))
 
 
 def _leanest(least: Floats) -> Mask:

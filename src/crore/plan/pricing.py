@@ -197,7 +197,7 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates, enough: float = floa
     ZeRO stages are all tried, as a recomputed layer comes back whole, a gathered one too; but for
     stage 1 where there is 2, which keeps no more.
     """
-    least = _always_there(q, cells)
+    least = always_there(q, cells)
     near = least <= enough
     least[near] = _least_tried(q, axes, take(cells, near), enough)
     return least
@@ -268,7 +268,7 @@ class Points:
         return np.array([known[key] for key in keys]) <= limit
 
 
-def _always_there(q: Question, cells: Candidates) -> Floats:
+def always_there(q: Question, cells: Candidates) -> Floats:
     """Return bytes that a stack read off its code holds throughout a step; 0 for others."""
     count = size(cells)
     least = np.zeros(count)
