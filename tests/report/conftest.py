@@ -22,9 +22,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window, for all tests of a worker."""
+    """Chromium without a window, for the tests of a file.
+
+    Not longer: playwright's loop runs in this thread meanwhile, and asyncio.run in a later file
+    would find it there.
+    """
     if CHROMIUM is None:
         pytest.skip("no browser: apt-get install chromium")
     from playwright.sync_api import sync_playwright
