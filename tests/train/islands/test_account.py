@@ -126,11 +126,11 @@ def test_a_sample_that_is_in_some_fragments_alone_counts_in_part():
 
 def test_who_was_late_brings_back_what_was_lost():
     account = Account(1)
-    account.book(0, 40, 20)
+    assert account.book(0, 40, 20) == 0.5
     assert account.lost == 20
-    account.book(0, 80, 60)
+    assert account.book(0, 80, 60) == 1  # no more than all
     assert account.lost == 0
-    account.book(0, 70, 0)  # one that is behind makes nobody go back
+    assert account.book(0, 70, 0) == 1  # one that is behind makes nobody go back
     assert account.until(0) == 80
 
 

@@ -25,14 +25,17 @@ class Account:
         self._met: dict[int, int] = {}
         """Island -> mark of the last turn that it was in."""
 
-    def book(self, fragment: int, until: int, samples: int) -> None:
+    def book(self, fragment: int, until: int, samples: int) -> float:
         """Book a round: of what was handed out `until` a sample, so many more are in a fragment.
 
-        More than were handed out since the last round where an island was late: it was lost before.
+        Returns their share of what was handed out since the last round, 1 at most: where an island
+        was late they are more, and were lost before.
         """
         until = max(until, self._until[fragment])
-        self._lost[fragment] += until - self._until[fragment] - samples
+        handed_out = until - self._until[fragment]
+        self._lost[fragment] += handed_out - samples
         self._until[fragment] = until
+        return min(samples / handed_out, 1.0) if handed_out else 1.0
 
     def until(self, fragment: int) -> int:
         """Return the sample after the last one handed out before a fragment's last round."""

@@ -281,12 +281,15 @@ class Islands:
                 setattr(run.place, key, int(facts["place"][key]))
             ahead = max(run.place.next_sample - result.until, 0)
         fragment, ends = result.sent.fragment, run.over
-        (state.settle if ends else state.apply)(fragment, exchanged.mean)
+        share = self._book(run, result, ahead)
+        if ends:
+            state.settle(fragment, exchanged.mean)
+        else:  # an island that is away moves nothing: each sample counts for as much as ever
+            state.apply(fragment, exchanged.mean * share)
         if result.brings:
             state.uncount(fragment, result.sent.tokens)
         self._gates[fragment].keep(exchanged.verdict, exchanged.weights)
         self.turns = result.turn + 1
-        self._book(run, result, ahead)
         if ends and not run.over:  # islands that were away have left some: turns begin anew
             self._origin = (run.place.step, self.turns)
         return {
@@ -295,16 +298,20 @@ class Islands:
             "ends": ends,
         }  # fmt: skip
 
-    def _book(self, run: Trainer, result: _Result, ahead: int) -> None:
-        """Book which samples are in the weights now; the run's place is what all agree on."""
+    def _book(self, run: Trainer, result: _Result, ahead: int) -> float:
+        """Book which samples are in the weights now, and return their share of those handed out.
+
+        The run's place becomes what all agree on.
+        """
         exchanged, fragment = result.exchanged, result.sent.fragment
         given = list(zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True))
         tokens = sum(weight for _, weight, fenced in given if not fenced)
-        self.account.book(fragment, result.until, round(tokens / run.job.seq_len))
+        share = self.account.book(fragment, result.until, round(tokens / run.job.seq_len))
         self.account.meet(result.islands, exchanged.weights)
         handed_out = self.account.until(fragment) + ahead
         run.place.set_aside = self.account.lost
         run.place.samples = handed_out - run.place.set_aside
+        return share
 
     def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
         """Go on from a turn that holds: mix in the global weights, and say what happened."""
