@@ -111,3 +111,16 @@ def test_a_count_beyond_a_stack_has_a_reason():
     assert found.needed_bytes is None
     assert 0 < len(found.reason) <= 240
     assert "\n" not in found.reason
+
+
+def test_a_search_that_the_user_stops_is_no_entry(monkeypatch):
+    whole = sweep_module.search
+
+    def stopped(*words, **more):
+        found = whole(*words, **more)
+        found.interrupted = True
+        return found
+
+    monkeypatch.setattr(sweep_module, "search", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(sweep(PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=8), [8]))
