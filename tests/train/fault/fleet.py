@@ -49,7 +49,7 @@ def random_words(path: Path) -> str:
     """Write a text of 32 words in random order, and return where it is.
 
     After a hundred steps there is nothing more to learn of it. So runs that nothing happens to end
-    with the same loss within 0.02 %, and one that does not is not well; of other text they learn
+    with the same loss within 0.1 %, and one that does not is not well; of other text they learn
     several per cent more or less in a few hundred steps, whatever happens.
     """
     draws = np.random.default_rng(7)
