@@ -91,6 +91,7 @@ def test_a_page_that_was_changed_is_found_out(folder, capsys):
         ("report ten_million -o page.md", "name the page .html"),
         ("report plan.json -o plan.json", "plan.json"),
         ("report bad.toml", "h1000"),
+        ("report nomodel.toml", "unknown model"),
         ("report damaged.json", "damaged"),
         ("report other.json", "schema"),
         ("replay page.md", "holds no sheet"),
@@ -104,6 +105,9 @@ def test_bad_input_is_one_line_and_nothing_written(folder, capsys, monkeypatch, 
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     (folder / "damaged.json").write_text(json.dumps({**plan, "layout": 3}), encoding="utf-8")
     (folder / "other.json").write_text('{"schema": "crore.fit/1"}', encoding="utf-8")
+    (folder / "nomodel.toml").write_text(
+        'model = "gpt2x"\n[cluster]\ngpu = "h100-sxm"\ngpus = 8\n', encoding="utf-8"
+    )
     (folder / "bad.toml").write_text('model = "gpt2"\n[cluster]\ngpu = "h1000"\ngpus = 8\n')
     page = '<script type="application/json" id="sheet">{}</script>'
     newer = '{"schema":"crore.report/99"}'

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from crore.catalog import load_catalog
 from crore.errors import InputError
-from crore.plan import PlanRequest, make_plan, read_mission, search
-from crore.plan import sweep as sweep_module
+from crore.plan import PlanRequest, make_plan, read_mission
 from crore.plan.request import Limits
+from crore.plan.search import search
 from crore.plan.sweep import MOST_GPUS, bare, grid_counts, sweep
 
 CATALOG = load_catalog()
@@ -85,9 +85,9 @@ def test_a_count_given_twice_is_searched_once(monkeypatch):
 
     def counted(q, *args, **kwargs):
         searched.append(q.gpus)
-        return search.search(q, *args, **kwargs)
+        return search(q, *args, **kwargs)
 
-    monkeypatch.setattr(sweep_module, "search", counted)
+    monkeypatch.setattr("crore.plan.sweep.search", counted)
     found = at(SMALL, 8, 16, 16)
     assert searched == [8, 16]
     assert [it.gpus for it in found] == [8, 16, 16]
@@ -114,13 +114,13 @@ def test_a_count_beyond_a_stack_has_a_reason():
 
 
 def test_a_search_that_the_user_stops_is_no_entry(monkeypatch):
-    whole = sweep_module.search
+    whole = search
 
     def stopped(*words, **more):
         found = whole(*words, **more)
         found.interrupted = True
         return found
 
-    monkeypatch.setattr(sweep_module, "search", stopped)
+    monkeypatch.setattr("crore.plan.sweep.search", stopped)
     with pytest.raises(KeyboardInterrupt):
         list(sweep(PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=8), [8]))

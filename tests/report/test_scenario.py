@@ -37,6 +37,7 @@ def test_a_request_comes_back_whole(request_):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("s=1;model=x;gpus=8;gpus=9", "each thing once"),
         ("", "ends in"), ("s=2;model=x", "ends in"), ("model=x", "ends in"),
         ("s=1;model=x;" + "a" * MOST_CHARS, "at most"),
     ],

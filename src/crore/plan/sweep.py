@@ -63,6 +63,7 @@ def bare(request: PlanRequest, catalog: Catalog) -> PlanRequest:
     A cluster's network and sites reach so many GPUs and no more: both are chosen anew. Raises
     InputError for this machine, which has processes and not a choice of counts.
     """
+    catalog.model(request.model)
     cluster = catalog.cluster(request.cluster) if request.cluster else None
     gpu = request.gpu or (cluster.accelerator if cluster else "")
     if gpu and catalog.accelerator(gpu).cpu:

@@ -61,6 +61,8 @@ def read(text: str) -> dict[str, str]:
         raise InputError(f"a scenario has at most {MOST_CHARS:,} characters, not {len(text):,}")
     pairs = [part.partition("=") for part in tail.split(";") if part]
     values = {key: unquote(value) for key, _, value in pairs}
+    if len(values) < len(pairs):
+        raise InputError(f"an address says each thing once, not {shown(tail)}")
     if values.pop("s", "") != VERSION:
         raise InputError(f"an address ends in #s={VERSION};model=…;gpu=…;gpus=…, not {shown(tail)}")
     return values
