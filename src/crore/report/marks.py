@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from crore.io import Record
-from crore.units import format_count
+from crore.plan.text.scale import STEPS, round_step
 
 UNKNOWN: Final = "unknown"
 NEVER: Final = "never"
@@ -30,11 +30,15 @@ def spread(one: Mapping[str, Any] | None, show: Callable[[float], str]) -> tuple
 
 def triple(one: Mapping[str, Any] | None) -> list[float | None] | None:
     """Return (p10, p50, p90) of a figure for a plot; None where it is unknown."""
-    return None if one is None else [_digits(one[key]) for key in ("p10", "p50", "p90")]
+    if one is None:
+        return None
+    values = (one[key] for key in ("p10", "p50", "p90"))
+    return [None if value is None else drawn(value) for value in values]
 
 
-def _digits(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def drawn(value: float) -> float:
+    """Return a number with the digits that a plot can show."""
+    return float(f"{value:.6g}")
 
 
 def log_axis(label: str, low: float, high: float, show: Callable[[float], str]) -> Record:
@@ -45,7 +49,7 @@ def log_axis(label: str, low: float, high: float, show: Callable[[float], str]) 
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     last = max(last, first + 1)
     if last - first <= NARROW:
-        all_of = [m * 10.0**k for k in range(first, last + 1) for m in (1.0, 2.0, 5.0)]
+        all_of = [m * 10.0**k for k in range(first, last + 1) for m in STEPS]
         below = max(v for v in all_of if v <= low * (1 + 1e-9))
         above = min(v for v in all_of if v >= high * (1 - 1e-9) and v > below)
         at = [v for v in all_of if below <= v <= above]
@@ -64,20 +68,9 @@ def linear_axis(
     label: str, low: float, high: float, show: Callable[[float], str], *, tight: bool = False
 ) -> Record:
     """Return a linear axis with four to eight round ticks; `tight` ends it at `high`."""
-    step = _round_step((high - low) / 5)
+    step = round_step((high - low) / 5) if high > low else 1.0
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     at = [k * step for k in range(first, last + 1)]
     end = high if tight else at[-1]
     ticks = [[v, show(v)] for v in at if v <= end]
     return {"label": label, "scale": "linear", "domain": [at[0], end], "ticks": ticks}
-
-
-def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least `rough`."""
-    scale = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
-    return next(k * scale for k in (1.0, 2.0, 5.0, 10.0) if k * scale >= rough * (1 - 1e-9))
-
-
-def decade(value: float) -> str:
-    """Return a count on an axis: `1`, `10`, `1k`, `10M`."""
-    return format_count(value)

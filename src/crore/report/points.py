@@ -9,7 +9,7 @@ from crore.catalog import Catalog
 from crore.cost.goodput import DISK, PEER_MEMORY, restart_goodput
 from crore.io import Record
 from crore.plan.text.takes import WORDS
-from crore.report.marks import spread, triple
+from crore.report.marks import drawn, spread, triple
 from crore.report.tiers import tiers
 from crore.units import (
     format_bytes,
@@ -71,7 +71,7 @@ def point(entry: Record, catalog: Catalog, first_fit: Record | None, wan: str = 
         "limit": _limit(plan), "layout": layout_line(plan), "change": [],
         "memory": _memory(plan, entry), "step": _step(plan), "goodput": _goodput(plan),
         "goodput_band": _band(plan),
-        "days": [_round(plan["days"][k]) for k in ("low", "value", "high")],
+        "days": [drawn(plan["days"][k]) for k in ("low", "value", "high")],
         "usd": triple(plan["cost_usd"]), "power_w": triple(plan["power_w"]),
         "ready": triple(plan["ready_year"]), "fabric": tiers(plan, catalog, wan),
         "drivers": _drivers(plan),
@@ -221,7 +221,7 @@ def _memory(plan: Record, entry: Record) -> Record:
     capacity, peak = plan["memory_capacity_bytes"], plan["memory_bytes_per_gpu"]
     sizes = {**plan["memory_split_bytes"], "free": capacity - peak}
     parts = [
-        [k, _round(sizes[name]), format_bytes(sizes[name]), _share(sizes[name] / capacity)]
+        [k, drawn(sizes[name]), format_bytes(sizes[name]), _share(sizes[name] / capacity)]
         for k, (name, _) in enumerate(MEMORY_PARTS)
         if sizes.get(name, 0.0) > SMALLEST * capacity
     ]
@@ -238,7 +238,7 @@ def _step(plan: Record) -> Record:
     return {
         "text": f"{three_digits(total)} s",
         "parts": [
-            [k, _round(split[name] / total), f"{three_digits(split[name])} s",
+            [k, drawn(split[name] / total), f"{three_digits(split[name])} s",
              _share(split[name] / total)]
             for k, (name, _) in enumerate(STEP_PARTS)
             if split.get(name, 0.0) > SMALLEST * total
@@ -247,8 +247,8 @@ def _step(plan: Record) -> Record:
 
 
 def _goodput(plan: Record) -> dict[str, float]:
-    return {"plan": _round(plan["goodput"])} | {
-        name: _round(value) for name, value in plan["goodput_by_policy"].items()
+    return {"plan": drawn(plan["goodput"])} | {
+        name: drawn(value) for name, value in plan["goodput_by_policy"].items()
     }
 
 
@@ -265,7 +265,7 @@ def _band(plan: Record) -> list[float]:
             ends.append(float(restart_goodput(float(plan["gpus"]), *how, hazard)))
         else:
             ends.append(1 / (1 + hazard * (1 / plan["goodput"] - 1)))
-    return [_round(value) for value in ends]
+    return [drawn(value) for value in ends]
 
 
 DRIVERS: Final = ("time to train", "GPUs at work", "utilisation (MFU)", "goodput",
@@ -288,8 +288,3 @@ def _drivers(plan: Record) -> list[str]:
 
 def _share(part: float) -> str:
     return f"{100 * part:.1f} %"
-
-
-def _round(value: float) -> float:
-    """Return a number with the digits a plot can show."""
-    return float(f"{value:.6g}")

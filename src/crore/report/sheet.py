@@ -17,7 +17,7 @@ from crore.plan.explain.again import case_of
 from crore.plan.request import PlanRequest
 from crore.plan.saved import request_from
 from crore.report import scenario
-from crore.report.marks import decade, linear_axis, log_axis, spread, table
+from crore.report.marks import linear_axis, log_axis, spread, table
 from crore.report.news import news_of
 from crore.report.points import (
     DRIVERS,
@@ -145,15 +145,15 @@ def axes_of(points: Sequence[Record]) -> Record:
     years = [year for it in whole for year in it["ready"] or [] if year is not None]
     used = [it["gpus"] for it in points]
     return {
-        "gpus": log_axis("GPUs", 1.0, max(*used, 10.0), decade),
+        "gpus": log_axis("GPUs", 1.0, max(*used, 10.0), format_count),
         "memory": linear_axis("memory of a GPU", 0.0, max(memory, default=1.0), format_bytes),
         "share": linear_axis("share", 0.0, 1.0, format_percent),
         "goodput": linear_axis("time that makes progress", 0.0, 1.0, format_percent),
-        "days": _spanned("days to train", whole, "days", decade),
+        "days": _spanned("days to train", whole, "days", format_count),
         "usd": _spanned("cost of the run", whole, "usd", format_usd),
         "power": _spanned("power at the meter", whole, "power_w", format_watts),
         "year": linear_axis("year", 2026.0, max([*years, 2041.0]), lambda year: f"{year:.0f}"),
-        "delivered": log_axis("GPUs of one buyer", 1.0, 1e9, decade),
+        "delivered": log_axis("GPUs of one buyer", 1.0, 1e9, format_count),
     }  # fmt: skip
 
 

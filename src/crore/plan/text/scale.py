@@ -63,7 +63,12 @@ class Scale:
 
     def _even(self, most: int) -> list[float]:
         least = (self.high - self.low) / most
-        decade = 10.0 ** math.floor(math.log10(least))
-        step = next(m * decade for m in (*STEPS, 10.0) if m * decade >= least * (1 - 1e-9))
+        step = round_step(least)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [k * step for k in range(first, last + 1)][:most]
+
+
+def round_step(least: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, at least `least` (above 0)."""
+    decade = 10.0 ** math.floor(math.log10(least))
+    return next(m * decade for m in (*STEPS, 10.0) if m * decade >= least * (1 - 1e-9))
