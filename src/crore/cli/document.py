@@ -2,12 +2,15 @@
 
 import contextlib
 import hashlib
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from crore.errors import InputError
 
 _COMMAND: ContextVar[str] = ContextVar("command", default="crore")
 
@@ -36,6 +39,23 @@ def constants_sha256() -> str:
     for path in sorted(DATA.glob("*.toml")):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
+
+
+def writable(path: Path, flag: str = "") -> None:
+    """Raise InputError where no file can go, before the work is done: no such folder, or closed.
+
+    `flag` is what messages begin with.
+    """
+    from crore.io import exists
+
+    cannot = f"{flag} cannot write {str(path)[-60:]}".strip()
+    folder = path.parent
+    if exists(path) and path.is_dir():
+        raise InputError(f"{cannot}: a folder has that name")
+    if not (exists(folder) and folder.is_dir()):
+        raise InputError(f"{cannot}: there is no folder {str(folder)[-80:]}")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{cannot}: its folder is closed to you")
 
 
 def headed(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crore.cli.needs import need_packages
-from crore.errors import InputError, nearest
+from crore.errors import InputError
 
 if TYPE_CHECKING:
     from crore.io import Record
@@ -89,8 +89,7 @@ def _swept(target: str | None, catalog: Path | None) -> "tuple[Record, Record]":
 
 
 def _made(target: str, catalog: Path | None) -> "tuple[Record, Record]":
-    from crore.cli.report import sheet_for
-    from crore.report.sweeping import read_sweep
+    from crore.cli.report import sheet_and_sweep
 
     file = Path(target)
     if not target.endswith(".json"):
@@ -100,23 +99,22 @@ def _made(target: str, catalog: Path | None) -> "tuple[Record, Record]":
     elif not file.is_file():
         raise InputError(f"no file {target[-100:]}: crore report MISSION --sweep FILE makes one")
     else:
-        return sheet_for(target, None, None, alone=False), read_sweep(file)[1]
+        return sheet_and_sweep(target, None, None, alone=False)
     if not file.exists():
         typer.echo("71 searches, once: they are kept", err=True)
-    made = sheet_for(target, catalog, file, alone=False)
-    return made, read_sweep(file)[1]
+    return sheet_and_sweep(target, catalog, file, alone=False)
 
 
 def _request(target: str, catalog: Path | None) -> "PlanRequest":
     from crore.catalog import load_catalog
+    from crore.cli.request import mission_hint
     from crore.cli.sites import wanted
-    from crore.plan import mission_names, read_mission
+    from crore.plan import read_mission
     from crore.plan.resolve import resolve
     from crore.plan.sweep import bare
 
     if read_mission(target) is None:
-        near = nearest(target, mission_names(), count=1)
-        hint = f"did you mean {near[0]}?" if near else f"{DEFAULT}, for example"
+        hint = mission_hint(target, f"{DEFAULT}, for example")
         raise InputError(f"--planner takes a mission or a sweep.json, not {target[:60]}: {hint}")
     request = wanted(target, catalog)
     known = load_catalog(request.catalog_file)

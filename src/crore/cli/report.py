@@ -10,7 +10,7 @@ import typer
 
 from crore.cli.arguments import AsJson, CatalogFile, file_name
 from crore.cli.complete import complete_target
-from crore.errors import CroreError, InputError, nearest
+from crore.errors import CroreError, InputError
 
 if TYPE_CHECKING:
     from crore.io import Record
@@ -59,6 +59,7 @@ def report(
 
     report.md beside it says the same as text.
     """
+    from crore.cli.document import writable
     from crore.cli.sites import keep
     from crore.io import write_text
     from crore.report.html import page
@@ -70,9 +71,8 @@ def report(
         raise InputError(f"-o {output.name[:60]} is where the text goes: name the page .html")
     for file in filter(None, (output, beside, sweep)):
         keep(file, target, catalog)
-        if not file.parent.is_dir():  # known before a minute of searches, not after
-            raise InputError(f"cannot write {str(file)[-60:]}: there is no folder {file.parent}")
-    sheet = sheet_for(target, catalog, sweep, alone=alone)
+        writable(file)  # known before a minute of searches, not after
+    sheet, _ = sheet_and_sweep(target, catalog, sweep, alone=alone)
     text = page(sheet)
     write_text(output, text)
     write_text(beside, markdown(sheet))
@@ -87,23 +87,24 @@ def report(
                f"crore replay {output}")  # fmt: skip
 
 
-def sheet_for(
+def sheet_and_sweep(
     target: str, catalog: Path | None, sweep: Path | None, *, alone: bool
-) -> "dict[str, Any]":
-    """Return the record of a target's page, its sweep made with progress on a terminal.
+) -> "tuple[Record, Record]":
+    """Return the record of a target's page and its sweep, made with progress on a terminal.
 
     Raises InputError for a target that is no run, plan, sweep or mission.
     """
     request, body, kind, lines = _found(target, catalog)
     if kind == "sweep":
         assert body is not None
-        return _sheet(request, body, None, "mission")
-    made = _sheet(request, _swept(request, body, sweep, alone=alone), body, kind)
+        return _sheet(request, body, None, "mission"), body
+    swept = _swept(request, body, sweep, alone=alone)
+    made = _sheet(request, swept, body, kind)
     if lines:
         from crore.report.runs import run_section
 
         made["run"] = run_section(lines)
-    return made
+    return made, swept
 
 
 def resheet(before: "Record", *, own: bool) -> "Record":
@@ -144,9 +145,10 @@ def _found(
     target: str, catalog: Path | None
 ) -> "tuple[PlanRequest, Record | None, str, list[Record]]":
     """Return (request, the plan's record or a sweep, kind, a run's lines)."""
+    from crore.cli.request import mission_hint
     from crore.cli.sites import wanted
     from crore.io import exists
-    from crore.plan import mission_names, read_mission
+    from crore.plan import read_mission
     from crore.plan.saved import request_from
 
     path = Path(target)
@@ -160,8 +162,7 @@ def _found(
             return request, body, "sweep", []
         return request, body, "plan", []
     if read_mission(target) is None:
-        near = nearest(target, mission_names(), count=1)
-        hint = f"did you mean {near[0]}?" if near else "crore report ten_million, for example"
+        hint = mission_hint(target, "crore report ten_million, for example")
         raise InputError(
             f"{target[:60]} is no run, plan, sweep or mission: {hint} Of a model: crore plan … "
             "-o plan.json, then crore report plan.json"
@@ -214,15 +215,11 @@ def _swept(
     from crore.cli.plan import made
     from crore.cli.progress import steps
     from crore.plan import plan_record
-    from crore.plan.sweep import bare
+    from crore.plan.sweep import one_machine
     from crore.report.sweeping import alone as only
     from crore.report.sweeping import sweep_record, with_plan
 
-    try:
-        bare(request, load_catalog(request.catalog_file))
-    except InputError:
-        alone = True
-    if alone:
+    if alone or one_machine(request, load_catalog(request.catalog_file)):
         return only(body or plan_record(made(request)))
     if body is not None:
         request = replace(request, gpus=body["gpus_available"], cluster="", gpu=body["gpu"])
@@ -247,11 +244,10 @@ def _launched(swept: "Record", body: "Record | None") -> "Sequence[Record]":
     whole = {"alternatives": [], **own, "request": {**swept["request"]}}
     request = request_from(whole["request"], "the plan")
     text = dumped("plan", SCHEMA_VERSION, whole) + "\n"
-    found = []
+    catalog, found = load_catalog(request.catalog_file), []
     for target in SHOWN_TARGETS:
         try:
-            launch = launch_of(whole, load_catalog(request.catalog_file), node_gpus=0)
-            made = export(target, launch, text)
+            made = export(target, launch_of(whole, catalog, node_gpus=0), text)
         except CroreError:
             continue  # this target would train something else
         file = next(it for it in made.files if it.name == made.world_file)

@@ -7,7 +7,7 @@ import typer
 
 from crore.cli.arguments import optional_count, optional_word, parse_fix, parse_limits
 from crore.cli.complete import complete_cluster, complete_fabric, complete_gpu, complete_target
-from crore.errors import InputError
+from crore.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from crore.plan import PlanRequest
@@ -61,6 +61,14 @@ Limit = Annotated[
     str | None,
     typer.Option(metavar="K=V,…", help="Not more than: power=30 MW,days=90,memory=80 GB."),
 ]
+
+
+def mission_hint(target: str, otherwise: str) -> str:
+    """Return the mission that a mistyped target was meant for, or what to say where none is."""
+    from crore.plan import mission_names
+
+    near = nearest(target, mission_names(), count=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def request_of(target: str, given: dict[str, Any]) -> "PlanRequest":

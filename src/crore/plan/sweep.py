@@ -57,6 +57,16 @@ def grid_counts(own: int) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
+def one_machine(request: PlanRequest, catalog: Catalog) -> bool:
+    """Return whether a request is of this machine, which has processes, not a choice of counts."""
+    return catalog.accelerator(_gpu(request, catalog)).cpu
+
+
+def _gpu(request: PlanRequest, catalog: Catalog) -> str:
+    """Return the GPU a request names, itself or by its cluster."""
+    return request.gpu or (catalog.cluster(request.cluster).accelerator if request.cluster else "")
+
+
 def bare(request: PlanRequest, catalog: Catalog) -> PlanRequest:
     """Return a request that names its GPU and count itself, so that the count can change.
 
@@ -65,8 +75,8 @@ def bare(request: PlanRequest, catalog: Catalog) -> PlanRequest:
     """
     catalog.model(request.model)
     cluster = catalog.cluster(request.cluster) if request.cluster else None
-    gpu = request.gpu or (cluster.accelerator if cluster else "")
-    if gpu and catalog.accelerator(gpu).cpu:
+    gpu = _gpu(request, catalog)
+    if one_machine(request, catalog):
         raise InputError(f"{gpu} is one machine and cannot be swept over GPU counts: name a GPU")
     own = request.gpus or (cluster.gpus if cluster else 0) or (request.limits.gpus or 0)
     limits = replace(request.limits, gpus=None, power_w=None, days=None)
