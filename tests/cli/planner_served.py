@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from tests.report.small_sweep import small_sweep
+from tests.serve.served import serving
 
 from crore.io import write_json
 from crore.report.sweeping import SWEEP_VERSION
@@ -47,22 +44,8 @@ class Planner:
 @contextlib.contextmanager
 def planner(*words: str, code: int = 130) -> Iterator[Planner]:
     """Run it on a free port until the block ends; it must then leave on SIGINT with the code."""
-    environment = {k: v for k, v in os.environ.items() if k != "CRORE_API_KEY"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crore", "serve", "--planner", *words, "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"the planner at (http://\S+/); Ctrl-C ends it", line)
-        assert found, line
-        running = Planner(found[1], process)
+    line = r"the planner at (http://\S+/); Ctrl-C ends it"
+    with serving("--planner", *words, line=line, code=code) as it:
+        running = Planner(it.url, it.process)
         yield running
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    running.said = said.strip()
-    assert process.returncode == code, said
-    assert "Traceback" not in said, said
-    assert "xception" not in said, said
+    running.said = it.said

@@ -34,9 +34,19 @@ class Served:
         return self.post(json={"messages": HELLO, "max_tokens": 2}).status_code == 200
 
 
+class Running:
+    """A server of this machine, and what it said on stderr once it has left."""
+
+    def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
+        self.url, self.process, self.said = url, process, ""
+
+
 @contextlib.contextmanager
-def served(*words: str) -> Iterator[Served]:
-    """Run `crore serve` on a free port until the block ends; it must then leave on SIGINT."""
+def serving(*words: str, line: str, code: int) -> Iterator[Running]:
+    """Run `crore serve` on a free port until the block ends; it must leave on SIGINT with `code`.
+
+    `line` is the pattern that its first line must hold, the address its first group.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "CRORE_API_KEY"}
     process = subprocess.Popen(
         [sys.executable, "-m", "crore", "serve", *words, "--port", "0"],
@@ -44,13 +54,22 @@ def served(*words: str) -> Iterator[Served]:
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        yield Served(url=found[0], process=process)
+        first = process.stdout.readline()
+        found = re.search(line, first)
+        assert found, first
+        running = Running(found[1], process)
+        yield running
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert process.returncode == 0, said
+    running.said = said.strip()
+    assert process.returncode == code, said
     assert "Traceback" not in said, said
     assert "xception" not in said, said
+
+
+@contextlib.contextmanager
+def served(*words: str) -> Iterator[Served]:
+    """Run `crore serve` on a free port until the block ends; it must then leave on SIGINT."""
+    with serving(*words, line=r"(http://127\.0\.0\.1:\d+)", code=0) as it:
+        yield Served(url=it.url, process=it.process)
