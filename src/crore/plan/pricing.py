@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from crore.cost import (
     operations,
     step_time,
 )
-from crore.cost.arrays import present
+from crore.cost.arrays import Num, present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.cost.memory import floor_peak_bytes
@@ -110,22 +110,22 @@ def seconds(q: Question, candidates: Candidates) -> Floats:
 
 def peak_bytes(q: Question, candidates: Candidates) -> Floats:
     """Return peak bytes of N candidates, block by block."""
-    count = size(candidates)
-    peak = np.empty(count)
-    for part in _blocks(count):
-        job = job_for(q, compact(take(candidates, part)))
-        peak[part] = memory(job).peak_bytes
-    return peak
+    return _by_blocks(q, candidates, lambda job: memory(job).peak_bytes)
+
+
+def _by_blocks(q: Question, candidates: Candidates, of: Callable[[Job], Num]) -> Floats:
+    """Return what `of` says of N candidates, asked block by block."""
+    found = np.empty(size(candidates))
+    for part in _blocks(found.size):
+        found[part] = of(job_for(q, compact(take(candidates, part))))
+    return found
 
 
 def floors(q: Question, candidates: Candidates) -> Floats:
     """Return bytes that the peak of N candidates never undercuts, far cheaper than the peak."""
-    count = size(candidates)
-    least = np.zeros(count)
-    if present(q.stack.eager):
-        for part in _blocks(count):
-            least[part] = floor_peak_bytes(job_for(q, compact(take(candidates, part))))
-    return least / (1 + ROUNDING)
+    if not present(q.stack.eager):
+        return np.zeros(size(candidates))
+    return _by_blocks(q, candidates, floor_peak_bytes) / (1 + ROUNDING)
 
 
 def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
@@ -270,12 +270,9 @@ class Points:
 
 def always_there(q: Question, cells: Candidates) -> Floats:
     """Return bytes that a stack read off its code holds throughout a step; 0 for others."""
-    count = size(cells)
-    least = np.zeros(count)
-    if present(q.stack.eager):
-        for part in _blocks(count):
-            least[part] = kept_bytes(job_for(q, compact(take(cells, part))))
-    return least
+    if not present(q.stack.eager):
+        return np.zeros(size(cells))
+    return _by_blocks(q, cells, kept_bytes)
 
 
 class LeastBytes:
