@@ -146,7 +146,7 @@ def raw(server: Planner, text: bytes, wait_s: float = 5.0) -> bytes:
 )  # fmt: skip
 def test_what_is_hardly_http_breaks_nothing(server, text):
     got = b""
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    with contextlib.suppress(OSError):  # it may hang up before all is sent
         got = raw(server, text)
     assert b"root:" not in got
     assert server.alive()
