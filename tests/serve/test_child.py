@@ -4,7 +4,12 @@ ones that end too early, or will not."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -140,6 +145,67 @@ def test_an_engine_has_a_key_of_its_own_and_ends_with_the_block(pretended, tmp_p
         assert words.endswith("'a name']")
     gone = subprocess.run(["kill", "-0", pid], check=False, stderr=subprocess.DEVNULL)
     assert gone.returncode == 1
+
+
+DEAF = """
+import os, pathlib, sys, time
+pathlib.Path(sys.argv[2]).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+WELL = DEAF.replace("time.sleep(60)\n", STUBBORN.replace("signal.SIG_IGN", "signal.SIG_DFL"))
+FRONT = """
+import sys
+from crore.cli import run
+from crore.serve import child
+engine, pid_file, folder = sys.argv[1:]
+words = (engine, "{port}", pid_file)
+child.OTHERS = {"pretended": child.Other(needs=("json",), install="", command=words, key="THE_KEY")}
+sys.exit(run(["serve", folder, "--engine", "pretended", "--port", "0"]))
+"""
+
+
+def is_there(pid: int) -> bool:
+    """Return whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("script", [DEAF, WELL], ids=["not yet", "it answers"])
+def test_sigterm_takes_the_engine_along_whether_or_not_it_answers_yet(script, folder, tmp_path):
+    engine, pid_file, front = (tmp_path / name for name in ("engine.py", "pid", "front.py"))
+    engine.write_text(script)
+    front.write_text(FRONT)
+    process = subprocess.Popen(
+        [sys.executable, front, engine, pid_file, folder],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    end = time.monotonic() + 30
+    while not (pid_file.is_file() and pid_file.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    pid = int(pid_file.read_text())
+    if script == WELL:  # until the front, too, hears signals itself
+        address = re.search(r"http://\S+", process.stdout.readline())
+        assert address
+        assert httpx2.get(f"{address[0]}/healthz").status_code == 200
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (child.TERMINATED, "")
+    assert not is_there(pid)
+
+
+def test_sigterm_that_comes_while_the_engine_is_begun_waits_for_there_to_be_one():
+    leaving = child._Leaving()
+    with leaving.heard():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as left:
+            leaving.arm()
+        signal.raise_signal(signal.SIGTERM)  # while it is ended: heard, and no more
+    assert left.value.code == child.TERMINATED
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_engine_that_is_not_here_is_one_line_with_the_one_that_installs_it(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ START_S: Final = 1800.0
 LEAVING_S: Final = 10.0
 """Seconds after SIGTERM that it has to end."""
 LOOK_S: Final = 0.2
+TERMINATED: Final = 128 + signal.SIGTERM
+"""Exit code of a program that was asked to end, as shells report it."""
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
 """The model is a folder here: nothing is looked up elsewhere."""
 
@@ -67,7 +71,8 @@ def check_installed(engine: str) -> None:
 def running(engine: str, folder: Path, name: str) -> Iterator[Behind]:
     """Give an engine that serves the folder, once it answers; it ends with the block.
 
-    Raises InputError, with the engine's last words, when it ends before that.
+    SIGTERM, too, leaves the block: by SystemExit. Raises InputError, with the engine's last words,
+    when it ends before it answers.
     """
     check_installed(engine)
     other, key = OTHERS[engine], secrets.token_urlsafe(24)
@@ -75,7 +80,7 @@ def running(engine: str, folder: Path, name: str) -> Iterator[Behind]:
     given = {"folder": str(folder.resolve()), "name": name, "port": str(port)}
     words = [word.format_map(given) for word in other.command]
     environment = {**os.environ, **OFFLINE} | ({other.key: key} if other.key else {})
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, _Leaving().heard() as leaving:
         # A session of its own: Ctrl-C is for the front, which ends what it began.
         process = subprocess.Popen(  # noqa: S603 - our own words
             [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=said,
@@ -87,10 +92,42 @@ def running(engine: str, folder: Path, name: str) -> Iterator[Behind]:
             model=name if "{name}" in other.command else given["folder"],
         )  # fmt: skip
         try:
+            leaving.arm()
             _wait(engine, process, behind, said)
             yield behind
         finally:
             _end(process)
+
+
+class _Leaving:
+    """SIGTERM as SystemExit, once there is a process to end; heard before, it waits for that."""
+
+    def __init__(self) -> None:
+        self._armed = self._asked = False
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[_Leaving]:
+        """Hear SIGTERM inside the block; Python lets only the main thread hear signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def arm(self) -> None:
+        """Leave on SIGTERM from here on; at once where one has come."""
+        self._armed = True
+        if self._asked:
+            self._hear()
+
+    def _hear(self, *_: object) -> None:
+        self._asked = True
+        if self._armed:
+            self._armed = False  # a second one must not stop the ending
+            raise SystemExit(TERMINATED)
 
 
 def _free_port() -> int:
