@@ -28,7 +28,7 @@ STEPS = 12
 class OneMember:
     """A meeting of islands to which nobody else comes."""
 
-    place, size, group, failed = 0, 1, None, False
+    number, place, size, group, failed = 0, 0, 1, None, False
 
     def add(self, tensor: Tensor, wait_s: float) -> None:
         """Nobody adds anything."""
@@ -218,7 +218,11 @@ def test_a_turn_is_the_outer_step_and_what_was_counted_is_used_up():
     assert {float(w.detach().min()) for w in island.weights.values()} == {0.25, 1.25}
     assert island.run.place.met == 4  # the loop counts the meeting
     ((_, line),) = island.told
-    assert line.startswith("turn 1: fragment 0 of islands 0; 0 bytes sent and 0 of facts in ")
+    mark = f"{island.islands.account.mark:08x}"
+    told = (
+        f"turn 1, {mark} after 00000000: fragment 0 of islands 0; 0 bytes sent and 0 of facts in "
+    )
+    assert line.startswith(told)
 
 
 def test_what_a_checkpoint_keeps_is_taken_up():

@@ -26,10 +26,12 @@ def event(step: int, what: EventKind, message: str = "") -> Record:
     return Event(step=step, what=what, message=message)
 
 
-def turn(step: int, *islands: int) -> Record:
+def turn(step: int, *islands: int, mark: str = "", after: str = "") -> Record:
     """Return what an island says of the turn after a step, which some islands were in."""
-    heard = ", ".join(map(str, islands))
-    return event(step, "outer step", f"turn {step}: fragment 0 of islands {heard}; 9 bytes sent")
+    heard = ", ".join(map(str, islands)) or "none"
+    marks = f"{mark or step} after {after or step - 1}"
+    line = f"turn {step}, {marks}: fragment 0 of islands {heard}; 9 bytes sent"
+    return event(step, "outer step", line)
 
 
 def counts(*told: tuple[int, Record], worlds: int = 2, islands: int = 2) -> list[int]:
@@ -93,6 +95,23 @@ def test_a_step_that_is_taken_anew_counts_once():
 def test_a_sample_that_is_brought_twice_is_seen():
     told: list[Record] = [ran(1, 0), turn(1, 0), ran(1, 0), turn(2, 0)]
     assert counts(*((0, record) for record in told)) == [2, 2]
+
+
+def test_a_turn_that_nobody_is_left_to_know_of_is_undone():
+    """Both die after it, come back from before it, and take it anew; what was in it counts once."""
+    run: list[tuple[int, Record]] = [(0, ran(1, 0)), (1, ran(1, 1))]
+    first: list[tuple[int, Record]] = [*run, (0, turn(1, 0, 1, mark="a"))]
+    back: list[tuple[int, Record]] = [(k, replace(START, step=0)) for k in (0, 1)]
+    again: list[tuple[int, Record]] = [*run, (0, turn(1, 0, 1, mark="b"))]
+    further: list[tuple[int, Record]] = [(0, ran(2, 0)), (0, turn(2, 0, after="b"))]
+    assert counts(*first) == [1] * 4
+    assert counts(*first, *back, *again, *further) == [1, 1, 1, 1, 1, 1]
+    alone: list[tuple[int, Record]] = [*back, run[0], (0, turn(1, 0, mark="c"))]
+    assert counts(*first, *alone) == [1, 1]  # the other's is lost
+
+
+def test_a_turn_that_heard_nobody_brings_nothing():
+    assert counts((0, ran(1, 0)), (0, turn(1))) == []
 
 
 def test_worlds_of_one_island_share_its_turns():

@@ -65,7 +65,7 @@ def take_turn(there: list[Island], fenced: list[Island]) -> None:
     for it in there:
         it.turns, it.new, it.shared = it.turns + 1, (), (*it.shared, *brought)
         it.account.book(0, until, len(brought))
-        it.account.meet(*said)
+        it.account.meet(*said, meeting=1)
         it.next = it.account.until(0)
 
 
@@ -139,14 +139,14 @@ def test_what_an_island_trained_is_new_after_the_last_turn_that_it_was_in_alone(
     assert one.is_new(2, late)
     for account in (one, late):
         account.book(0, 12, 12)
-        account.meet([0, 1, 2], [4.0, 4.0, 4.0])
+        account.meet([0, 1, 2], [4.0, 4.0, 4.0], meeting=1)
     before = Account(1)
     before.load_facts(json.loads(json.dumps(late.facts())))
-    one.meet([0, 1], [4.0, 4.0])
+    one.meet([0, 1], [4.0, 4.0], meeting=1)
     assert one.is_new(2, late)  # it missed a turn
-    one.meet([0, 2], [4.0, 4.0])
+    one.meet([0, 2], [4.0, 4.0], meeting=1)
     assert not one.is_new(2, late)  # it came back from before a turn that it was in
     assert not one.is_new(2, Account(1))
-    late.meet([1, 2], [4.0, 4.0])  # went on with another, apart
+    late.meet([1, 2], [4.0, 4.0], meeting=1)  # went on with another, apart
     assert not one.is_new(2, late)
     assert late.facts() != one.facts() != before.facts()

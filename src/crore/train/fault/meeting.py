@@ -83,6 +83,11 @@ class Meeting:
         return self._met[0] >= 0
 
     @property
+    def number(self) -> int:
+        """The meeting's number at the lighthouse: another one whenever others come together."""
+        return self._met[0]
+
+    @property
     def place(self) -> int:
         """This member's place among those that are there."""
         return self._met[1]

@@ -4,6 +4,9 @@ What an island ran since its last turn is in the weights once a turn has heard i
 lived to log that; what it ran and then lost, by dying, rolling back, being left out, or taking up
 the others' state, is not. With fragments a sample counts from its first turn; what is trained while
 a turn is under way counts with it.
+
+A turn is undone when those who know of it die and the others take it anew: each turn names the one
+before it, and only those that lead to the last one count.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from numpy.typing import NDArray
 from crore.train.fault.seat import island_of
 from crore.train.records import Event, Record, Start, Step
 
-_TURN: Final = re.compile(r"turn ([\d,]+): fragment \d+ of islands ([\d, ]+);")
-"""As an outer step is told: its number, and whose progress it added up."""
+_TURN: Final = re.compile(
+    r"turn [\d,]+, (?P<mark>\w+) after (?P<before>\w+): fragment \d+ of islands (?P<heard>[\w, ]+);"
+)
+"""As an outer step is told: its mark and that of the one before, and whose progress it added up."""
 
 
 class _Island:
@@ -60,18 +65,35 @@ def merged(
 ) -> NDArray[np.int64]:  # fmt: skip
     """Return how often each sample that was handed out is in the shared weights, by its index."""
     found = [_Island(alone=worlds == islands) for _ in range(islands)]
-    told = [(record, world) for world, each in logs.items() for record in each]
-    turns: set[str] = set()
-    for record, world in sorted(told, key=lambda it: (it[0].time, isinstance(it[0], Event))):
+    every = [(record, world) for world, each in logs.items() for record in each]
+    told = sorted(every, key=lambda it: (it[0].time, isinstance(it[0], Event)))
+    left = _lasting([turn for record, _ in told if (turn := _turn(record))])
+    for record, world in told:
         found[island_of(world, worlds, islands)].hear(world, record)
-        if not isinstance(record, Event) or record.what != "outer step":
-            continue
-        turn = _TURN.match(record.message)
-        if turn and turn[1] not in turns:  # the first to tell it: who was in it has not gone on yet
-            turns.add(turn[1])
-            for island in turn[2].split(", "):
-                found[int(island)].bring()
+        turn = _turn(record)
+        if turn and turn["mark"] in left:  # the first to tell it: who was in it has not gone on yet
+            left.remove(turn["mark"])
+            for island in turn["heard"].split(", "):
+                if island != "none":
+                    found[int(island)].bring()
     return _counts(own for island in found for own in island.brought)
+
+
+def _turn(record: Record) -> re.Match[str] | None:
+    """Return what a record tells of a turn; None where it tells of something else."""
+    if isinstance(record, Event) and record.what == "outer step":
+        return _TURN.match(record.message)
+    return None
+
+
+def _lasting(turns: Sequence[re.Match[str]]) -> set[str]:
+    """Return the marks of the turns, given in the order of time, that lead to the last one."""
+    before = {turn["mark"]: turn["before"] for turn in turns}
+    mark, found = turns[-1]["mark"] if turns else "", set[str]()
+    while mark in before and mark not in found:
+        found.add(mark)
+        mark = before[mark]
+    return found
 
 
 def _counts(ranges: Iterable[tuple[int, int]]) -> NDArray[np.int64]:

@@ -22,6 +22,8 @@ class Account:
         self._lost = [0] * fragments
         self.mark = 0
         """Of the history of turns so far: islands that went on apart have others."""
+        self.before = 0
+        """The mark before the last turn."""
         self._met: dict[int, int] = {}
         """Island -> mark of the last turn that it was in."""
 
@@ -49,10 +51,10 @@ class Account:
         """
         return sum(self._lost) // len(self._lost)
 
-    def meet(self, islands: Sequence[int], tokens: Sequence[float]) -> None:
-        """Keep who was in a turn, with how many tokens; after `book`."""
-        what = repr((self.mark, self._until, tuple(islands), tuple(tokens)))
-        self.mark = zlib.crc32(what.encode())
+    def meet(self, islands: Sequence[int], tokens: Sequence[float], *, meeting: int) -> None:
+        """Keep who was in a turn, with how many tokens, and the meeting's number; after `book`."""
+        what = repr((self.mark, self._until, tuple(islands), tuple(tokens), meeting))
+        self.before, self.mark = self.mark, zlib.crc32(what.encode())
         self._met |= dict.fromkeys(islands, self.mark)
 
     def is_new(self, island: int, own: Account) -> bool:
@@ -68,12 +70,12 @@ class Account:
         """Return the account as JSON takes it."""
         return {
             "until": list(self._until), "lost": list(self._lost),
-            "mark": self.mark, "met": sorted(self._met.items()),
+            "mark": self.mark, "before": self.before, "met": sorted(self._met.items()),
         }  # fmt: skip
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Take up what `facts` returned."""
         self._until = [int(each) for each in facts["until"]]
         self._lost = [int(each) for each in facts["lost"]]
-        self.mark = int(facts["mark"])
+        self.mark, self.before = int(facts["mark"]), int(facts["before"])
         self._met = {int(island): int(mark) for island, mark in facts["met"]}

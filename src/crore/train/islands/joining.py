@@ -64,6 +64,8 @@ class _Result:
     sent_s: float
     islands: list[int]
     """Who was there, in the order of the exchange."""
+    meeting: int
+    """Its number; a turn that is taken anew after deaths has another."""
     until: int
     """Samples that had been handed out to any of them."""
     taken_up: State | None
@@ -197,7 +199,8 @@ class Islands:
                 meeting.fail(error)
             if meeting.commit():
                 return _Result(
-                    turn=turn, exchanged=exchanged, me=meeting.place, sent=sent,
+                    turn=turn, exchanged=exchanged, me=meeting.place, meeting=meeting.number,
+                    sent=sent,
                     sent_s=time.perf_counter() - began_s, taken_up=taken_up, brings=brings,
                     islands=[int(one) for one in told[:, 1].tolist()], until=int(told[:, 2].max()),
                 )  # fmt: skip
@@ -307,7 +310,7 @@ class Islands:
         given = list(zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True))
         tokens = sum(weight for _, weight, fenced in given if not fenced)
         share = self.account.book(fragment, result.until, round(tokens / run.job.seq_len))
-        self.account.meet(result.islands, exchanged.weights)
+        self.account.meet(result.islands, exchanged.weights, meeting=result.meeting)
         handed_out = self.account.until(fragment) + ahead
         run.place.set_aside = self.account.lost
         run.place.samples = handed_out - run.place.set_aside
@@ -337,7 +340,8 @@ class Islands:
         heard = ", ".join(str(island) for island, weight, out in given if weight and not out)
         self._tell(
             "outer step",
-            f"turn {self.turns:,}: fragment {fragment} of islands {heard or 'none'}; "
+            f"turn {self.turns:,}, {self.account.mark:08x} after {self.account.before:08x}: "
+            f"fragment {fragment} of islands {heard or 'none'}; "
             f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
             f"in {result.sent_s:.2f} s; {run.place.set_aside:,} samples lost so far",
         )
