@@ -48,6 +48,21 @@ def test_flags_go_for_all_and_a_targets_own_keys_before_them(capsys):
     assert (first["tokens"], second["tokens"]) == (10**12, 10**12)
 
 
+def test_rented_and_owned_stand_side_by_side(capsys):
+    targets = [f"llama-3.1-8b:basis={basis}" for basis in ("rented", "owned")]
+    made = record(capsys, *targets, *H100)
+    rented, owned = (t["plan"] for t in made["targets"])
+    assert [p["economy"]["usd_basis"][:6] for p in (rented, owned)] == ["rented", "owned:"]
+    assert rented["days"] == owned["days"]
+    price = made["differences"][0]["usd"]["factors"][-1]
+    assert price["name"] == "price of a GPU-hour"
+    assert price["before"] == rented["economy"]["usd_per_gpu_hour"]["value"]
+    assert run(["compare", *targets, *H100]) == 0
+    text = capsys.readouterr().out
+    assert "capital        none " in text
+    assert "priced as      rented " in text
+
+
 def test_missions_and_mission_files_are_targets(capsys, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('model = "llama-3.1-8b"\n[cluster]\ngpu = "h100-sxm"\ngpus = 8\n')
@@ -84,6 +99,7 @@ def test_a_target_that_does_not_fit_is_named(capsys):
         (["llama-3.1-8b", "llama-3.1-70b"], "llama-3.1-8b needs --gpu and --gpus"),
         (["llama-3.1-8b", "llama-3.1-8c", *H100], "did you mean llama-3.1-8b"),
         (["llama-3.1-8b", "llama-3.1-8b:gpsu=8", *H100], "did you mean gpu, gpus"),
+        (["llama-3.1-8b", "llama-3.1-8b:basis=rent", *H100], "did you mean rented"),
         (["llama-3.1-8b", "llama-3.1-8b:gpus=", *H100], "gpus needs a value"),
         (["llama-3.1-8b", "llama-3.1-8b:gpus=0", *H100], "--gpus must be a whole number from 1"),
         (["llama-3.1-8b", "nothing.json", *H100], "no file nothing.json"),

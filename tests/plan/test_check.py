@@ -114,6 +114,13 @@ def test_a_batch_no_ranks_divide_is_infeasible_and_names_one_that_works(check):
     assert "--global-batch 1024 does" in made.problems[0].text
 
 
+def test_a_basis_of_the_dollars_is_owned_or_rented(check):
+    assert check(f'{SOUND}[money]\nbasis = "rented"\n').exit_code == 0
+    made = check(f'{SOUND}[money]\nbasis = "rent"\n')
+    assert (made.exit_code, found(made)) == (2, [(13, "money.basis")])
+    assert made.problems[0].text.endswith("did you mean rented? (one of: owned, rented)")
+
+
 def test_a_limit_on_days_is_kept_or_infeasible(check):
     assert check(f"{SOUND}[limits]\ndays = 1000\n").exit_code == 0
     made = check(f"{SOUND}[limits]\ndays = 1\n")

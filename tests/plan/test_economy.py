@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crore.catalog.economics import load_economics
 from crore.plan import PlanRequest
-from crore.plan.economy import MEMORY_ERROR, economy_of, full_load_w, risk_of
+from crore.plan.economy import MEMORY_ERROR, at_home, economy_of, full_load_w, risk_of
 from crore.plan.resolve import resolve
 
 REQUEST = PlanRequest(model="llama3-8b", gpu="h100-sxm", gpus=64, tokens=10**12)
@@ -71,6 +72,32 @@ def test_a_part_without_a_price_is_rented_or_unknown():
         assert (found.usd_basis == "rented") is (found.usd is not None)
     assert unknown.usd is None
     assert "no price" in unknown.usd_basis
+
+
+def test_who_rents_pays_the_rental_and_who_owns_the_machines():
+    hours = 64 * 24
+    rented = economy_of(question("h100-sxm", basis="rented"), 64.0, PARTS, DAY_S)
+    owned = economy_of(question("h100-sxm", basis="owned"), 64.0, PARTS, DAY_S)
+    assert (rented.usd_basis, rented.power_w) == ("rented", owned.power_w)
+    assert owned == economy_of(H100, 64.0, PARTS, DAY_S)
+    rental = load_economics().rentals["h100-sxm"]
+    assert rented.usd == pytest.approx([hours * end for end in rental.spread()])
+
+
+def test_a_basis_without_a_price_is_unknown_and_not_the_other_one():
+    for gpu, basis, why in (("h800-sxm", "owned", "no price"), ("l4", "rented", "no rental price")):
+        found = economy_of(question(gpu, basis=basis), 64.0, PARTS, DAY_S)
+        assert (found.usd, found.usd_per_gpu_hour) == (None, None)
+        assert found.usd_basis == f"{why} of this part is known"
+
+
+def test_a_rented_card_stands_in_a_data_centre():
+    q = question("rtx-3090", basis="rented")
+    home, away = (full_load_w(it) or 0 for it in (question("rtx-3090"), q))
+    pue = load_economics().of("rtx-3090").figure("pue").value
+    assert not at_home(q, 1.0)
+    assert away > pue * 350
+    assert home == pytest.approx(350 + 120, rel=0.2)
 
 
 def test_a_part_without_a_board_limit_has_no_power_and_no_energy():

@@ -16,10 +16,13 @@ from crore.plan.text.plan import render
 from crore.plan.text.takes import ranged
 
 FINE_TUNE = {"model": "qwen2.5-0.5b", "gpu": "rtx-3090", "gpus": 1, "tokens": 10**8}
-RENTED = {"model": "llama-3.1-8b", "gpu": "h800-sxm", "gpus": 512, "tokens": 10**12}
+RENTED = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "gpus": 512, "tokens": 10**12,
+          "basis": "rented"}  # fmt: skip
+UNPRICED = {"model": "llama-3.1-8b", "gpu": "h800-sxm", "gpus": 512, "tokens": 10**12}
 ASKED = {
     "fine-tune": FINE_TUNE,
     "rented": RENTED,
+    "rented, as it has no price": UNPRICED,
     "llama3_405b": read_mission("llama3_405b") or {},
     "ten_million": read_mission("ten_million") or {},
 }

@@ -34,6 +34,8 @@ gpus = "10M"
 fabric = "rail-400g"
 wan = "wan-1000km"
 sites = 25
+[money]
+basis = "Rented"
 [limits]
 gpus = "8k"
 memory = "80 GB"
@@ -76,7 +78,8 @@ def test_every_table_becomes_the_words_of_a_request(tmp_path):
         "seq_len": 4096, "global_batch_tokens": 1_280_000_000, "stock_tokens": 3 * 10**14,
         "lost_worlds": "scale-lr",
         "cluster": "dgx-h100", "gpus": 10**7, "fabric": "rail-400g", "wan": "wan-1000km",
-        "sites": 25, "limits": limits, "fix": {"tp": 8, "zero": 1, "recompute": "full"},
+        "sites": 25, "basis": "rented", "limits": limits,
+        "fix": {"tp": 8, "zero": 1, "recompute": "full"},
     }  # fmt: skip
     assert PlanRequest(**fields).limits.power_w == 30e6
 

@@ -123,6 +123,7 @@ def test_numbers_that_contradict_are_refused_in_one_line(fields, words):
     ("fields", "near"),
     [
         ({"objective": "fast"}, "fastest"),
+        ({"basis": "rent"}, "did you mean rented"),
         ({"lost_worlds": "keep"}, "did you mean keep-batch"),
         ({"stack": "megatron"}, "megatron-2025"),
         ({"precision": "bf17"}, "bf16"),

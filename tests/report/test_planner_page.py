@@ -78,6 +78,22 @@ def test_an_address_gives_the_same_answer_again(server, visit):
     assert again.locator("#facts").text_content() == before
 
 
+def test_who_rents_by_the_address_sees_no_purchase(server, visit):
+    tab = visit(server.url, "#s=1;model=llama-3.1-8b;gpu=h100-sxm;gpus=64", offline=False)
+    assert "To buy it all".lower() in tab.locator("#facts").text_content()
+    rented = "#s=1;model=llama-3.1-8b;gpu=h100-sxm;gpus=64;basis=rented"
+    tab = visit(server.url, rented, offline=False)
+    gone = "() => !document.getElementById('facts').textContent.includes('to buy it all')"
+    tab.wait_for_function(gone, timeout=30_000)
+    enter(tab, "gpus", "128")
+    wait(tab, "count", "128 GPUs")
+    shown = tab.locator("#facts").text_content()
+    assert "moved most by what a rental costs" in shown
+    assert "to buy it all" not in shown
+    assert "rented, it would be" not in shown
+    assert "basis=rented" in tab.evaluate("location.hash")
+
+
 @pytest.mark.parametrize(
     ("key", "typed", "said"),
     [

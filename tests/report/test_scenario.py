@@ -27,6 +27,7 @@ def test_what_is_read_is_what_was_written(scenario):
     st.builds(
         PlanRequest, model=st.just("llama-3.1-8b"), gpu=st.just("h100-sxm"), gpus=COUNT,
         tokens=st.none() | COUNT, seq_len=st.none() | COUNT, global_batch=st.none() | COUNT,
+        basis=st.sampled_from(["", "owned", "rented"]),
         fix=st.just({"tp": 8, "schedule": "1f1b"}) | st.just({}),
     )
 )  # fmt: skip

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import time
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,20 @@ def test_a_plan_alone_is_a_page_of_one_point():
     assert len(sheet["points"]) == 1
     assert sheet["positions"] == [0]
     assert sheet["points"][0]["verdict"] == body["verdict"]
+
+
+def test_who_rents_is_told_the_rental_and_nothing_of_a_purchase():
+    body = json.loads(json.dumps(plan_record(make_plan(replace(EIGHT_B, basis="rented")))))
+    sheet = sheet_of(alone(body), "plan")
+    assert sheet["scenario"]["basis"] == "rented"
+    keys = [fact[0] for fact in sheet["points"][0]["facts"]]
+    assert "cost_usd" in keys
+    assert not {"capital_usd", "rental_usd"} & set(keys)
+    assert any(line.startswith("It costs $") and line.endswith(", rented.")
+               for line in sheet["summary"])  # fmt: skip
+    names = [row[0] for row in sheet["assumptions"]["rows"]]
+    assert "rental" in names
+    assert "upkeep" not in names
 
 
 def test_tiers_nest_and_carry_every_axis():

@@ -11,6 +11,7 @@ from crore.cli.complete import complete_target
 from crore.cli.picture import Plot, draw, drawable
 from crore.cli.plan import INTERRUPTED, made
 from crore.cli.request import (
+    Basis,
     ClusterName,
     FabricName,
     Fix,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from crore.plan.saved import Saved
 
 FLAGS = ("gpu", "gpus", "cluster", "fabric", "tokens", "seq_len", "global_batch", "precision",
-         "stack", "objective")  # fmt: skip
+         "stack", "objective", "basis")  # fmt: skip
 """Keys of a target that stand for the flag of that name."""
 LIMITS = tuple(key for key in LIMIT_KEYS if key not in (*FLAGS, "global_batch_tokens"))
 """Keys of a target that stand for a limit; a mission's global_batch_tokens is no limit."""
@@ -66,6 +67,7 @@ def compare(
     precision: Precision = None,
     stack: StackName = None,
     objective: Objective = None,
+    basis: Basis = None,
     fix: Fix = None,
     limit: Limit = None,
     catalog: CatalogFile = None,
@@ -85,7 +87,7 @@ def compare(
     given: dict[str, Any] = {
         "gpu": gpu, "gpus": gpus, "cluster": cluster, "fabric": fabric, "tokens": tokens,
         "seq_len": seq_len, "global_batch": global_batch, "precision": precision, "stack": stack,
-        "objective": objective, "fix": fix, "limit": limit, "catalog": catalog,
+        "objective": objective, "basis": basis, "fix": fix, "limit": limit, "catalog": catalog,
     }  # fmt: skip
     if not FEWEST <= len(targets) <= MOST:
         raise InputError(

@@ -9,6 +9,7 @@ from crore.cli.arguments import AsJson, CatalogFile, file_name
 from crore.cli.complete import complete_target
 from crore.cli.picture import Plot, draw, drawable
 from crore.cli.request import (
+    Basis,
     ClusterName,
     FabricName,
     Fix,
@@ -62,6 +63,7 @@ def plan(
     precision: Precision = None,
     stack: StackName = None,
     objective: Objective = None,
+    basis: Basis = None,
     top: Top = None,
     fix: Fix = None,
     limit: Limit = None,
@@ -80,7 +82,8 @@ def plan(
     given: dict[str, Any] = {
         "gpu": gpu, "gpus": gpus, "cluster": cluster, "fabric": fabric, "tokens": tokens,
         "seq_len": seq_len, "global_batch": global_batch, "precision": precision, "stack": stack,
-        "objective": objective, "top": top, "fix": fix, "limit": limit, "catalog": catalog,
+        "objective": objective, "basis": basis, "top": top, "fix": fix, "limit": limit,
+        "catalog": catalog,
     }  # fmt: skip
     from crore.cli.document import dumped, written
     from crore.cli.screen import screen

@@ -53,6 +53,9 @@ StackName = Annotated[str | None, typer.Option(metavar="NAME", help="Training so
 Objective = Annotated[
     str | None, typer.Option(metavar="O", help="fastest (default), cheapest or pareto.")
 ]
+Basis = Annotated[
+    str | None, typer.Option(metavar="B", help="Dollars of machines rented, or owned.")
+]
 Top = Annotated[str | None, typer.Option(metavar="K", help="So many plans that really differ.")]
 Fix = Annotated[
     str | None, typer.Option(metavar="K=V,…", help="Pin the layout: tp=8,pp=16,recompute=full.")
@@ -118,7 +121,9 @@ def _values(given: dict[str, Any]) -> dict[str, Any]:
     counts = {"gpus": "--gpus", "tokens": "--tokens", "seq_len": "--seq-len",
               "global_batch": "--global-batch", "top": "--top"}  # fmt: skip
     values = {key: optional_count(given.get(key), flag) for key, flag in counts.items()}
-    words = {key: optional_word(given.get(key)) for key in ("precision", "stack", "objective")}
+    words = {
+        key: optional_word(given.get(key)) for key in ("precision", "stack", "objective", "basis")
+    }
     names = {key: given.get(key) for key in ("gpu", "cluster", "fabric")}
     file: Path | None = given.get("catalog")
     return {**values, **words, **names, "fix": parse_fix(given.get("fix")) or None,

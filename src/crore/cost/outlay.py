@@ -89,7 +89,7 @@ def assumptions(it: Subject, book: Economics, accelerator: str) -> dict[str, Ass
     """Return every range that a run's figures depend on; `book` has the accelerator's own."""
     names = list(ANYHOW)
     names += CARD[:1] if it.at_home else METERED
-    names += CARD[1:] if it.at_home else OWNED
+    names += CARD[1:] if it.at_home else OWNED[:1] if it.basis == "rented" else OWNED
     found = {
         name: Assumption(spread=book.figure(name).spread(),
                          source=book.figure(name).provenance.source)

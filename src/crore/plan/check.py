@@ -35,6 +35,7 @@ CAUSES: Final = (
     ("world_gpus", "limits.world_gpus"),
     ("objective", "objective"),
     ("rule for lost worlds", "data.lost_worlds"),
+    ("money basis", "money.basis"),
     ("days must be", "limits.days"),
     ("days, over the limit", "limits.days"),
     ("W at full load", "limits.power"),

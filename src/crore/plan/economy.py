@@ -15,7 +15,7 @@ from crore.cost.money import (
     ownership_usd_per_gpu_hour,
 )
 from crore.cost.power import energy_j, gpu_power_w, site_power_w
-from crore.plan.request import Question
+from crore.plan.request import OWNED, RENTED, Question
 
 Spread = tuple[float, float, float]
 BUSY: Final = ("products", "attention", "memory passes", "embedding, head, loss", "recompute",
@@ -31,6 +31,8 @@ LATE: Final = 1.25
 ANNOUNCED: Final = "announced"
 RETAIL: Final = "retail"
 """Scenarios of supply.toml."""
+NO_PRICE: Final = "no price of this part is known"
+NO_RENTAL: Final = "no rental price of this part is known"
 EIGHTY: Final = 1.2816
 """Half an 80 % interval, in standard deviations."""
 
@@ -76,12 +78,13 @@ def scenario_of(q: Question) -> str:
 def full_load_w(q: Question) -> float | None:
     """Return watts of one GPU at the meter at its board limit; None where none is published."""
     part = q.accelerator
-    return _meter_w(q, 1.0, part.tdp_w, not part.nic_bytes_per_s) if part.tdp_w else None
+    return _meter_w(q, 1.0, part.tdp_w, at_home(q, 1.0)) if part.tdp_w else None
 
 
 def at_home(q: Question, gpus: float) -> bool:
-    """True for a card without a network of its own, or a server of them: no data centre."""
-    return not q.accelerator.nic_bytes_per_s and gpus <= SERVER_GPUS
+    """True for a card without a network of its own, or a server of them, that is not rented."""
+    rented = q.request.basis == RENTED
+    return not rented and not q.accelerator.nic_bytes_per_s and gpus <= SERVER_GPUS
 
 
 def shares_of(parts_s: Mapping[str, float]) -> tuple[float, float]:
@@ -104,11 +107,11 @@ def _meter_w(q: Question, gpus: float, gpu_w: float, home: bool) -> float:
 
 
 def _rate(q: Question, home: bool) -> tuple[Spread | None, str]:
-    """Dollars per GPU-hour: owned where a price is known, else rented, else unknown."""
-    part = q.accelerator
+    """Dollars per GPU-hour: as the request says, or owned where a price is known, else rented."""
+    part, asked = q.accelerator, q.request.basis
     book = load_economics().of(part.name)
     watts = full_load_w(q)
-    if part.price_usd and watts:
+    if part.price_usd and watts and asked != RENTED:
         if home:
             return spread_of(card_usd_per_gpu_hour(part.price_usd, watts, book)), "a card at home"
         owned = ownership_usd_per_gpu_hour(
@@ -116,9 +119,9 @@ def _rate(q: Question, home: bool) -> tuple[Spread | None, str]:
         )
         return spread_of(owned), "owned: capital, building, upkeep and electricity"
     rental = book.rental(part.name)
-    if rental is not None:
-        return spread_of(rental.spread()), "rented"
-    return None, "no price of this part is known"
+    if rental is not None and asked != OWNED:
+        return spread_of(rental.spread()), RENTED
+    return None, NO_RENTAL if asked == RENTED else NO_PRICE
 
 
 def spread_of(values: tuple[object, ...]) -> Spread:

@@ -18,7 +18,7 @@ from crore.cost.scenario import Course, middle, ramp_of
 from crore.cost.supply import years_to
 from crore.plan.answer import Plan
 from crore.plan.economy import at_home, scenario_of, shares_of
-from crore.plan.request import DAY_S
+from crore.plan.request import DAY_S, RENTED
 
 SEED: Final = 0
 LOW: Final = ("dp", "stragglers", "offload")
@@ -63,7 +63,7 @@ def subject_of(plan: Plan) -> Subject:
     q, days = plan.question, plan.days
     part, rounds = q.accelerator, plan.economy.usd_basis
     basis: Basis = "owned" if rounds.startswith("owned") else "unknown"
-    basis = "card" if "home" in rounds else "rented" if rounds == "rented" else basis
+    basis = "card" if "home" in rounds else "rented" if rounds == RENTED else basis
     busy, talking = shares_of(plan.step_split_s)
     flops = plan.model_flops_per_s * plan.step_time_s.value * plan.gpus
     return Subject(

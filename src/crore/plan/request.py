@@ -14,6 +14,10 @@ from crore.cost.stack import Abilities, Stack
 
 DAY_S: Final = 86_400.0
 OBJECTIVES: Final = ("fastest", "cheapest", "pareto")
+RENTED: Final = "rented"
+OWNED: Final = "owned"
+BASES: Final = (OWNED, RENTED)
+"""How the dollars are counted."""
 LostWorlds = Literal["keep-batch", "scale-lr"]
 LOST_WORLDS: Final[tuple[LostWorlds, ...]] = ("keep-batch", "scale-lr")
 """When a world leaves: the others share its samples, or go on with theirs at a lower rate."""
@@ -79,6 +83,8 @@ class PlanRequest:
     """What a step does without worlds that died."""
     precision: str | None = None
     stack: str = ""
+    basis: str = ""
+    """Of BASES: whose machines they are; owned where a price is known, else rented, when empty."""
     objective: str = "fastest"
     top: int = 1
     """How many plans that really differ."""

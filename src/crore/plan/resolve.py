@@ -13,6 +13,7 @@ from crore.cost.machine import BOX, PRECISIONS, peak
 from crore.cost.stack import abilities_of, stack_of
 from crore.errors import InputError, UnknownName
 from crore.plan.request import (
+    BASES,
     LARGEST_WORLD,
     LOST_WORLDS,
     OBJECTIVES,
@@ -102,10 +103,7 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
         )
     if request.gpus < 0 or request.sites < 0:
         yield InputError(f"gpus and sites are at least 1, not {min(request.gpus, request.sites)}")
-    if request.objective not in OBJECTIVES:
-        yield UnknownName("objective", request.objective, OBJECTIVES)
-    if request.lost_worlds not in LOST_WORLDS:
-        yield UnknownName("rule for lost worlds", request.lost_worlds, LOST_WORLDS)
+    yield from _word_errors(request)
     if not 0 <= request.limits.memory_margin < 1:
         yield InputError(
             f"memory_margin is a share from 0 to 1, not {request.limits.memory_margin}"
@@ -115,6 +113,17 @@ def number_errors(request: PlanRequest) -> Iterator[InputError]:
             f"a world of {request.limits.world_gpus:,} ranks is more than torch.distributed "
             f"carries; world_gpus is at most {LARGEST_WORLD:,}"
         )
+
+
+def _word_errors(request: PlanRequest) -> Iterator[InputError]:
+    choices = (
+        ("objective", request.objective, OBJECTIVES),
+        ("rule for lost worlds", request.lost_worlds, LOST_WORLDS),
+        ("money basis", request.basis, ("", *BASES)),
+    )
+    for kind, word, valid in choices:
+        if word not in valid:
+            yield UnknownName(kind, word, [known for known in valid if known])
 
 
 _LIMITS = tuple(f.name for f in fields(Limits) if f.name != "memory_margin")

@@ -68,6 +68,7 @@ TABLES: Final[Mapping[str, Mapping[str, Reader]]] = {
         **dict.fromkeys(("fabric", "wan"), _text),
         "sites": _count,
     },
+    "money": {"basis": _word},
     "limits": dict.fromkeys(LIMIT_KEYS, _limit),
     "fix": dict.fromkeys(FIX_KEYS, _pin),
 }
@@ -131,7 +132,7 @@ def _arguments(read: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     cluster = dict(read["cluster"])
     if "name" in cluster:
         cluster["cluster"] = cluster.pop("name")
-    fields = {**read[""], **read["data"], **cluster}
+    fields = {**read[""], **read["data"], **cluster, **read["money"]}
     if read["limits"]:
         limits: dict[str, Any] = {}
         for value in read["limits"].values():

@@ -84,6 +84,16 @@ def cards(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
         yield tag("div", tag("dt", sheet["facts"].get(key, key)), tag("dd", *shown), class_="card")
 
 
+def told(facts: list[list[str]]) -> list[list[str]]:
+    """Return facts without those that a renter has not, who buys nothing and pays the rental.
+
+    `page/state.js` does the same with a server's answers.
+    """
+    unknown = {key for key, _, _, evidence, _ in facts if evidence == "unknown"}
+    rented = "capital_usd" in unknown and "cost_usd" not in unknown
+    return [fact for fact in facts if not (rented and fact[0] in ("capital_usd", "rental_usd"))]
+
+
 def _sure(sheet: Record, facts: list[list[str]]) -> Iterator[Html]:
     """Yield how sure the figures are: what stands behind each of them."""
     yield tag("h3", "How sure")

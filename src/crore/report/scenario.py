@@ -17,9 +17,10 @@ from crore.units import format_count, parse_count
 VERSION: Final = "1"
 MOST_CHARS: Final = 2000
 COUNTS: Final = ("gpus", "tokens", "seq_len", "global_batch", "stock_tokens", "sites")
-WORDS: Final = ("model", "gpu", "fabric", "wan", "precision", "stack", "lost_worlds")
+WORDS: Final = ("model", "gpu", "fabric", "wan", "precision", "stack", "lost_worlds",
+                "basis")  # fmt: skip
 KEYS: Final = ("model", "gpu", "gpus", "tokens", "seq_len", "global_batch", "precision", "stack",
-               "fabric", "wan", "sites", "stock_tokens", "lost_worlds", "fix")  # fmt: skip
+               "fabric", "wan", "sites", "stock_tokens", "lost_worlds", "basis", "fix")  # fmt: skip
 
 
 def scenario_of(request: PlanRequest) -> dict[str, str]:

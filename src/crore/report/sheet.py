@@ -17,6 +17,7 @@ from crore.plan.explain.again import case_of
 from crore.plan.request import PlanRequest
 from crore.plan.saved import request_from
 from crore.report import scenario
+from crore.report.answered import told
 from crore.report.marks import linear_axis, log_axis, spread, table
 from crore.report.news import news_of
 from crore.report.points import (
@@ -86,14 +87,16 @@ def _points(
     first = next((entry for entry in found if entry["plan"] is not None), None)
     points: list[Record] = []
     homes: dict[int, int] = {}
-    for k, (entry, told) in enumerate(zip(found, news, strict=True)):
+    for k, (entry, lines) in enumerate(zip(found, news, strict=True)):
         home = None if entry["plan"] is None else homes.setdefault(id(entry["plan"]), k)
         own = (
             point(entry, catalog, first, wan)
             if home in (None, k)
             else {**head(entry), "like": home}
         )
-        points.append({**own, "news": told})
+        if "facts" in own:
+            own["facts"] = told(own["facts"])
+        points.append({**own, "news": lines})
     return points
 
 

@@ -246,7 +246,7 @@ def _economy(case: Case) -> Iterator[Entry]:
         yield Entry(
             key=f"economy.usd_per_gpu_hour.{end}", group="money and power", unit="USD/GPU-hour",
             about=f"{economy.usd_basis}{own}", evidence=ESTIMATE, functions=functions,
-            inputs=inputs, listed=end == "value",
+            inputs=inputs, listed=end == "value", note=_whose(q.request.basis),
         )  # fmt: skip
         yield Entry(
             key=f"economy.usd.{end}", group="money and power", unit="USD", evidence=ESTIMATE,
@@ -254,6 +254,12 @@ def _economy(case: Case) -> Iterator[Entry]:
             formula=f"gpus * run_s / 3600 * economy.usd_per_gpu_hour.{end}",
             inputs=("gpus", "run_s", f"economy.usd_per_gpu_hour.{end}"),
         )  # fmt: skip
+
+
+def _whose(basis: str) -> str:
+    if basis:
+        return f"priced as {basis}: given by the user"
+    return "priced as owned where a price is known, else as rented: the default"
 
 
 def _prices(

@@ -172,12 +172,18 @@ def _figure(key: str, show: Callable[[float], str]) -> Callable[[Figures], str]:
     return cell
 
 
+def _capital(it: Figures) -> str:
+    """Return a cell: who rents, and has a cost all the same, buys nothing."""
+    known, bought = it.taken["cost_usd"] is not None, it.taken["capital_usd"] is not None
+    return "none" if known and not bought else _figure("capital_usd", format_usd)(it)
+
+
 _FIGURES: Final = (
     ("power", _figure("power_w", format_watts)),
     ("energy", _figure("energy_j", format_energy)),
     ("carbon", _figure("co2_kg", format_kg)),
     ("dollars", _figure("cost_usd", format_usd)),
-    ("capital", _figure("capital_usd", format_usd)),
+    ("capital", _capital),
     ("per 1e24 FLOP", _figure("cost_per_1e24_flop_usd", format_usd)),
     ("per 1T tokens", _figure("cost_per_1t_tokens_usd", format_usd)),
     ("sites", _figure("sites", format_int)),

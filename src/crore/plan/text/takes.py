@@ -9,6 +9,7 @@ from typing import Final
 from crore.cost.outlay import Taken
 from crore.plan.answer import Plan
 from crore.plan.figures import Figures, figures_of
+from crore.plan.request import RENTED
 from crore.units import (
     format_count,
     format_duration,
@@ -124,7 +125,7 @@ def _money(plan: Plan, it: Figures) -> Iterator[str]:
         )
         yield f"capital {ranged(capital, format_usd)}: {parts}"
     rental = it.taken["rental_usd"]
-    if rental is not None and economy.usd_basis != "rented":
+    if rental is not None and economy.usd_basis != RENTED:
         bare = it.taken["electricity_usd"]
         own = f"; its electricity alone {ranged(bare, format_usd)}" if bare else ""
         yield f"rented it would be {ranged(rental, format_usd)}{own}"

@@ -2,9 +2,8 @@
 const FIELDS = ["model", "gpu", "tokens"];
 let asking = null;
 
-// A key in the page's own address goes along.
 async function post(body, signal) {
-  const response = await fetch(live.url + location.search, {
+  const response = await fetch(live.url, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
@@ -61,8 +60,9 @@ function refuse(text) {
   box.hidden = !text;
 }
 
+// What an address asked for beside the form's fields goes on.
 function fieldsNow() {
-  const fields = { ...sheet.scenario };
+  const fields = scenarioNow();
   for (const key of FIELDS) if (byId(key)) fields[key] = byId(key).value.trim();
   return { ...fields, gpus: byId("gpus").value.trim() };
 }
