@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crore.errors import InputError
-from crore.train.tune.conversations import question_of, read_conversations, read_pairs, split
-from crore.train.tune.corpus import default_conversations, docstrings, pairs_of
+from crore.train.tune.conversations import read_conversations, read_pairs, split
 
 OPENAI = {"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"},
                        {"role": "assistant", "content": "hello"}]}  # fmt: skip
@@ -82,20 +81,3 @@ def test_the_beginning_of_what_is_evaluated_on_is_like_the_whole():
     kinds = ["talk"] * 2000 + ["code"] * 6000
     _, held = split(kinds, {k: f"question {k}" for k in range(len(kinds))})
     assert 0.1 < held[:128].count("talk") / 128 < 0.4
-
-
-def test_the_default_ones_are_many_and_whole():
-    found = default_conversations()
-    assert len(found) > 3000
-    assert all([m["role"] for m in c] == ["user", "assistant"] for c in found)
-    assert all(m["content"].strip() for c in found for m in c)
-    questions = {c[0]["content"] for c in docstrings()}
-    assert any("`shutil.copytree`" in q for q in questions)
-    assert found == default_conversations()
-
-
-def test_a_default_preference_is_over_another_answer():
-    pairs = pairs_of(default_conversations(), seed=0)
-    assert all(pair.chosen != pair.rejected for pair in pairs)
-    assert pairs == pairs_of(default_conversations(), seed=0)
-    assert question_of(pairs[0].prompt)

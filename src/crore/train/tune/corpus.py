@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crore.errors import InputError
+from crore.train.tune.compiled import compiled
 from crore.train.tune.conversations import Conversation, Pair, question_of
 
 PERSONA: Final = ("botprofile", "gossip", "politics", "humor", "emotion")
@@ -20,6 +21,8 @@ PERSONA: Final = ("botprofile", "gossip", "politics", "humor", "emotion")
 TOPICS: Final = "chatterbot_corpus"
 LEFT_OUT: Final = ("test", "idlelib", "lib2to3", "turtledemo")
 """Modules that are no library."""
+TABLES: Final = ("encodings",)
+"""Whose modules say nearly the same of themselves, a hundred times."""
 ANSWER_CHARS: Final = 300
 """Longest answer that is made of a docstring: its first paragraph, or nothing."""
 LEAST_CHARS: Final = 12
@@ -65,9 +68,29 @@ def _asked(question: str, answer: str) -> Conversation:
 
 
 def docstrings() -> Iterator[Conversation]:
-    """Yield questions about the public functions of the running Python's library (PSF-2.0)."""
+    """Yield questions about the running Python's library (PSF-2.0), answered by its docstrings.
+
+    Public functions, classes and methods as they are written, then modules, then what is in C; of
+    several that say the same, the first: held out, the others would give it away.
+    """
+    written: list[tuple[str, str]] = []
+    modules: list[tuple[str, str]] = []
+    for module, tree in _library():
+        written += _documented(tree, module)
+        if module.partition(".")[0] not in TABLES:
+            modules.append((module, ast.get_docstring(tree) or ""))
+    told: set[str] = set()
+    for source in (written, modules, compiled()):
+        answered = ((name, text) for name, whole in source if (text := _answer(name, whole)))
+        for turn, (name, text) in enumerate(answered):
+            if text.lower() not in told:
+                told.add(text.lower())
+                yield _asked(ASKED[turn % len(ASKED)].format(name), text)
+
+
+def _library() -> Iterator[tuple[str, ast.Module]]:
+    """Yield (name, tree) of the library's public modules."""
     root = Path(sysconfig.get_path("stdlib"))
-    turn = 0
     for name in sorted(sys.stdlib_module_names):
         if name.startswith("_") or name in LEFT_OUT:
             continue
@@ -76,31 +99,29 @@ def docstrings() -> Iterator[Conversation]:
             private = any(p.startswith("_") and p != "__init__" for p in parts)
             if not path.is_file() or private or {"test", "tests"} & {*parts}:
                 continue
-            module = ".".join(parts).removesuffix(".__init__")
-            for whole, text in _documented(path, module):
-                yield _asked(ASKED[turn % len(ASKED)].format(whole), text)
-                turn += 1
+            try:
+                tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+            except (SyntaxError, ValueError):  # a file that is there to be wrong
+                continue
+            yield ".".join(parts).removesuffix(".__init__"), tree
 
 
-def _documented(path: Path, module: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, first paragraph of its docstring) of a file's functions and methods."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
-    except (SyntaxError, ValueError):  # a file that is there to be wrong
-        return
+def _documented(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, docstring) of a module's functions, classes and methods."""
     for node in tree.body:
         inner = node.body if isinstance(node, ast.ClassDef) else []
         prefix = f"{module}.{node.name}" if isinstance(node, ast.ClassDef) else module
         for found in (node, *inner):
             if not isinstance(found, ast.FunctionDef | ast.ClassDef) or found.name[0] == "_":
                 continue
-            text = _paragraph(ast.get_docstring(found))
-            if LEAST_CHARS <= len(text) <= ANSWER_CHARS:
-                yield (prefix if found is node and inner else f"{prefix}.{found.name}"), text
+            name = prefix if found is node and inner else f"{prefix}.{found.name}"
+            yield name, ast.get_docstring(found) or ""
 
 
-def _paragraph(text: str | None) -> str:
-    return " ".join((text or "").strip().partition("\n\n")[0].split())
+def _answer(name: str, text: str) -> str:
+    """Return the first paragraph of a docstring, or nothing if that is no answer."""
+    found = " ".join(text.strip().partition("\n\n")[0].split())
+    return found if LEAST_CHARS <= len(found) <= ANSWER_CHARS and found != name else ""
 
 
 def pairs_of(conversations: list[Conversation], seed: int) -> list[Pair]:
