@@ -42,6 +42,8 @@ class Tally:
     axis: dict[str, Num] = field(default_factory=dict)
     step: dict[str, Num] = field(default_factory=dict)
     optimizer: Num = 0.0
+    states: Num = 0.0
+    """Of `optimizer`, states sent to the host and back."""
 
     @property
     def compute(self) -> Num:
@@ -94,6 +96,7 @@ def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
 def _add_transfer(total: Tally, op: Operation, seconds: Num) -> None:
     if op.repeat == "step":
         total.optimizer = total.optimizer + seconds
+        total.states = total.states + seconds
     else:
         total.axis["host"] = total.axis.get("host", 0.0) + seconds
         total.ahead = total.ahead + seconds / 2
@@ -281,33 +284,53 @@ def pipeline_waiting(job: Job, total: Tally, at: Stages) -> Waiting:
     ))  # fmt: skip
 
 
-def combine(job: Job, total: Tally, c: Constants) -> StepTime:
-    """Add a tally up to a step: stages, bubble, data parallelism, optimizer, stragglers.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Added:
+    """What a step is made of; seconds, floats or `[N]`, waiting for stragglers left out."""
 
-    `(m·slowest + waiting + data + once)·slowdown`, m micro-batches on the slowest stage, `waiting`
-    the bubble and messages between stages, `data` what is sent once per step and not hidden, `once`
-    the optimizer and the host's work per step.
+    exposed: dict[str, Num]
+    """Of each axis per micro-batch, on the fullest stage."""
+    at: Stages
+    waits: Waiting
+    data: Num
+    """Sent once per step and not hidden."""
+    once: Num
+    """The optimizer and the host's work per step."""
+    step: Num
+
+
+def added(job: Job, total: Tally, c: Constants) -> Added:
+    """Add a tally up: `m·slowest + waiting + data + once`, m micro-batches on the slowest stage.
+
+    `waiting` is the bubble and messages between stages, `data` what is sent once per step and not
+    hidden, `once` the optimizer and the host's work per step.
     """
     exposed = exposed_messages(job, total, c)
     at = stages(job, total, sum(exposed.values()), c)
-    m = job.micro_batches
     waits = pipeline_waiting(job, total, at)
     data = sum(total.step.values(), start=np.asarray(0.0))
     data_s = hide(data, at.slowest, job.stack.dp_overlap, c)
     once = total.optimizer + c.host_step_s
-    step = m * at.slowest + waits.bubble_s + waits.messages_s + data_s + once
+    step = job.micro_batches * at.slowest + waits.bubble_s + waits.messages_s + data_s + once
+    return Added(exposed=exposed, at=at, waits=waits, data=data_s, once=once, step=step)
+
+
+def combine(job: Job, total: Tally, c: Constants) -> StepTime:
+    """Turn a tally into a step and its parts: what is added up, times the stragglers' slowdown."""
+    it = added(job, total, c)
+    m, at = job.micro_batches, it.at
     slow = barrier_slowdown(job.layout.gpus)
-    parts = _parts(job, total, exposed, waits.messages_s) | {
+    parts = _parts(job, total, it.exposed, it.waits.messages_s) | {
         "host": m * at.waiting,
-        "bubble": waits.bubble_s,
-        "dp": data_s + m * exposed["dp"],
-        "optimizer": once,
-        "stragglers": (slow - 1) * step,
+        "bubble": it.waits.bubble_s,
+        "dp": it.data + m * it.exposed["dp"],
+        "optimizer": it.once,
+        "stragglers": (slow - 1) * it.step,
         "uneven stages": m * np.where(np.equal(job.layout.pp, 1), 0.0, at.slowest - at.layers),
     }
     model, hardware = step_flops(job)
     return StepTime(
-        step_s=step * slow, micro_batch_s=at.slowest * slow, parts=parts, model_flops=model,
+        step_s=it.step * slow, micro_batch_s=at.slowest * slow, parts=parts, model_flops=model,
         hardware_flops=hardware,
     )  # fmt: skip
 

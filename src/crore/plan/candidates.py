@@ -57,7 +57,7 @@ def compact(record: Columns) -> Columns:
 
     The cost model leaves out operations whose count is zero everywhere.
     """
-    return _each(record, _uniform)
+    return _each(record, uniform)
 
 
 def joined(records: Sequence[Columns], sizes: Sequence[int]) -> Columns:
@@ -79,7 +79,8 @@ def _below(values: list[Any], sizes: Sequence[int]) -> Any:
     return column
 
 
-def _uniform(value: Any) -> Any:
+def uniform(value: Any) -> Any:
+    """Return a column that is the same everywhere as a number, others as they are."""
     if not isinstance(value, np.ndarray) or not value.size:
         return value
     first = value.flat[0]

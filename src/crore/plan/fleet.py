@@ -11,7 +11,7 @@ from crore.cost.arrays import Num
 from crore.cost.goodput import DISK, PEER_MEMORY, quorum_goodput, restart_goodput
 from crore.cost.islands import diloco_efficiency, islands_goodput, outer_bytes
 from crore.cost.shape import parameters
-from crore.plan.candidates import Candidates, Floats
+from crore.plan.candidates import Candidates, Floats, uniform
 from crore.plan.request import Question
 
 ISLAND_COUNTS: Final = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 80, 100)
@@ -78,6 +78,8 @@ def rounds_of(q: Question, candidates: Candidates, step_s: Num) -> Rounds:
     the rest is waited for.
     """
     one = np.equal(candidates.islands, 1)
+    if np.all(one):
+        return Rounds(interval=1.0, bits=0.0, outer_s=0.0, exposed_s=0.0)
     rate = wan_bytes_per_s(q, candidates)
     total = parameters(q.shape)
     options = [(h, b) for h in _pinned(q, "interval", INTERVALS) for b in _bits(q)]
@@ -117,6 +119,7 @@ def goodput(q: Question, candidates: Candidates, round_s: Num) -> Num:
     how = recovery_of(q)
     island = candidates.layout.gpus
     if how != "quorum":
+        island = uniform(island)  # one world has all GPUs, and the best interval is dear
         return restart_goodput(island, *(PEER_MEMORY if how == "peer" else DISK))
     world = island / candidates.worlds
     waits = {"stall_s": STALL_S, "absent_s": ABSENT_S}

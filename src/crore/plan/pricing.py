@@ -77,7 +77,7 @@ def price(
     return job, step_time(job, fitted_constants(), ops), memory(job, ops)
 
 
-def _blocks(count: int, rows: int = 1) -> Iterator[slice]:
+def blocks(count: int, rows: int = 1) -> Iterator[slice]:
     """Yield the slices of `count` candidates that BLOCK holds, each written `rows` times."""
     block = max(BLOCK // rows, 1)
     for start in range(0, count, block):
@@ -88,7 +88,7 @@ def seconds_and_bytes(q: Question, candidates: Candidates) -> tuple[Floats, Floa
     """Return (step seconds, peak bytes) of N candidates, block by block."""
     count = size(candidates)
     seconds, peak = np.empty(count), np.empty(count)
-    for part in _blocks(count):
+    for part in blocks(count):
         _, time, held = price(q, take(candidates, part))
         seconds[part], peak[part] = time.step_s, held.peak_bytes
     return seconds, peak
@@ -103,7 +103,7 @@ def seconds(q: Question, candidates: Candidates) -> Floats:
     """Return step seconds of N candidates, block by block."""
     count = size(candidates)
     step_s = np.empty(count)
-    for part in _blocks(count):
+    for part in blocks(count):
         step_s[part] = timed(q, take(candidates, part)).step_s
     return step_s
 
@@ -116,7 +116,7 @@ def peak_bytes(q: Question, candidates: Candidates) -> Floats:
 def _by_blocks(q: Question, candidates: Candidates, of: Callable[[Job], Num]) -> Floats:
     """Return what `of` says of N candidates, asked block by block."""
     found = np.empty(size(candidates))
-    for part in _blocks(found.size):
+    for part in blocks(found.size):
         found[part] = of(job_for(q, compact(take(candidates, part))))
     return found
 
@@ -159,7 +159,7 @@ def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> tuple[Floats, Fl
     alone = replace(grid.layout, dp_shard=1.0, zero=float(zero))
     candidates = replace(grid, layout=alone, batch=grid.layout.micro_batch)
     busy, bubble = np.empty(count), np.empty(count)
-    for part in _blocks(count):
+    for part in blocks(count):
         job = job_for(q, compact(take(candidates, part)))
         time = step_time(job, fitted_constants())
         busy[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
@@ -208,7 +208,7 @@ def _least_tried(q: Question, axes: Axes, cells: Candidates, enough: float) -> F
     stages = [zero for zero in axes.zero if zero != 1 or 2 not in axes.zero]
     modes = [(zero, mode) for zero in stages for mode in axes.recompute]
     least = np.empty(size(cells))
-    for part in _blocks(least.size, len(modes)):
+    for part in blocks(least.size, len(modes)):
         asked = take(cells, part)
         tried = [
             with_chain(replace(asked, layout=replace(asked.layout, zero=float(zero))), mode, -1.0,

@@ -13,22 +13,22 @@ Nothing here can cut the optimum: `tests/plan/test_exact.py` holds it against pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crore.cost.layout import layers_per_stage
-from crore.plan.axes import OFFLOADS, Axes, axes_of
-from crore.plan.best import Best, Ranked
-from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
+from crore.plan.axes import Axes, axes_of
+from crore.plan.best import Best, Ranked, leading
+from crore.plan.candidates import Candidates, Floats, Mask, joined, size, take
+from crore.plan.chain import Chain, Tried, within
+from crore.plan.chain_times import NEAR, ChainTimes
 from crore.plan.fleet import run_bound_s, run_s
 from crore.plan.pricing import LeastBytes, Points, floors, peak_bytes, run_bounds_s, seconds
 from crore.plan.request import Question
 from crore.plan.space import (
-    FULL_MODE,
     NO_MEMORY,
     Cells,
     Counts,
@@ -37,9 +37,7 @@ from crore.plan.space import (
     obeying,
     settings,
     settings_per_cell,
-    with_chain,
 )
-from crore.plan.stack_rules import forbids_mode
 
 FIRST_CELLS = 128
 """Cells opened first; each further batch is twice as large."""
@@ -48,11 +46,6 @@ CHAIN_BLOCK = 512
 """Settings that walk their chain together first, fastest first; each further block is eight times
 as large: the first find what cuts the others, and a large block costs little more than a small."""
 MOST_CHAINS = 32_768
-TRIED = 1024
-FEWEST_CUTS = 3
-MOST_CUTS = 31
-"""Where a range of recomputed layers is tried at once: a call on so many settings takes little
-longer than a call on one."""
 TOO_SLOW = "slower than the best found, by bound"
 DOMINATED = "a faster setting of the same layout fits"
 Watch = Callable[[float, "Found"], None]
@@ -233,6 +226,22 @@ def _keep(
     found.fell(DOMINATED, float(np.sum(chains[near][fast]) - kept))
 
 
+def _keep_near(q: Question, times: ChainTimes, tried: Sequence[Tried], found: Found) -> None:
+    """Take in settings of a chain that fit, whose times are nearly known."""
+    links = joined([it.links for it in tried], [it.near_s.size for it in tried])
+    near_s = np.concatenate([it.near_s for it in tried])
+    peak = np.concatenate([it.peak for it in tried])
+    settings = times.settings(links)
+    fast = within(q, settings, near_s, found.best.threshold_s, run_s)
+    found.kept += int(np.count_nonzero(fast))
+    found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
+    settings, near_s, peak = take(settings, fast), near_s[fast], peak[fast]
+    first = leading(settings, run_s(q, settings, near_s), NEAR)
+    settings = take(settings, first)
+    step_s = seconds(q, settings)
+    found.best.add(settings, run_s(q, settings, step_s), step_s, peak[first])
+
+
 def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -> None:
     """Price every setting of recompute and offload that could be the best of its candidate."""
     left = float(np.sum(chain_lengths(q, axes, candidates)))
@@ -241,90 +250,12 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
         found.fell(NO_MEMORY, size(candidates))
         left -= size(candidates)
         pairs.remove((0, 0))
-    chain = []
-    for part in _chain(q, axes, candidates, pairs, found.best.threshold_s):
-        near = floors(q, part) <= usable_bytes(q)
-        short = float(np.count_nonzero(~near))
-        found.fell(NO_MEMORY, short)
-        left -= short
-        if near.any():
-            chain.append(take(part, near))
-    if chain:
-        together = joined(chain, [size(part) for part in chain])
-        left -= size(together)
-        step_s = seconds(q, together)
-        fast = run_bound_s(q, together, step_s) <= found.best.threshold_s
-        found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
-        together, step_s = take(together, fast), step_s[fast]
-        fits, peak = _fitting(q, together, found)
-        found.fell(NO_MEMORY, float(np.count_nonzero(~fits)))
-        _keep(q, take(together, fits), step_s[fits], peak, np.ones(peak.size), found)
-    found.fell(DOMINATED, left)
-
-
-def _chain(
-    q: Question, axes: Axes, candidates: Candidates, pairs: list[tuple[int, int]],
-    threshold_s: float,
-) -> Iterator[Candidates]:  # fmt: skip
-    """Yield the settings of each mode and offload that are allowed and that nothing dominates."""
-    whole = candidates
-    for mode, offload in pairs:
-        candidates = take(whole, ~forbids_mode(q, whole, mode))
-        if mode != FULL_MODE or axes.recompute_layers:
-            yield with_chain(candidates, mode, float(axes.recompute_layers or -1), offload)
-        elif OFFLOADS[offload] in ("none", "optimizer"):
-            yield _fewest_layers(q, candidates, offload, threshold_s)
-        else:
-            yield _every_count(q, candidates, offload)
-
-
-def _fewest_layers(
-    q: Question, candidates: Candidates, offload: int, threshold_s: float
-) -> Candidates:
-    """Return candidates with the fewest fully recomputed layers that fit, where any number does.
-
-    Peak memory falls with every layer from the first on, so cutting the range finds the number.
-    Those that are too slow with one layer are left out.
-    """
-    limit = usable_bytes(q)
-    stage = layers_per_stage(candidates.layout, q.shape.layers)
-    high = np.broadcast_to(stage, (size(candidates),)).astype(float)
-    near = floors(q, with_chain(candidates, FULL_MODE, high, offload)) <= limit
-    candidates, high = take(candidates, near), high[near]
-    if not high.size:
-        return with_chain(candidates, FULL_MODE, high, offload)
-    one_s = seconds(q, with_chain(candidates, FULL_MODE, 1.0, offload))
-    near = run_bound_s(q, candidates, one_s) <= threshold_s
-    near[near] = (
-        peak_bytes(q, with_chain(take(candidates, near), FULL_MODE, high[near], offload)) <= limit
-    )
-    candidates, high = take(candidates, near), high[near]
-    low = np.ones(high.size)
-    while np.any(low < high):
-        parts = [np.floor(low + (high - low) * share) for share in _cuts(high.size)]
-        tried = [with_chain(candidates, FULL_MODE, layers, offload) for layers in parts]
-        peak = peak_bytes(q, joined(tried, [high.size] * len(parts)))
-        for layers, enough in zip(parts, (peak <= limit).reshape(len(parts), -1), strict=True):
-            low = np.where(enough, low, np.maximum(layers + 1, low))
-            high = np.where(enough, np.minimum(layers, high), high)
-    return with_chain(candidates, FULL_MODE, high, offload)
-
-
-def _cuts(count: int) -> Floats:
-    """Return where the ranges of recomputed layers of `count` candidates are tried at once."""
-    cuts = min(max(TRIED // max(count, 1), FEWEST_CUTS), MOST_CUTS)
-    return np.arange(1, cuts + 1) / (cuts + 1)
-
-
-def _every_count(q: Question, candidates: Candidates, offload: int) -> Candidates:
-    """Return candidates with every number of recomputed layers.
-
-    With activations in host memory a recomputed layer also saves a transfer, so more layers may be
-    faster and no number dominates.
-    """
-    stage = np.broadcast_to(
-        layers_per_stage(candidates.layout, q.shape.layers), (size(candidates),)
-    ).astype(np.intp)
-    spread = repeated(candidates, stage)
-    layers = np.concatenate([np.empty(0), *(np.arange(1.0, count + 1) for count in stage)])
-    return with_chain(spread, FULL_MODE, layers, offload)
+    chain = Chain(q, axes, candidates, usable_bytes(q), found.best.threshold_s)
+    tried = list(chain.tried(pairs))
+    found.fell(NO_MEMORY, sum(it.short for it in tried))
+    found.fell(TOO_SLOW, sum(it.slow for it in tried))
+    found.fell(NO_MEMORY, sum(it.tight for it in tried))
+    found.evaluated += sum(it.evaluated for it in tried)
+    if any(it.near_s.size for it in tried):
+        _keep_near(q, chain.times, tried, found)
+    found.fell(DOMINATED, left - sum(it.asked for it in tried))

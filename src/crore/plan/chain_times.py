@@ -1,0 +1,137 @@
+"""Step seconds along the chain of recompute and offload, without pricing each of its settings.
+
+The operations of a setting are listed and priced with no layer recomputed and with all of them;
+sums for what lies between are mixed out of these (`cost.step_shares`) and added up to a step. That
+differs from the price in full by rounding alone, so what is within NEAR of a limit is priced in
+full before it is told, and so is what may be the best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from crore.cost import fitted_constants, operations
+from crore.cost.arrays import Num
+from crore.cost.layout import RECOMPUTE, layers_per_stage
+from crore.cost.step_shares import Mixture, Rows, joined_tallies, turning_shares
+from crore.cost.step_time import Tally, added, pricer_of, tally
+from crore.cost.stragglers import barrier_slowdown
+from crore.plan.axes import OFFLOADS, Axes
+from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
+from crore.plan.pricing import blocks, job_for
+from crore.plan.request import Question
+from crore.plan.space import FULL_MODE, with_chain
+
+NEAR: Final = 1e-9
+"""Relative; sums in another order differ by a millionth of it."""
+NONE: Final = RECOMPUTE.index("none")
+STATES: Final = OFFLOADS.index("optimizer")
+ACTIVATIONS: Final = OFFLOADS.index("activations")
+"""Of OFFLOADS, whose numbers are these two added up."""
+Codes: TypeAlias = int | Rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Settings of some candidates along their chains; `[N]` each, or one that holds for all."""
+
+    which: Rows
+    """Index into the candidates."""
+    mode: Codes
+    """Of recompute, index into RECOMPUTE."""
+    layers: Num
+    """That full recompute redoes; -1 for all."""
+    offload: Codes
+    """Index into OFFLOADS."""
+
+    @property
+    def states(self) -> Num:
+        """1 where optimizer states are in host memory."""
+        return np.bitwise_and(self.offload, STATES) / STATES
+
+    @property
+    def activations(self) -> Num:
+        """1 where stored activations are."""
+        return np.bitwise_and(self.offload, ACTIVATIONS) / ACTIVATIONS
+
+
+class ChainTimes:
+    """Times of some candidates under every mode of recompute, count of layers, and offload."""
+
+    def __init__(self, q: Question, axes: Axes, candidates: Candidates) -> None:
+        self._q, self.candidates, count = q, candidates, size(candidates)
+        self._offload = reduce(or_, axes.offload, 0)
+        self.stage = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), (count,))
+        modes = sorted({NONE, *axes.recompute})
+        self._row = np.empty((len(RECOMPUTE), count), dtype=np.intp)
+        totals: list[Tally] = []
+        sizes: list[int] = []
+        for part in blocks(count, len(modes)):
+            rows = np.arange(len(modes) * (part.stop - part.start)) + sum(sizes)
+            self._row[modes, part] = rows.reshape(len(modes), -1)
+            sizes.append(rows.size)
+            totals.append(self._tally(take(candidates, part), modes))
+        self._total = joined_tallies(totals, sizes)
+
+    def _tally(self, part: Candidates, modes: list[int]) -> Tally:
+        """Return the sums of candidates in each mode, all offloaded that the question lets go."""
+        tried = [with_chain(part, mode, -1.0, self._offload) for mode in modes]
+        job = job_for(self._q, compact(joined(tried, [size(part)] * len(modes))))
+        pricer = pricer_of(job, fitted_constants())
+        self._constants = pricer.constants
+        return tally(operations(job), pricer)
+
+    def settings(self, links: Links) -> Candidates:
+        """Return the candidates of links, with what is recomputed and offloaded."""
+        chosen = take(self.candidates, links.which)
+        layout = replace(
+            chosen.layout, recompute=links.mode * 1.0, recompute_layers=links.layers,
+            offload_optimizer=links.states, offload_activations=links.activations,
+        )  # fmt: skip
+        return replace(chosen, layout=layout)
+
+    def seconds(self, links: Links) -> Floats:
+        """Return the step seconds of links, nearly."""
+        found = np.empty(links.which.size)
+        for part in blocks(found.size):
+            found[part] = self._added(take(links, part))[0]
+        return found
+
+    def least_seconds(self, links: Links) -> Floats:
+        """Return seconds that no number of fully recomputed layers undercuts, nearly.
+
+        Links are given with one layer. Launches are those of one layer, device time is least at an
+        end or where a message turns covered (`turning_shares`), and messages between stages take
+        nothing.
+        """
+        asked = self._mixture(links)
+        one = asked.of(self._total)
+        least = np.full(links.which.size, np.inf)
+        turns = turning_shares(self._total, asked, self._constants)
+        for turn in (0.0, 1.0, *turns):
+            share = np.clip(turn, asked.share, 1.0)
+            total = replace(asked, share=share).of(self._total)
+            total.launches, total.messages = one.launches, one.messages
+            step_s, sent_s = self._added(links, total)
+            least = np.minimum(least, step_s - sent_s)
+        return least
+
+    def _mixture(self, links: Links) -> Mixture:
+        some = np.equal(links.mode, FULL_MODE) & np.greater_equal(links.layers, 0)
+        share = np.minimum(links.layers / self.stage[links.which], 1.0)
+        return Mixture(
+            none=self._row[NONE, links.which], whole=self._row[links.mode, links.which],
+            share=np.where(some, share, 1.0), states=links.states, activations=links.activations,
+        )  # fmt: skip
+
+    def _added(self, links: Links, total: Tally | None = None) -> tuple[Num, Num]:
+        """Return step seconds, and of these what messages between stages add."""
+        total = self._mixture(links).of(self._total) if total is None else total
+        job = job_for(self._q, compact(take(self.candidates, links.which)))
+        it, slow = added(job, total, self._constants), barrier_slowdown(job.layout.gpus)
+        return it.step * slow, it.waits.messages_s * slow
