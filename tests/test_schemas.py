@@ -60,6 +60,8 @@ OTHERS = {
     "explain prefix": "explain plan.json step_split_s",
     "explain number": "explain plan.json step_split_s.dp",
     "explain input": "explain plan.json tokens",
+    "explain fit": "explain fit.json",
+    "explain fit's money": "explain fit.json tuning.QLoRA_nf4.cost_usd.p50",
     "explain price": "explain plan.json economy.usd",
     "check good": "check llama3_405b",
     "check infeasible": "check baichuan13b_3090",
@@ -138,6 +140,7 @@ def folder(tmp_path_factory):
     assert run(["plan", *PLANS["dense"].split(), "-o", str(made / "plan.json")]) == 0
     assert run(["plan", *RANKS.split(), "-o", str(made / "ranks.json")]) == 0
     assert run(["plan", *PLANS["fleet"].split(), "-o", str(made / "fleet.json")]) == 0
+    assert run(["fit", "gpt2-124m", "--gpu", "rtx-3090", "-o", str(made / "fit.json")]) == 0
     ranks = strict((made / "ranks.json").read_text(encoding="utf-8"))
     tight = json.dumps({**ranks, "memory_capacity_bytes": 1e6})
     (made / "tight.json").write_text(tight, encoding="utf-8")

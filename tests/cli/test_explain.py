@@ -52,8 +52,10 @@ def test_an_unknown_number_is_exit_code_2_with_the_nearest(plan, capsys):
     [
         ("{", "not valid JSON"),
         ("[]", "must hold a JSON object"),
-        ("{}", "must hold schema crore.plan"),
-        ('{"schema": "crore.fit/1"}', "must hold schema crore.plan, not crore.fit/1"),
+        ("{}", "must hold schema crore.plan or crore.fit, not none"),
+        ('{"schema": "crore.run/1"}', "must hold schema crore.plan or crore.fit, not crore.run/1"),
+        ('{"schema": "crore.fit/1"}', "request is missing: make it anew, crore fit -o"),
+        ('{"schema": "crore.fit/99"}', "install a newer crore"),
         ('{"schema": "crore.plan/99"}', "install a newer crore"),
         ('{"schema": "crore.plan/1"}', "lacks request, layout, gpus"),
     ],
@@ -65,6 +67,43 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path, capsys, text, says):
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fit") / "fit.json"
+    assert run(["fit", "baichuan-13b", "--gpu", "rtx-3090", "-o", str(path)]) == 0
+    return path
+
+
+def test_a_fit_is_explained_as_a_plan_is(fit, capsys):
+    assert run(["explain", str(fit)]) == 0
+    assert " tuning.QLoRA_nf4.cost_usd.p50 " in capsys.readouterr().out
+    assert run(["explain", str(fit), "tuning.QLoRA_nf4.cost_usd"]) == 0
+    assert "10 % of the draws are below" in capsys.readouterr().out
+    assert run(["explain", str(fit), "tuning.QLoRA_nf4.cost_usd.p50", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["value"] == json.loads(fit.read_text())["tuning"][0]["cost_usd"]["p50"]
+    assert "EIA Electric Power Monthly" in json.dumps(record["inputs"])
+
+
+def test_json_on_stdout_is_the_same_file(fit, tmp_path, capsys):
+    assert run(["fit", "baichuan-13b", "--gpu", "rtx-3090", "--json"]) == 0
+    printed = tmp_path / "printed.json"
+    printed.write_text(capsys.readouterr().out)
+    assert {**json.loads(printed.read_text()), "command": ""} == {
+        **json.loads(fit.read_text()), "command": "",
+    }  # fmt: skip
+    assert run(["explain", str(printed), "tuning.QLoRA_nf4.days"]) == 0
+
+
+def test_an_unknown_number_of_a_fit_is_exit_code_2_with_the_nearest(fit, capsys):
+    assert run(["explain", str(fit), "cost_usd"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "crore: unknown number of the fit 'cost_usd'; did you mean tuning.QLoRA_nf4.cost_usd? "
+        "(all: crore explain FILE)\n"
+    )
 
 
 def test_a_missing_file_is_refused(capsys):

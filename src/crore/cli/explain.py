@@ -1,4 +1,4 @@
-"""`crore explain`: a number of a plan, back to formula, constants and sources."""
+"""`crore explain`: a number of a plan or a fit, back to formula, constants and sources."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,25 +9,27 @@ from crore.cli.arguments import AsJson, file_name
 
 
 def explain(
-    plan: Annotated[
+    file: Annotated[
         Path,
-        typer.Argument(metavar="PLAN.json", parser=file_name, help="What crore plan -o wrote."),
+        typer.Argument(
+            metavar="FILE", parser=file_name, help="What crore plan -o or crore fit -o wrote."
+        ),
     ],
     number: Annotated[
         str | None, typer.Argument(metavar="[NUMBER]", help="One number; all if left out.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """See where a number of a plan comes from.
+    """See where a number of a plan or a fit comes from.
 
     crore explain plan.json step_split_s.tp
 
-    The plan is priced again from its request; a difference is said.
+    The file is made again from its request; a difference is said.
     """
     from crore.cli.document import dumped
-    from crore.plan import EXPLANATION_VERSION, explain_plan, explain_record, render_explained
+    from crore.plan import EXPLANATION_VERSION, explain_file, explain_record, render_explained
 
-    made = explain_plan(plan, number or "")
+    made = explain_file(file, number or "")
     if as_json:
         typer.echo(dumped("explain", EXPLANATION_VERSION, explain_record(made)))
     else:

@@ -5,9 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, optional_count
+from crore.cli.arguments import AsJson, CatalogFile, file_name, optional_count
 from crore.cli.complete import complete_gpu, complete_target
 from crore.errors import InputError
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", parser=file_name, help="Write the answer (JSON)."
+    ),
+]
 
 
 def fit(
@@ -37,6 +44,7 @@ def fit(
     ] = "transformers",
     catalog: CatalogFile = None,
     as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """See what of a model fits on your card: chat, fine-tune, train.
 
@@ -51,16 +59,21 @@ def fit(
             f"crore fit {model[:60]} needs --gpu, for example --gpu rtx-3090 "
             "(all: crore catalog gpus)"
         )
-    from crore.cli.document import dumped
+    from crore.cli.document import dumped, written
     from crore.cli.screen import screen
+    from crore.io import keep_inputs
     from crore.plan import FIT_VERSION, FitRequest, fit_record, make_fit, render_fit
 
+    if output is not None:
+        keep_inputs(output, [Path(model), *filter(None, [catalog])])
     made = make_fit(
         FitRequest(
             **asked, context=length, engine=engine, tokens=optional_count(tokens, "--tokens"),
             catalog_file=catalog,
         )
     )  # fmt: skip
+    if output is not None:
+        written(output, "fit", FIT_VERSION, fit_record(made))
     typer.echo(
         dumped("fit", FIT_VERSION, fit_record(made)) if as_json else render_fit(made, screen())
     )

@@ -11,12 +11,10 @@ if TYPE_CHECKING:
     from crore.plan.check import CHECK_VERSION, check_mission, check_record, render_check
     from crore.plan.comparison import COMPARISON_VERSION, Comparison, compare, comparison_record
     from crore.plan.explain.text import render_explained
+    from crore.plan.explain.traced import Explanation, Numbers, explain_record
     from crore.plan.explain.walk import (
         EXPLANATION_VERSION,
-        Explanation,
-        Numbers,
-        explain_plan,
-        explain_record,
+        explain_file,
     )
     from crore.plan.fit import FIT_VERSION, FitRequest, fit_record, make_fit
     from crore.plan.mission import mission_names, read_mission
@@ -36,11 +34,11 @@ _HOMES = {
     "COMPARISON_VERSION": "comparison",
     "Comparison": "comparison",
     "EXPLANATION_VERSION": "explain.walk",
-    "Explanation": "explain.walk",
+    "Explanation": "explain.traced",
     "FIT_VERSION": "fit",
     "FitRequest": "fit",
     "Limits": "request",
-    "Numbers": "explain.walk",
+    "Numbers": "explain.traced",
     "Plan": "answer",
     "PlanRequest": "request",
     "SCHEMA_VERSION": "record",
@@ -51,8 +49,8 @@ _HOMES = {
     "check_record": "check",
     "compare": "comparison",
     "comparison_record": "comparison",
-    "explain_plan": "explain.walk",
-    "explain_record": "explain.walk",
+    "explain_file": "explain.walk",
+    "explain_record": "explain.traced",
     "fit_record": "fit",
     "make_fit": "fit",
     "make_plan": "plan",
@@ -92,7 +90,7 @@ __all__ = [
     "check_record",
     "compare",
     "comparison_record",
-    "explain_plan",
+    "explain_file",
     "explain_record",
     "fit_record",
     "make_fit",

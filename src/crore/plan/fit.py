@@ -82,6 +82,7 @@ class ModeFit:
 class Fit:
     """What fits of one model; SI units."""
 
+    request: FitRequest
     verdict: str
     model: ModelSpec
     accelerator: Accelerator
@@ -124,7 +125,7 @@ def make_fit(request: FitRequest) -> Fit:
     if not any(row.fits for row in rows):
         raise Infeasible(_miss(request, cards, modes, rows, shape, context, largest))
     return Fit(
-        verdict=_verdict(rows),
+        request=request, verdict=_verdict(rows),
         model=model, accelerator=cards.accelerator, gpus=request.gpus, engine=request.engine,
         context=context,
         modes=rows, tuning=_tuning(request, cards, modes, rows, shape, context), largest=largest,
@@ -246,7 +247,7 @@ def _priced(cards: Cards) -> list[str]:
             "tuning's time: a step of training less a frozen base's gradients; of adapters "
             f"{ADAPTER_WIDTH:.0%} more of range (judgement)"
         ),
-        "its money, power and carbon: ranges of the catalogue (--json lists each with its source)",
+        "its money, power and carbon: ranges of the catalogue (-o FILE, then crore explain FILE)",
     ]
 
 
@@ -331,7 +332,12 @@ def fit_record(fit: Fit) -> dict[str, Any]:
             **{name: FORMATS[name].source for name in FORMATS},
         },
         "derived": list(fit.derived),
+        "request": {**asdict(fit.request), "catalog_file": _text(fit.request.catalog_file)},
     }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _mode_record(row: ModeFit) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class Tuning:
     tokens: int
     batch: int
     """Sequences of a step on one card."""
+    base: Format | None
+    """Of the frozen weights; None where every weight is trained."""
+    job: Job
+    """A step of training every weight, which this one is less than."""
+    step_split_s: Mapping[str, float]
+    """Of a step, by part."""
+    steps: float
     run_s: tuple[float, float, float]
     """Of all tokens: 80 % interval and its value."""
     taken: Mapping[str, Taken | None]
@@ -76,14 +83,14 @@ def tuning(
         shape, part, cards.half, tokens=float(context), batch=float(each), cards=gpus
     )
     time = step_time(job, fitted_constants())
-    parts = _parts(job, time, mode.stored)
+    parts = step_parts(job, time, mode.stored)
     steps = tokens / (each * context * gpus)
     low, high = (
         float(s) / float(time.step_s) for s in interval(job, time, calibrated_part(part.name))
     )
     width = ADAPTER_WIDTH if mode.stored is not None else 0.0
     run_s = steps * sum(parts.values())
-    span = (run_s * _wider(low, width), run_s, run_s * _wider(high, width))
+    span = (run_s * wider(low, width), run_s, run_s * wider(high, width))
     it = _subject(cards, parts, span, float(time.model_flops) * gpus * steps, float(tokens))
     book = load_economics().of(part.name)
     ranges = assumptions(it, book, part.name)
@@ -92,7 +99,8 @@ def tuning(
     )
     found = taken(it, ranges, draws=DRAWS, seed=SEED)
     return Tuning(
-        mode=mode.name, tokens=tokens, batch=each, run_s=span,
+        mode=mode.name, tokens=tokens, batch=each, base=mode.stored, job=job, step_split_s=parts,
+        steps=steps, run_s=span,
         taken={name: found.get(name) for name in FIGURES}, ranges=ranges,
         units={name: _unit(book, part.name, name) for name in ranges},
     )  # fmt: skip
@@ -107,13 +115,13 @@ def _unit(book: Economics, accelerator: str, name: str) -> str:
     return "share of the board limit" if name in BOARD else book.figure(name).unit
 
 
-def _wider(ratio: float, width: float) -> float:
+def wider(ratio: float, width: float) -> float:
     """Return an end of an interval with an independent contribution added in squares."""
     whole = float(np.hypot(np.log(ratio), width))
     return float(np.exp(np.sign(np.log(ratio)) * whole))
 
 
-def _parts(job: Job, time: StepTime, base: Format | None) -> dict[str, float]:
+def step_parts(job: Job, time: StepTime, base: Format | None) -> dict[str, float]:
     """Return seconds of a step by part; a frozen `base` has no gradients of weights to make.
 
     Those are a third of the products, recompute apart, and nearly all of the optimizer. A base in

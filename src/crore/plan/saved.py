@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crore.errors import InputError, shown
 from crore.io import check_keys, parse_object, read_json, read_text
 from crore.plan.record import SCHEMA_VERSION
 from crore.plan.request import Limits, PlanRequest
+
+Request = TypeVar("Request")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +50,20 @@ def request_from(record: object, where: str) -> PlanRequest:
 
     Raises InputError when it is none, UnknownName for a key that a request does not have.
     """
-    from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
-
     if not isinstance(record, Mapping):
         raise InputError(f"{where}: the plan's request must be an object, not {shown(record)}")
     check_keys(record, _names(PlanRequest), f"{where}: request", required=("model",))
     if isinstance(limits := record.get("limits"), Mapping):
         check_keys(limits, _names(Limits), f"{where}: limits")
+    return typed(PlanRequest, record, where)
+
+
+def typed(kind: type[Request], record: Mapping[str, Any], where: str) -> Request:
+    """Return the request that a file carries as `kind`; InputError for a value of another type."""
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and rarely needed
+
     try:
-        return TypeAdapter(PlanRequest).validate_python(dict(record))
+        return TypeAdapter(kind).validate_python(dict(record))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -8,7 +8,7 @@ from crore.io import write_json
 from crore.plan import (
     SCHEMA_VERSION,
     PlanRequest,
-    explain_plan,
+    explain_file,
     make_plan,
     plan_record,
     read_mission,
@@ -32,7 +32,7 @@ def path(request, tmp_path_factory):
 
 
 def test_the_list_fits_a_screen_and_leaves_out_no_number_worth_one(path):
-    made = explain_plan(path)
+    made = explain_file(path)
     lines = render_explained(made).splitlines()
     assert lines[0].startswith("FITS ")
     assert len(lines) <= 60
@@ -47,26 +47,26 @@ def test_the_list_fits_a_screen_and_leaves_out_no_number_worth_one(path):
             "memory_split_bytes.activations", "economy.usd_per_gpu_hour", "limits.data"]
 )  # fmt: skip
 def test_an_explanation_is_at_most_120_columns(path, key):
-    lines = render_explained(explain_plan(path, key)).splitlines()
+    lines = render_explained(explain_file(path, key)).splitlines()
     assert lines[0].startswith(key)
     assert max(map(len, lines)) <= 120
 
 
 def test_the_sum_is_printed_beside_the_number(path):
-    made = explain_plan(path, "step_time_s")
+    made = explain_file(path, "step_time_s")
     text = render_explained(made)
     assert f"{made.sum!r} of the parts against {made.value!r} of the number" in text  # type: ignore[union-attr]
 
 
 def test_an_operation_list_shows_the_largest_eight_and_the_rest(path):
-    text = render_explained(explain_plan(path, "step_split_s.memory passes"))
+    text = render_explained(explain_file(path, "step_split_s.memory passes"))
     block = text[text.index("made of") :].splitlines()
     assert "more" in block[9]
     assert block[10].startswith("sum")
 
 
 def test_a_source_is_printed_once(path):
-    text = render_explained(explain_plan(path, "step_time_s"))
+    text = render_explained(explain_file(path, "step_time_s"))
     assert "as linear_measured" in text or "as domain_bytes_per_s" in text
 
 

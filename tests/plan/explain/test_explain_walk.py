@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import crore.plan.explain.walk as room
+import crore.plan.explain.traced as room
 from crore.errors import InputError, UnknownName
 from crore.io import dump_json, write_json
 from crore.plan import (
@@ -14,12 +14,12 @@ from crore.plan import (
     Explanation,
     Numbers,
     PlanRequest,
-    explain_plan,
+    explain_file,
     explain_record,
     make_plan,
     plan_record,
 )
-from crore.plan.explain.walk import difference
+from crore.plan.explain.traced import difference
 
 REQUEST = PlanRequest(model="llama-3.1-8b", gpu="h100-sxm", gpus=16, tokens=10**11, top=2)
 
@@ -32,7 +32,7 @@ def path(tmp_path_factory):
 
 
 def test_a_short_key_means_the_value_with_its_interval(path):
-    made = explain_plan(path, "step_time_s")
+    made = explain_file(path, "step_time_s")
     assert isinstance(made, Explanation)
     assert made.key == "step_time_s.value"
     assert made.low is not None
@@ -43,7 +43,7 @@ def test_a_short_key_means_the_value_with_its_interval(path):
 
 def test_a_failure_rate_is_metas_count_over_their_gpu_seconds(path):
     """419 interruptions in 54 days on 16,384 GPUs (arXiv 2407.21783)."""
-    made = explain_plan(path, "mtbf_s")
+    made = explain_file(path, "mtbf_s")
     assert isinstance(made, Explanation)
     assert made.value == pytest.approx(16_384 * 54 * 86_400 / 419 / 16)
     assert made.citations == ("arXiv 2407.21783",)
@@ -51,14 +51,14 @@ def test_a_failure_rate_is_metas_count_over_their_gpu_seconds(path):
 
 
 def test_a_key_above_several_numbers_lists_them(path):
-    made = explain_plan(path, "memory_split_bytes")
+    made = explain_file(path, "memory_split_bytes")
     assert isinstance(made, Numbers)
     assert {line.key for line in made.lines} >= {"memory_split_bytes.weights"}
     assert all(line.key.startswith("memory_split_bytes.") for line in made.lines)
 
 
 def test_an_alternative_is_explained_by_its_own_layout(path):
-    best, other = (explain_plan(path, f"{where}mfu") for where in ("", "alternatives.1."))
+    best, other = (explain_file(path, f"{where}mfu") for where in ("", "alternatives.1."))
     assert isinstance(best, Explanation)
     assert isinstance(other, Explanation)
     assert other.key == "alternatives.1.mfu"
@@ -71,7 +71,7 @@ def test_an_alternative_is_explained_by_its_own_layout(path):
 )
 def test_an_unknown_number_is_met_with_the_nearest(path, key, near):
     with pytest.raises(UnknownName, match=near):
-        explain_plan(path, key)
+        explain_file(path, key)
 
 
 def test_a_number_that_is_unknown_in_this_plan_says_so(tmp_path):
@@ -96,7 +96,7 @@ verified = true
     other = tmp_path / "plan.json"
     write_json(other, "plan", SCHEMA_VERSION, plan_record(make_plan(asked)))
     with pytest.raises(InputError, match=r"economy\.power_w has no value in this plan"):
-        explain_plan(other, "economy.power_w")
+        explain_file(other, "economy.power_w")
 
 
 def test_a_plan_of_another_catalogue_differs_in_one_sentence(path, tmp_path):
@@ -104,13 +104,13 @@ def test_a_plan_of_another_catalogue_differs_in_one_sentence(path, tmp_path):
     record["mfu"] *= 1.01
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(record), encoding="utf-8")
-    made = explain_plan(changed, "mfu")
+    made = explain_file(changed, "mfu")
     assert isinstance(made, Explanation)
     assert made.differs
     assert made.value == pytest.approx(record["mfu"] / 1.01)
     assert difference(made).endswith("the catalogue or the code has changed")
-    assert explain_plan(changed).differ == ("mfu",)  # type: ignore[union-attr]
-    assert difference(explain_plan(path)) == ""
+    assert explain_file(changed).differ == ("mfu",)  # type: ignore[union-attr]
+    assert difference(explain_file(path)) == ""
 
 
 def test_a_plan_of_another_version_names_both(path, monkeypatch, tmp_path):
@@ -118,14 +118,14 @@ def test_a_plan_of_another_version_names_both(path, monkeypatch, tmp_path):
     old = tmp_path / "old.json"
     old.write_text(json.dumps(record), encoding="utf-8")
     monkeypatch.setattr(room, "__version__", "9.9")
-    said = difference(explain_plan(old))
+    said = difference(explain_file(old))
     versions = f"crore {record['crore']} wrote it, this is 9.9"
     assert said == f"made again, mfu differs from the file: {versions}"
 
 
 def test_the_record_is_json_with_the_movers_and_parts(path):
-    record = json.loads(dump_json("explain", 1, explain_record(explain_plan(path, "step_time_s"))))
+    record = json.loads(dump_json("explain", 1, explain_record(explain_file(path, "step_time_s"))))
     assert record["sum"] == pytest.approx(record["value"], rel=1e-12)
     assert {it["name"] for it in record["movers"]} >= {"gemm_share", "linear_measured"}
-    whole = json.loads(dump_json("explain", 1, explain_record(explain_plan(path))))
+    whole = json.loads(dump_json("explain", 1, explain_record(explain_file(path))))
     assert {"key", "value", "unit"} <= set(whole["lines"][0])

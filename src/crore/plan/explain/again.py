@@ -24,6 +24,7 @@ from crore.plan.objectives import with_gpus
 from crore.plan.plan import describe
 from crore.plan.pricing import job_for
 from crore.plan.record import one_plan
+from crore.plan.request import Question
 from crore.plan.resolve import resolve
 from crore.plan.saved import request_from
 
@@ -46,6 +47,11 @@ class Case:
     record: Record
     """The plan as the file has it."""
     plan: Plan
+
+    @property
+    def question(self) -> Question:
+        """What was asked, with every name looked up."""
+        return self.plan.question
 
     @cached_property
     def numbers(self) -> dict[str, Number]:
@@ -98,8 +104,8 @@ class Case:
 def leaves(record: Any, prefix: str = "") -> dict[str, Number]:
     """Return every number of a JSON value by its key: `days.low`, `limits.data.value`.
 
-    Members of a list go by their name, a spread's by low, value and high, others by their place
-    from 1. Words and switches are no numbers.
+    Members of a list go by their name (of a fit, their mode), a spread's by low, value and high,
+    others by their place from 1. Words and switches are no numbers.
     """
     if isinstance(record, bool) or record is None or isinstance(record, str):
         return {}
@@ -117,8 +123,13 @@ def _members(record: Any) -> list[tuple[str, Any]]:
     numbers = [it for it in record if isinstance(it, (int, float))]
     if len(numbers) == len(record) == len(SPREAD):
         return list(zip(SPREAD, record, strict=True))
-    named = [it.get("name") if isinstance(it, Mapping) else None for it in record]
-    return [(str(name or k), it) for k, (name, it) in enumerate(zip(named, record, strict=True), 1)]
+    return [(_name_of(it) or str(place), it) for place, it in enumerate(record, 1)]
+
+
+def _name_of(member: Any) -> str:
+    if not isinstance(member, Mapping):
+        return ""
+    return str(member.get("name") or str(member.get("mode") or "").replace(" ", "_"))
 
 
 def chosen_from(record: Record) -> Candidates:

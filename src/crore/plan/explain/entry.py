@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from crore.plan.explain.again import Case
+from crore.plan.explain.inputs import Input
 from crore.plan.explain.parts import Item
 
 Function: TypeAlias = Callable[..., Any] | property
@@ -41,10 +41,10 @@ class Entry:
     """What else the plan says about it."""
     parts: str = ""
     """Keys under this prefix add up to the number."""
-    items: Callable[[Case], tuple[Item, ...]] | None = None
+    items: Callable[[], tuple[Item, ...]] | None = None
     """Operations that add up to it; none where it returns none."""
-    moves: str | None = None
-    """The part of the step whose fitted constants and rates are tried; "" for the whole step."""
+    moved: Callable[[], tuple[Input, ...]] | None = None
+    """Fitted constants and rates that move it, as tried."""
     value: float | None = None
     """Of a number the file does not hold: a step between."""
     listed: bool = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
+from crore.catalog import Accelerator
 from crore.cost.load import Load, load_of
-from crore.cost.outlay import METERED, RUN, outlay, taken
+from crore.cost.outlay import METERED, RUN, Taken, outlay, taken
 from crore.cost.reach import drawn_years, movers_of
 from crore.cost.scenario import ramp_of
 from crore.cost.supply import fleet_units, years_to
@@ -51,29 +53,30 @@ def figure_entries(case: Case) -> Iterator[Entry]:
 
 
 def _figure(case: Case, key: str, name: str, end: str) -> Entry:
+    one = case.figures.taken[name]
+    if name != "ready_year":
+        return figure_entry(key, end, one, _inputs(case, name))
+    functions: tuple[Callable[..., Any], ...] = (years_to, fleet_units, ramp_of)
+    if end.startswith("moved_by"):
+        functions += (movers_of,)
+    elif end != "likely":
+        functions += (drawn_years,)
+    return replace(figure_entry(key, end, one, _supplied(case)), functions=functions)
+
+
+def figure_entry(key: str, end: str, one: Taken | None, inputs: tuple[str, ...]) -> Entry:
+    """Return the line of an end of a figure, whose name is in its `key` just before the end."""
+    name = key.removesuffix(f".{end}").rpartition(".")[2]
     unit, about = FIGURES[name]
-    supplied = name == "ready_year"
     moved = end.startswith("moved_by")
     says = f"with the assumption that moves it most at its {end.rpartition('.')[2]} end"
-    functions: tuple[Callable[..., Any], ...] = (years_to, fleet_units, ramp_of)
-    if supplied:
-        functions += (movers_of,) if moved else () if end == "likely" else (drawn_years,)
-    else:
-        functions = (outlay,) if end == "likely" or moved else (taken, outlay)
-    inputs = _supplied(case) if supplied else _inputs(case, name)
     return Entry(
         key=key, group=GROUP, unit=unit, about=f"{about}; {says if moved else ENDS[end]}",
-        evidence=STEP if name in TIMED else ESTIMATE, functions=functions, inputs=inputs,
+        evidence=STEP if name in TIMED else ESTIMATE, inputs=inputs,
+        functions=(outlay,) if end == "likely" or moved else (taken, outlay),
         listed=end == "p50" and name in LISTED,
-        note=_moved(case, name),
+        note=f"moved most by {one.mover}: {one.source}" if one and one.mover else "",
     )  # fmt: skip
-
-
-def _moved(case: Case, name: str) -> str:
-    one = case.figures.taken[name]
-    if one is None or not one.mover:
-        return ""
-    return f"moved most by {one.mover}: {one.source}"
 
 
 def _supplied(case: Case) -> tuple[str, ...]:
@@ -85,22 +88,25 @@ def _supplied(case: Case) -> tuple[str, ...]:
 
 def _inputs(case: Case, name: str) -> tuple[str, ...]:
     """Return what goes into a figure: the plan's own numbers and every range that moves it."""
-    q = case.plan.question
     one = case.figures.taken[name]
+    run = ["run_s", "days.low", "days.high"] if one and RUN in one.moved_by else []
+    per = {"cost_per_1t_tokens_usd": ["tokens"], "cost_of_less_usd": [f"const:{OUTLAY}LESS"],
+           "cost_per_1e24_flop_usd": ["model_flops_per_s_per_gpu"]}.get(name, [])  # fmt: skip
+    return ("gpus", *run, *per, *range_words(one, name, case.plan.question.accelerator))
+
+
+def range_words(one: Taken | None, name: str, part: Accelerator) -> list[str]:
+    """Return the words for every range that moves a figure, and for the GPU's own figures."""
     moved = one.moved_by if one else ()
-    words = [_word(own, q.accelerator.name) for own in moved if own != RUN]
+    words = [range_word(own, part.name) for own in moved if own != RUN]
     # Whole sites may be the same at both ends of what they depend on.
     words += [f"economics:{own}" for own in METERED if name == "sites" and own not in moved]
     rented = name == "rental_usd" or "rental" in moved
-    words += ["gpu:tdp_w"] if name in POWER and q.accelerator.tdp_w else []
-    words += ["gpu:price_usd"] if name not in POWER and not rented else []
-    run = ["run_s", "days.low", "days.high"] if RUN in moved else []
-    per = {"cost_per_1t_tokens_usd": ["tokens"], "cost_of_less_usd": [f"const:{OUTLAY}LESS"],
-           "cost_per_1e24_flop_usd": ["model_flops_per_s_per_gpu"]}.get(name, [])  # fmt: skip
-    return ("gpus", *run, *per, *words)
+    words += ["gpu:tdp_w"] if name in POWER and part.tdp_w else []
+    return words + (["gpu:price_usd"] if name not in POWER and not rented else [])
 
 
-def _word(own: str, accelerator: str) -> str:
+def range_word(own: str, accelerator: str) -> str:
     """Return the word of `explain_inputs` for an assumption."""
     shares = {"idle_share": "IDLE_RANGE", "message_share": "MESSAGE_RANGE"}
     if own in shares:

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 import numpy as np
 
-from crore.catalog import Provenance
+from crore.catalog import Accelerator, Cluster, Fabric, ModelSpec, Provenance
 from crore.catalog.economics import load_economics
 from crore.catalog.parts import parts
 from crore.catalog.supply import scenario
-from crore.cost import Constants, fitted_constants
+from crore.cost import Constants, Job, fitted_constants
 from crore.cost.constants import fitted_rows
 from crore.cost.machine import HOME_NETWORK, Machine
 from crore.cost.step_time import step_time
 from crore.plan.explain.again import Case
 from crore.plan.explain.notes import constant, field_note
-from crore.plan.request import Question
 
 NUDGE: Final = 0.01
 """By how much a rate or constant is raised to see what it moves."""
@@ -59,15 +59,57 @@ class Input:
     """Percent the number moves when this is one percent larger, where it was tried."""
 
 
+class Asked(Protocol):
+    """What machine and model inputs are rows of."""
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The GPU."""
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model."""
+
+    @property
+    def precision(self) -> str:
+        """Format of the linear layers."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The machine, where it is named as a whole."""
+
+    @property
+    def fabric(self) -> Fabric | None:
+        """The network, where one is named."""
+
+
+class Subject(Protocol):
+    """What is explained: a plan made again, or tuning on one's own cards."""
+
+    @property
+    def question(self) -> Asked:
+        """What was asked."""
+
+    @property
+    def job(self) -> Job:
+        """The question put to the cost model."""
+
+
 def input_of(case: Case, word: str) -> Input:
-    """Return what a word of the table stands for (not a plan's number: the table knows those)."""
+    """Return what a word of a plan's table stands for (not a number: the table knows those)."""
     kind, _, name = word.partition(":")
-    return _KINDS[kind](case, name)
+    return _OF_PLANS[kind](case, name) if kind in _OF_PLANS else shared_input(case, word)
+
+
+def shared_input(subject: Subject, word: str) -> Input:
+    """Return what a word stands for, of those that plans and fits share."""
+    kind, _, name = word.partition(":")
+    return _KINDS[kind](subject, name)
 
 
 def is_number(word: str) -> bool:
-    """True when a word is the key of a number of the plan."""
-    return word.partition(":")[0] not in _KINDS
+    """True when a word is the key of a number of the file."""
+    return word.partition(":")[0] not in {*_KINDS, *_OF_PLANS}
 
 
 def row_origin(what: str, it: Provenance, *figures: str) -> tuple[str, bool]:
@@ -79,8 +121,8 @@ def row_origin(what: str, it: Provenance, *figures: str) -> tuple[str, bool]:
     return f"catalogue, {what}: {source}; {read}", verified
 
 
-def _gpu(case: Case, name: str) -> Input:
-    part = case.plan.question.accelerator
+def _gpu(case: Subject, name: str) -> Input:
+    part = case.question.accelerator
     owner, _, member = name.partition(".")
     value = getattr(part, owner)
     figures = [name, *_ROW_KEYS.get(owner, ())]
@@ -91,13 +133,13 @@ def _gpu(case: Case, name: str) -> Input:
     return Input(name=name, value=value, origin=origin, verified=verified)
 
 
-def _machine(case: Case, name: str) -> Input:
+def _machine(case: Subject, name: str) -> Input:
     value = float(np.asarray(getattr(case.job.machine, name)))
-    origin, verified = machine_origin(case.plan.question, name)
+    origin, verified = machine_origin(case.question, name)
     return Input(name=name, value=value, origin=origin, verified=verified)
 
 
-def machine_origin(q: Question, name: str) -> tuple[str, bool | None]:
+def machine_origin(q: Asked, name: str) -> tuple[str, bool | None]:
     """Return where a column of the machine comes from: GPU, cluster, fabric, or the code."""
     part = q.accelerator
     if name == "nic_bytes_per_s":
@@ -122,14 +164,14 @@ def machine_origin(q: Question, name: str) -> tuple[str, bool | None]:
 _HOP: Final = "crore.plan.network.HOP_S"
 
 
-def _model(case: Case, name: str) -> Input:
-    model = case.plan.question.model
+def _model(case: Subject, name: str) -> Input:
+    model = case.question.model
     origin, verified = row_origin(f"model {model.name}", model.provenance, name)
     return Input(name=name, value=getattr(model, name), origin=origin, verified=verified)
 
 
 def _stack(case: Case, name: str) -> Input:
-    q = case.plan.question
+    q = case.question
     note = field_note(type(q.stack), name)
     words = f" ({note})" if note else ""
     origin = f"trait of stack {q.stack_name}{words}: {q.abilities.source}"
@@ -137,13 +179,13 @@ def _stack(case: Case, name: str) -> Input:
 
 
 def _wan(case: Case, name: str) -> Input:
-    wan = case.plan.question.wan
+    wan = case.question.wan
     origin, verified = row_origin(f"fabric {wan.name}", wan.provenance, name)
     return Input(name=name, value=getattr(wan, name), origin=origin, verified=verified)
 
 
-def _economics(case: Case, name: str) -> Input:
-    part = case.plan.question.accelerator.name
+def _economics(case: Subject, name: str) -> Input:
+    part = case.question.accelerator.name
     book = load_economics()
     it = book.of(part).figure(name)
     whose = f" of {part}" if name in book.own.get(part, {}) else ""
@@ -151,7 +193,7 @@ def _economics(case: Case, name: str) -> Input:
     return Input(name=name, value=it.spread(), origin=origin, verified=verified)
 
 
-def _supply(case: Case, name: str) -> Input:
+def _supply(case: Subject, name: str) -> Input:
     del case
     key, _, figure = name.partition(".")
     it = scenario(key)
@@ -164,14 +206,14 @@ def _supply(case: Case, name: str) -> Input:
     return Input(name=figure, value=one.spread(), origin=origin, verified=verified)
 
 
-def _rental(case: Case, name: str) -> Input:
+def _rental(case: Subject, name: str) -> Input:
     del case
     it = load_economics().rentals[name]
     origin, verified = row_origin(f"rental {name}, {it.unit}", it.provenance)
     return Input(name="rental", value=it.spread(), origin=origin, verified=verified)
 
 
-def _part(case: Case, name: str) -> Input:
+def _part(case: Subject, name: str) -> Input:
     del case
     key, _, field = name.rpartition(".")
     it = parts()[key]
@@ -181,7 +223,7 @@ def _part(case: Case, name: str) -> Input:
     return Input(name=name, value=shown, origin=origin, verified=verified)
 
 
-def _fitted(case: Case, name: str) -> Input:
+def _fitted(case: Subject, name: str) -> Input:
     row, seen = fitted_rows()["constants"][name], fitted_rows()["calibration"]
     value = fitted_constants().by_stack(name, case.job.stack.code) if _per_stack(name) else None
     plain = getattr(fitted_constants(), name) if value is None else float(np.asarray(value))
@@ -198,13 +240,13 @@ def _per_stack(name: str) -> bool:
     return isinstance(getattr(fitted_constants(), name), tuple)
 
 
-def _width(case: Case, name: str) -> Input:
+def _width(case: Subject, name: str) -> Input:
     del case
     row = fitted_rows()["widths"][name]
     return Input(name=name, value=row["value"], origin=f"set on left-out families: {row['what']}")
 
 
-def _const(case: Case, name: str) -> Input:
+def _const(case: Subject, name: str) -> Input:
     del case
     value, note = constant(name)
     return Input(
@@ -212,31 +254,37 @@ def _const(case: Case, name: str) -> Input:
     )
 
 
-_KINDS: Final[Mapping[str, Callable[[Case, str], Input]]] = {
-    "gpu": _gpu, "machine": _machine, "model": _model, "stack": _stack, "wan": _wan,
-    "economics": _economics, "supply": _supply, "rental": _rental, "part": _part, "fitted": _fitted,
-    "width": _width, "const": _const,
+_OF_PLANS: Final[Mapping[str, Callable[[Case, str], Input]]] = {"stack": _stack, "wan": _wan}
+_KINDS: Final[Mapping[str, Callable[[Subject, str], Input]]] = {
+    "gpu": _gpu, "machine": _machine, "model": _model, "economics": _economics, "supply": _supply,
+    "rental": _rental, "part": _part, "fitted": _fitted, "width": _width, "const": _const,
 }  # fmt: skip
+Seconds = Callable[[Machine, Constants], float]
+"""Of a step, or of a part of one, on a machine with constants."""
 
 
 def movers(case: Case, part: str = "") -> tuple[Input, ...]:
-    """Return the fitted constants and machine rates that move a step, or a part of it; most first.
+    """Return the fitted constants and machine rates that move a step, or a part of one."""
+    return moved_by(case, case.pricer.constants, partial(_seconds, case, part))
+
+
+def moved_by(subject: Subject, constants: Constants, seconds: Seconds) -> tuple[Input, ...]:
+    """Return the fitted constants and machine rates that move `seconds`, most first.
 
     Each is raised by NUDGE and the step priced again: what has no effect is not in the number.
     """
-    base = _seconds(case, part)
+    base = seconds(subject.job.machine, constants)
     if not base:
         return ()
     found = []
-    for word, machine, constants in _nudged(case):
-        effect = (_seconds(case, part, machine, constants) / base - 1) / NUDGE
+    for word, machine, raised in _nudged(subject.job, constants):
+        effect = (seconds(machine, raised) / base - 1) / NUDGE
         if abs(effect) > VISIBLE:
-            found.append(replace(input_of(case, word), effect=effect))
+            found.append(replace(shared_input(subject, word), effect=effect))
     return tuple(sorted(found, key=lambda it: -abs(it.effect or 0.0)))
 
 
-def _nudged(case: Case) -> list[tuple[str, Machine, Constants]]:
-    job, c = case.job, case.pricer.constants
+def _nudged(job: Job, c: Constants) -> list[tuple[str, Machine, Constants]]:
     raised: list[tuple[str, Machine, Constants]] = []
     for name in fitted_rows()["constants"]:
         value: Any = getattr(c, name)
@@ -252,9 +300,6 @@ def _raised(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(value * (1 + NUDGE) for value in values)
 
 
-def _seconds(
-    case: Case, part: str, machine: Machine | None = None, constants: Constants | None = None
-) -> float:
-    job = replace(case.job, machine=machine) if machine else case.job
-    made = step_time(job, constants or case.pricer.constants, case.ops)
+def _seconds(case: Case, part: str, machine: Machine, constants: Constants) -> float:
+    made = step_time(replace(case.job, machine=machine), constants, case.ops)
     return float(np.asarray(made.parts[part] if part else made.step_s))

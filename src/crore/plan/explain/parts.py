@@ -162,9 +162,8 @@ def parameter_items(case: Case) -> tuple[Item, ...]:
     )
 
 
-def bill_items(design: FabricDesign, name: str, case: Case) -> tuple[Item, ...]:
+def bill_items(design: FabricDesign, name: str) -> tuple[Item, ...]:
     """Return the lines of a network's bill, for its likely price and its power alone."""
-    del case
     column = {"price_usd.value": "total_usd", "power_w": "power_w"}.get(name)
     if column is None:
         return ()

@@ -46,6 +46,7 @@ from crore.cost.step_time import (
 from crore.cost.stragglers import barrier_slowdown, expected_maximum
 from crore.plan.explain.again import Case
 from crore.plan.explain.entry import STEP, Entry, Function
+from crore.plan.explain.inputs import movers
 from crore.plan.explain.parts import memory_items, parameter_items, step_items
 from crore.plan.request import Question
 
@@ -116,7 +117,7 @@ def step_entries(case: Case) -> Iterator[Entry]:
     """Yield time, throughput and memory."""
     yield from _time(case)
     yield from _between(case)
-    yield from _throughput()
+    yield from _throughput(case)
     yield from _memory(case)
 
 
@@ -138,7 +139,7 @@ def _time(case: Case) -> Iterator[Entry]:
     yield Entry(
         key="step_time_s.value", group="time", unit="s", about="one optimizer step",
         evidence=STEP, functions=(step_time, operations, combine), inputs=asked(case),
-        parts="step_split_s.", moves="",
+        parts="step_split_s.", moved=partial(movers, case),
     )  # fmt: skip
     widths = tuple(f"width:{n}_width" for n in ("base", "expert", "host", "blocking"))
     bounds = ("const:crore.cost.evidence.SCALE_WIDTH_PER_DECADE",
@@ -169,7 +170,7 @@ def _part(case: Case, part: str) -> Entry:
     return Entry(
         key=f"step_split_s.{part}", group="time", unit="s", about=about, evidence=STEP,
         formula=FORMULAS.get(part, ""), functions=(*functions, *_sent(case, part)), inputs=inputs,
-        items=partial(step_items, part=part), moves=part,
+        items=partial(step_items, case, part), moved=partial(movers, case, part),
     )  # fmt: skip
 
 
@@ -221,7 +222,7 @@ def _between(case: Case) -> Iterator[Entry]:
         )  # fmt: skip
 
 
-def _throughput() -> Iterator[Entry]:
+def _throughput(case: Case) -> Iterator[Entry]:
     rate, step = "model_flops_per_s_per_gpu", "step_time_s.value"
     rows = (
         ("tokens_per_s", "tokens/s", "while it makes progress", "global_batch_tokens / " + step,
@@ -245,7 +246,7 @@ def _throughput() -> Iterator[Entry]:
         yield Entry(
             key=key, group="throughput", unit="weights", about="of the model, from its shape",
             functions=(count, weights), inputs=shape,
-            items=parameter_items if key == "parameters" else None,
+            items=partial(parameter_items, case) if key == "parameters" else None,
         )  # fmt: skip
 
 
@@ -270,7 +271,7 @@ def _memory(case: Case) -> Iterator[Entry]:
         yield Entry(
             key=f"memory_split_bytes.{part}", group="memory", unit="bytes", about=about,
             functions=made_by, inputs=(*held, *own, *(_used(case) if states else ())),
-            items=partial(memory_items, part=part),
+            items=partial(memory_items, case, part),
         )  # fmt: skip
     share, context = (f"crore.cost.memory.{n}" for n in ("FRAGMENTATION", "CONTEXT_BYTES"))
     yield Entry(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from crore.plan.explain.entry import GROUPS
 from crore.plan.explain.inputs import Input
 from crore.plan.explain.parts import Item
-from crore.plan.explain.walk import Explanation, Line, Numbers, difference
+from crore.plan.explain.traced import Explanation, Line, Numbers, difference
 from crore.units import (
     format_bytes,
     format_count,
@@ -47,7 +47,7 @@ def _numbers(made: Numbers) -> str:
         start = f"{head:<16} {_short(line.key):<{width}} {quantity(line.value, line.unit):>14}  "
         text.append((start + line.about)[:WIDTH].rstrip())
     text += _left_out([line for line in made.lines if line not in shown])
-    return "\n".join([*text, "crore explain PLAN.json KEY says where one of them comes from"])
+    return "\n".join([*text, "crore explain FILE KEY says where one of them comes from"])
 
 
 def _left_out(rest: Sequence[Line]) -> list[str]:
@@ -110,7 +110,7 @@ def _head(made: Explanation) -> list[str]:
 
 
 def _interval_of(made: Explanation) -> str:
-    if made.key in ("step_time_s.value", "days.value"):
+    if made.key.endswith(("step_time_s.value", "days.value")):
         return ", 80 %"
     return ", low to high" if made.low is not None else ""
 
@@ -161,7 +161,7 @@ def _made_of(made: Explanation) -> list[str]:
 def _next(made: Explanation) -> list[str]:
     """Which inputs have an explanation of their own."""
     keys = [it.key for it in made.inputs if it.key]
-    return _wrap("next", f"crore explain PLAN.json {' | '.join(keys)}") if keys else []
+    return _wrap("next", f"crore explain FILE {' | '.join(keys)}") if keys else []
 
 
 def _item(it: Item, made: Explanation) -> str:

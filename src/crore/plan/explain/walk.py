@@ -1,130 +1,43 @@
-"""Where a number of a plan comes from: its formula, what went in, what it is made of."""
+"""Where a number of a plan or of a fit comes from: the file read, made again and asked."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from crore import __version__
-from crore.errors import InputError, UnknownName
-from crore.io import Record, read_json
-from crore.plan.explain.again import Number, case_of, leaves
-from crore.plan.explain.entry import GROUPS, STEP, Entry, Kind
-from crore.plan.explain.inputs import Input, input_of, is_number, movers
-from crore.plan.explain.notes import Note, citations, note_of
-from crore.plan.explain.parts import Item
+from crore.errors import InputError
+from crore.io import Record, parse_object, read_json, read_text
+from crore.plan.explain.again import case_of, leaves
+from crore.plan.explain.fit import fit_explained
+from crore.plan.explain.inputs import input_of
 from crore.plan.explain.table import table
+from crore.plan.explain.traced import Explanation, Numbers, Traced
+from crore.plan.fit import FIT_VERSION
 from crore.plan.record import SCHEMA_VERSION
 
 EXPLANATION_VERSION: Final = 1
 """Of crore.explain, the document of `crore explain`."""
-SAME: Final = 1e-9
-"""Relative difference from which the file and the plan made again are said to differ."""
-LISTING: Final = "crore explain PLAN.json"
 _ALTERNATIVE: Final = re.compile(r"alternatives\.(\d+)\.(.+)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
-    """One number, walked back one level; its inputs' keys lead further."""
-
-    key: str
-    group: str
-    about: str
-    kind: Kind
-    value: Number
-    """Computed again from the file's request and layout; the file's own where it was counted."""
-    unit: str
-    low: Number | None
-    """Of the 80 % interval (or of a spread of prices), where there is one."""
-    high: Number | None
-    evidence: str
-    in_file: Number | None
-    """What the file says; None for a step between its numbers."""
-    differs: bool
-    formula: str
-    functions: tuple[Note, ...]
-    citations: tuple[str, ...]
-    note: str
-    inputs: tuple[Input, ...]
-    movers: tuple[Input, ...]
-    """Fitted constants and machine rates that change it, most first."""
-    made_of: tuple[Item, ...]
-    """Parts or operations, largest first."""
-    sum: float | None
-    """Of `made_of`, to hold against `value`."""
-    written_by: str
-    """Version of crore that wrote the file."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One number of the list."""
-
-    key: str
-    group: str
-    value: Number
-    unit: str
-    about: str
-    listed: bool
-    """Shown in the short list."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Numbers:
-    """What a plan file holds to explain."""
-
-    below: str
-    """The key they all begin with; empty for all numbers of the plan."""
-    verdict: str
-    written_by: str
-    """Version of crore."""
-    lines: tuple[Line, ...]
-    differ: tuple[str, ...]
-    """Keys whose value is another when made again."""
-
-
-class Explained:
-    """One plan of a file, ready to be asked about its numbers."""
+class Explained(Traced):
+    """One plan of a file."""
 
     def __init__(self, record: Record, where: str, alternative: int = 0) -> None:
         """Price the file's plan again, or its n-th alternative; raises as `case_of` does."""
-        self.record, self.where, self.place = record, where, alternative
+        self.where, self.place = where, alternative
         self.case = case_of(record, where, alternative)
-        self.file = leaves(self.case.record)
-        self.table = table(self.case)
-        self.written_by = str(record.get("crore", ""))
-
-    def numbers(self, prefix: str = "") -> Numbers:
-        """Return every number below a key, the list of all by default, in the groups' order."""
-        lines = [
-            Line(key=key, group=entry.group, value=value, unit=entry.unit, about=entry.about,
-                 listed=entry.listed and bool(value))
-            for key, entry in self.table.items()
-            if key.startswith(prefix) and (value := self._value(key)) is not None
-        ]  # fmt: skip
-        return Numbers(
-            below=prefix,
-            verdict=str(self.record.get("verdict", "")),
-            written_by=self.written_by,
-            lines=tuple(sorted(lines, key=lambda line: GROUPS.index(line.group))),
-            differ=self._differing(),
-        )
-
-    def has_below(self, key: str) -> bool:
-        """True when a key is no number itself but holds several."""
-        own = key in self.table or f"{key}.value" in self.table
-        return not own and any(name.startswith(f"{key}.") for name in self.table)
+        super().__init__(
+            "plan", record, file=leaves(self.case.record), made=self.case.numbers,
+            table=table(self.case), look_up=partial(input_of, self.case),
+            step_evidence=self.case.plan.step_time_s.evidence,
+        )  # fmt: skip
 
     def explain(self, key: str) -> Explanation:
-        """Return the explanation of a number; `X` stands for `X.value` where that is the number.
-
-        Raises UnknownName with the nearest keys, InputError for one that this plan lacks.
-        """
+        """Return the explanation of a number, of an alternative's too; raises as for any file."""
         inner = _ALTERNATIVE.fullmatch(key)
         if (
             inner
@@ -132,14 +45,7 @@ class Explained:
             and 1 <= int(inner[1]) <= len(self.record.get("alternatives") or ())
         ):
             return self._of_alternative(int(inner[1]), inner[2])
-        name = key if key in self.table else f"{key}.value"
-        if name not in self.table:
-            known = [k for k in self.table if self._value(k) is not None]
-            raise UnknownName("number of the plan", key, known, LISTING)
-        value = self._value(name)
-        if value is None:
-            raise InputError(f"{key} has no value in this plan: unknown, or no part of it")
-        return self._explanation(self.table[name], value)
+        return super().explain(key)
 
     def _of_alternative(self, place: int, key: str) -> Explanation:
         found = Explained(self.record, self.where, place).explain(key)
@@ -147,93 +53,25 @@ class Explained:
         inputs = tuple(replace(it, key=prefix + it.key if it.key else "") for it in found.inputs)
         return replace(found, key=prefix + found.key, inputs=inputs)
 
-    def _value(self, key: str) -> Number | None:
-        """A number made again; the file's where nothing makes it again."""
-        own = self.table[key].value
-        return own if own is not None else self.case.numbers.get(key, self.file.get(key))
 
-    def _differing(self) -> tuple[str, ...]:
-        made = self.case.numbers
-        return tuple(k for k, v in self.file.items() if k in made and not _same(v, made[k]))
+def explain_file(path: Path, key: str = "") -> Numbers | Explanation:
+    """Return the explanation of a number of a plan or fit file; the list of numbers without a key.
 
-    def _explanation(self, entry: Entry, value: Number) -> Explanation:
-        case, notes = self.case, tuple(note_of(function) for function in entry.functions)
-        inputs = tuple(self._input(word) for word in entry.inputs)
-        moving = movers(case, entry.moves) if entry.moves is not None else ()
-        parts = self._parts(entry)
-        said = " ".join([entry.note, *(n.text for n in notes), *(i.origin for i in inputs)])
-        low, high = self._interval(entry.key)
-        in_file = self.file.get(entry.key)
-        return Explanation(
-            key=entry.key, group=entry.group, about=entry.about, kind=entry.kind, value=value,
-            unit=entry.unit, low=low, high=high, evidence=self._evidence(entry), in_file=in_file,
-            differs=in_file is not None and not _same(in_file, value), formula=entry.formula,
-            functions=notes, citations=citations(said), note=entry.note, inputs=inputs,
-            movers=moving, made_of=parts, sum=sum(it.amount for it in parts) if parts else None,
-            written_by=self.written_by,
-        )  # fmt: skip
-
-    def _input(self, word: str) -> Input:
-        if not is_number(word):
-            return input_of(self.case, word)
-        entry, value = self.table[word], self._value(word)
-        origin = entry.note if entry.kind in ("input", "choice") and entry.note else entry.about
-        key = word if entry.kind == "derived" else ""
-        return Input(name=word, value=0.0 if value is None else value, origin=origin, key=key)
-
-    def _parts(self, entry: Entry) -> tuple[Item, ...]:
-        if entry.items is not None:
-            return entry.items(self.case)
-        below = {k: v for k, v in self.case.numbers.items() if k.startswith(entry.parts or "\n")}
-        items = (Item(name=k, count=0.0, amount=v) for k, v in below.items() if v)
-        return tuple(sorted(items, key=lambda it: -it.amount))
-
-    def _interval(self, key: str) -> tuple[Number | None, Number | None]:
-        stem, _, end = key.rpartition(".")
-        if end != "value" or key.startswith("limits."):
-            return None, None
-        made = self.case.numbers
-        return made.get(f"{stem}.low"), made.get(f"{stem}.high")
-
-    def _evidence(self, entry: Entry) -> str:
-        if entry.kind in ("input", "choice"):
-            return "none needed: it was " + ("given" if entry.kind == "input" else "chosen")
-        if entry.evidence == STEP:
-            return f"{self.case.plan.step_time_s.evidence}, {STEP}"
-        return entry.evidence
-
-
-def explain_plan(path: Path, key: str = "") -> Numbers | Explanation:
-    """Return the explanation of a number of a plan file; the list of numbers without a key.
-
-    A key that holds several numbers lists them. Raises InputError for a file that is no plan or
+    A key that holds several numbers lists them. Raises InputError for a file that is neither or
     cannot be made again, UnknownName for a number it does not hold.
     """
-    file = Explained(read_json(path, "plan", SCHEMA_VERSION), str(path))
+    file = _read(path)
     if not key or file.has_below(key):
         return file.numbers(f"{key}." if key else "")
     return file.explain(key)
 
 
-def difference(made: Numbers | Explanation) -> str:
-    """Return one sentence on what is not as the file says; empty when everything is."""
-    if isinstance(made, Explanation):
-        keys: tuple[str, ...] = (made.key,) if made.differs else ()
-    else:
-        keys = made.differ
-    if not keys:
-        return ""
-    some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-    verb = "differs" if len(keys) == 1 else "differ"
-    older = f"crore {made.written_by[:20]} wrote it, this is {__version__}"
-    reason = older if made.written_by != __version__ else "the catalogue or the code has changed"
-    return f"made again, {some} {verb} from the file: {reason}"
-
-
-def explain_record(made: Numbers | Explanation) -> Mapping[str, object]:
-    """Return an explanation, or the list of numbers, as the JSON file's body."""
-    return asdict(made)
-
-
-def _same(one: Number, other: Number) -> bool:
-    return math.isclose(one, other, rel_tol=SAME, abs_tol=1e-300)
+def _read(path: Path) -> Traced:
+    kind = str(parse_object(read_text(path), str(path)).get("schema", "none"))
+    if kind.startswith("crore.fit/"):
+        return fit_explained(read_json(path, "fit", FIT_VERSION), str(path))
+    if not kind.startswith("crore.plan/"):
+        raise InputError(
+            f"{path.name[-60:]} must hold schema crore.plan or crore.fit, not {kind[:40]}"
+        )
+    return Explained(read_json(path, "plan", SCHEMA_VERSION), str(path))
