@@ -25,10 +25,14 @@ from tests.serve.served import served
 from tests.serve.tiny_gguf import write_tiny
 
 from crore.cli import run
-from crore.io import read_json
+from crore.io import read_json, write_json
+from crore.plan import PlanRequest
+from crore.plan.record import request_record
+from crore.plan.sweep import sweep
 from crore.report.live import live_of
 from crore.report.scenario import KEYS
 from crore.report.sheet import sheet_of
+from crore.report.sweeping import SWEEP_VERSION, entry_of
 from crore.serve import patience
 
 H100 = {"model": "llama-3.1-8b", "gpu": "h100-sxm"}
@@ -283,7 +287,7 @@ def test_a_model_to_talk_to_has_the_planner_beside_it(tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").rglob("*.json"))) == 1
     with planner("baichuan13b_3090") as kept:
         assert kept.alive()
-    assert kept.said == ""  # no word of searches: they were kept
+    assert "searches" not in kept.said  # they were kept
 
 
 @pytest.fixture
@@ -292,8 +296,8 @@ def refused(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("CRORE_API_KEY", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def call(*words: str) -> str:
-        assert run(["serve", "--planner", *words]) == 2
+    def call(*words: str, code: int = 2) -> str:
+        assert run(["serve", "--planner", *words]) == code
         line = capsys.readouterr().err
         assert line.count("\n") == 1
         assert len(line) <= 241
@@ -318,6 +322,33 @@ def test_what_it_cannot_serve_is_one_line(refused, tmp_path, sweep_file):
     assert "unknown model 'llama-9'" in refused(
         mission(cluster.format("h100-sxm", 8).replace("llama-3.1-8b", "llama-9"))
     )
+
+
+def sweep_of(folder: Path, gpus: int, counts: tuple[int, ...]) -> str:
+    """Write a sweep of Llama 3.1 405B that begins with so many H100s."""
+    request = PlanRequest(model="llama-3.1-405b", gpu="h100-sxm", gpus=gpus, tokens=10**12)
+    at = [entry_of(found) for found in sweep(request, counts)]
+    record = {"request": request_record(request), "counts": list(counts), "at": at}
+    write_json(folder / "large.json", "sweep", SWEEP_VERSION, record)
+    return str(folder / "large.json")
+
+
+def test_an_impossible_target_is_one_line_with_what_would_do(refused, tmp_path):
+    mission = tmp_path / "soon.toml"
+    asked = '[cluster]\ngpu = "h100-sxm"\ngpus = 64\n[limits]\ndays = 1\n'
+    mission.write_text(f'model = "llama-3.1-8b"\n[data]\ntokens = "1T"\n{asked}')
+    said = refused(str(mission), code=1)
+    assert re.search(r"takes [\d.]+ days, over the limit of 1; [\d,]+ such GPUs would do", said)
+    said = refused(sweep_of(tmp_path, 8, (1, 8)), code=1)
+    assert said.startswith("crore: does not fit: llama3.1-405b on 8 x h100-sxm needs at least")
+    assert "64 such GPUs hold it" in said
+
+
+def test_a_page_that_begins_with_what_does_not_fit_is_served_and_says_so(tmp_path):
+    with planner(sweep_of(tmp_path, 8, (8, 1024))) as running:
+        assert running.ask(model="llama-3.1-405b", gpu="h100-sxm", gpus="1024").json()["facts"]
+    assert running.said.startswith("the page begins with 8 GPUs: DOES NOT FIT")
+    assert "\n" not in running.said
 
 
 def test_without_its_packages_it_says_what_to_install(sweep_file):

@@ -81,6 +81,22 @@ def test_a_page_that_was_changed_is_found_out(folder, capsys):
     assert [it["place"] for it in document["differences"]] == ["points.0.verdict"]
 
 
+def test_a_limit_that_a_sweep_leaves_out_is_told_and_an_impossible_one_is_infeasible(
+    tmp_path, capsys
+):
+    mission, page = tmp_path / "mine.toml", tmp_path / "page.html"
+    machines = '[cluster]\ngpu = "h100-sxm"\ngpus = 64\n'
+    asked = f'model = "llama-3.1-8b"\n[data]\ntokens = "1T"\n{machines}'
+    words = ["report", str(mission), "--alone", "-o", str(page)]
+    mission.write_text(f"{asked}[limits]\ndays = 1\n")
+    assert run(words) == 1
+    assert "such GPUs would do" in capsys.readouterr().err
+    assert not page.exists()
+    mission.write_text(f"{asked}[limits]\ndays = 100\n")
+    assert run(words) == 0
+    assert capsys.readouterr().err.startswith("limits.days: kept by the mission's own GPUs")
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crore.cli.needs import need_packages
-from crore.errors import InputError
+from crore.errors import MAX_MESSAGE_CHARS, InputError
 
 if TYPE_CHECKING:
     from crore.io import Record
@@ -52,12 +52,29 @@ def planner_site(target: str | None, catalog: Path | None, key: str) -> Iterator
     from crore.serve.site import Site
 
     sheet, swept = _swept(target, catalog)
+    _check_fits(sheet, swept)
     live = live_of(swept, sheet["points"])
     text = page({**sheet, "live": choices(live)})
     try:
         yield Site(pages={"/": text.encode()}, asks={"/plan": live.reply}, key=key)
     finally:
         live.stop()
+
+
+def _check_fits(sheet: "Record", swept: "Record") -> None:
+    """Tell on stderr that a page begins with what does not fit.
+
+    Raises Infeasible, with what would do, where no number of GPUs fits.
+    """
+    from crore.cli.plan import made
+    from crore.plan.saved import request_from
+
+    if not any(entry["plan"] for entry in swept["at"]):
+        made(request_from(swept["request"], "the sweep"))
+    own = sheet["points"][sheet["own"]]
+    if own["state"] in ("short", "none"):
+        why = " ".join(filter(None, [own["verdict"], own["reason"]]))
+        typer.echo(f"the page begins with {own['aria']}: {why}"[:MAX_MESSAGE_CHARS], err=True)
 
 
 @contextlib.contextmanager
@@ -107,6 +124,7 @@ def _made(target: str, catalog: Path | None) -> "tuple[Record, Record]":
 
 def _request(target: str, catalog: Path | None) -> "PlanRequest":
     from crore.catalog import load_catalog
+    from crore.cli.report import check_limits
     from crore.cli.request import mission_hint
     from crore.cli.sites import wanted
     from crore.plan import read_mission
@@ -117,6 +135,7 @@ def _request(target: str, catalog: Path | None) -> "PlanRequest":
         hint = mission_hint(target, f"{DEFAULT}, for example")
         raise InputError(f"--planner takes a mission or a sweep.json, not {target[:60]}: {hint}")
     request = wanted(target, catalog)
+    check_limits(request)
     known = load_catalog(request.catalog_file)
     asked = bare(request, known)
     resolve(asked, known)  # a sweep would say the same of every count

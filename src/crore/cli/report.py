@@ -60,8 +60,9 @@ def report(
     report.md beside it says the same as text.
     """
     from crore.cli.document import writable
-    from crore.cli.sites import keep
+    from crore.cli.sites import keep, wanted
     from crore.io import write_text
+    from crore.plan import read_mission
     from crore.report.html import page
     from crore.report.markdown import markdown
 
@@ -72,6 +73,8 @@ def report(
     for file in filter(None, (output, beside, sweep)):
         keep(file, target, catalog)
         writable(file)  # known before a minute of searches, not after
+    if read_mission(target) is not None:
+        check_limits(wanted(target, catalog))
     sheet, _ = sheet_and_sweep(target, catalog, sweep, alone=alone)
     text = page(sheet)
     write_text(output, text)
@@ -168,6 +171,27 @@ def _found(
             "-o plan.json, then crore report plan.json"
         )
     return wanted(target, catalog), None, "mission", []
+
+
+SWEPT = {"gpus": "gpus", "power_w": "power", "days": "days"}
+"""Limits that a sweep over GPU counts leaves out -> what a mission calls them."""
+
+
+def check_limits(request: "PlanRequest") -> None:
+    """Tell on stderr which limits hold for a request's own GPUs alone.
+
+    Raises Infeasible, with what would do, where they cannot be kept there either.
+    """
+    from crore.cli.plan import made
+
+    left = [name for key, name in SWEPT.items() if getattr(request.limits, key)]
+    if left:
+        made(request)
+        kept = f"limits.{', limits.'.join(left)}"
+        typer.echo(
+            f"{kept}: kept by the mission's own GPUs; other numbers of GPUs are shown without",
+            err=True,
+        )
 
 
 def _document(target: str) -> "Record":
