@@ -10,6 +10,7 @@ from crore.cost.arrays import Num, present
 from crore.cost.collectives import COLLECTIVES, Group, all_to_all_s
 from crore.cost.constants import Constants
 from crore.cost.job import Job
+from crore.cost.layout import indivisible
 from crore.cost.machine import Machine
 from crore.cost.operations import Axis, Gemm, Operation
 from crore.cost.step_messages import group_of
@@ -99,8 +100,8 @@ def gemm_s(gemm: Gemm, machine: Machine, rates: Rates, c: Constants) -> Num:
     busy = waves * (2.0 * TILE * TILE * machine.sms * gemm.k / rate + c.tile_prologue_s)
     elements = gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n
     streaming = 2.0 * gemm.groups * elements / (machine.memory_bytes_per_s * PROGRESS)
-    odd = np.mod(gemm.n, ALIGNMENT) + np.mod(gemm.k, ALIGNMENT)
-    slow = 1 + (MISALIGNED - 1) * np.greater(odd, 0)
+    odd = indivisible(gemm.n, ALIGNMENT) | indivisible(gemm.k, ALIGNMENT)
+    slow = 1 + (MISALIGNED - 1) * odd
     seconds: Num = np.maximum(busy * slow, streaming) + KERNEL_GAP_S
     return seconds
 
@@ -112,7 +113,7 @@ def score_slowdown(job: Job) -> Num:
     (NVIDIA/Megatron-LM fused_softmax.py).
     """
     batch = job.shape.heads / job.layout.tp * job.layout.micro_batch
-    falls = np.not_equal(np.mod(batch, 4), 0) | np.greater(job.seq_len, 4096)
+    falls = indivisible(batch, 4) | np.greater(job.seq_len, 4096)
     return np.where(falls, SCORE_FALLBACK, 1.0)
 
 

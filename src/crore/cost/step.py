@@ -30,14 +30,17 @@ from crore.cost.step_messages import layer_messages, pipeline_messages
 LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer)
 
 
-def forward_operations(job: Job) -> list[Operation]:
-    """Return the forward pass and what a micro-batch adds to it: all that holds memory."""
+def computing_operations(job: Job) -> list[Operation]:
+    """Return the kernels of a forward pass: all that keeps memory until the backward pass."""
     forward = [op for build in LAYERS for op in build(job)]
     forward += [replace(op, expert=True) for op in moe_layer(job)]
+    return [*forward, *end_operations(job), *prediction_modules(job)]
+
+
+def forward_operations(job: Job) -> list[Operation]:
+    """Return the forward pass with its messages, and what a micro-batch adds to it."""
     return [
-        *forward,
-        *end_operations(job),
-        *prediction_modules(job),
+        *computing_operations(job),
         *micro_batch_messages(job),
         *(fsdp_copies(job) if present(job.eager) else accumulation(job)),
     ]

@@ -48,7 +48,8 @@ class Axes:
 
 def divisors(number: int, largest: int) -> list[int]:
     """Return the divisors of `number` up to `largest`, rising."""
-    return [d for d in range(1, min(number, largest) + 1) if number % d == 0]
+    low = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return [d for d in sorted({*low, *(number // d for d in low)}) if d <= largest]
 
 
 def pins_of(q: Question) -> dict[str, int]:

@@ -80,12 +80,15 @@ def family_of(candidate: Candidates) -> tuple[float, ...]:
     return tuple(float(key) for key in _keys(candidate))
 
 
-def leading(candidates: Candidates, run_s: Floats, near: float) -> Mask:
-    """Tell the candidates within `near`, relative, of the fastest of their family."""
+def leading(candidates: Candidates, least_s: Floats, known_s: Floats, near: float) -> Mask:
+    """Tell the candidates that may be the fastest of their family, whose best is known to be less.
+
+    They take at least `least_s`, less `near` of it, and at most `known_s`.
+    """
     families = _families(candidates)
-    least = np.full(np.max(families, initial=-1) + 1, np.inf)
-    np.minimum.at(least, families, run_s)
-    return np.asarray(run_s <= least[families] * (1 + near))
+    best = np.full(np.max(families, initial=-1) + 1, np.inf)
+    np.minimum.at(best, families, known_s)
+    return np.asarray(least_s <= best[families] * (1 + near))
 
 
 def _families(candidates: Candidates) -> NDArray[np.intp]:

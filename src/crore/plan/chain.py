@@ -10,10 +10,11 @@ import numpy as np
 
 from crore.cost.arrays import Num
 from crore.plan.axes import Axes
+from crore.plan.best import leading
 from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, take
 from crore.plan.chain_times import ACTIVATIONS, NEAR, ChainTimes, Links
 from crore.plan.fleet import run_bound_s
-from crore.plan.pricing import floors, peak_bytes, seconds
+from crore.plan.pricing import floors, peak_bytes
 from crore.plan.request import Question
 from crore.plan.space import FULL_MODE
 from crore.plan.stack_rules import forbids_mode
@@ -41,31 +42,18 @@ class Tried:
     slow: int
     tight: int
     """Settings that are fast enough and do not fit."""
+    beaten: int = 0
+    """Settings that are fast enough and fit, one of the same family sooner."""
 
     @property
     def evaluated(self) -> int:
         """Settings whose time and memory are both told."""
-        return self.peak.size + self.tight
+        return self.peak.size + self.tight + self.beaten
 
     @property
     def asked(self) -> int:
         """Settings in all."""
         return self.evaluated + self.short + self.slow
-
-
-def within(
-    q: Question, candidates: Candidates, near_s: Floats, limit_s: float, of: Seconds = run_bound_s
-) -> Mask:
-    """Tell which candidates run no longer than a limit, of those near it by their price in full."""
-    if limit_s == math.inf:
-        return np.ones(near_s.size, dtype=bool)
-    run = of(q, candidates, near_s)
-    fast = np.asarray(run <= limit_s)
-    close = np.flatnonzero(np.abs(run - limit_s) <= NEAR * limit_s)
-    if close.size:
-        some = take(candidates, close)
-        fast[close] = of(q, some, seconds(q, some)) <= limit_s
-    return fast
 
 
 class Chain:
@@ -77,6 +65,21 @@ class Chain:
         """`limit` is in bytes, the time of a run in `threshold_s`."""
         self._q, self._axes, self._limit, self._threshold_s = q, axes, limit, threshold_s
         self.times = ChainTimes(q, axes, candidates)
+
+    def within(
+        self, links: Links, near_s: Floats, limit_s: float, of: Seconds = run_bound_s
+    ) -> Mask:
+        """Tell which links run no longer than a limit, of those near it by their price in full."""
+        if limit_s == math.inf:
+            return np.ones(near_s.size, dtype=bool)
+        q, settings = self._q, self.times.settings(links)
+        run = of(q, settings, near_s)
+        fast = np.asarray(run <= limit_s)
+        close = np.flatnonzero(np.abs(run - limit_s) <= NEAR * limit_s)
+        if close.size:
+            whole_s = self.times.in_full(take(links, close))
+            fast[close] = of(q, take(settings, close), whole_s) <= limit_s
+        return fast
 
     def tried(self, pairs: list[tuple[int, int]]) -> Iterator[Tried]:
         """Yield what comes of pairs of a recompute mode and an offload."""
@@ -102,7 +105,7 @@ class Chain:
         held = floors(q, settings) <= self._limit
         links, settings = take(links, held), take(settings, held)
         near_s = self.times.seconds(links)
-        fast = within(q, settings, near_s, self._threshold_s)
+        fast = self.within(links, near_s, self._threshold_s)
         peak = peak_bytes(q, take(settings, fast))
         fits = peak <= self._limit
         return Tried(
@@ -119,7 +122,7 @@ class Chain:
         """
         one = take(one, floors(self._q, self._whole(one)) <= self._limit)
         near_s = self.times.seconds(one)
-        one = take(one, within(self._q, self.times.settings(one), near_s, self._threshold_s))
+        one = take(one, self.within(one, near_s, self._threshold_s))
         one = take(one, peak_bytes(self._q, self._whole(one)) <= self._limit)
         candidates = self.times.settings(one)
         low, high = np.ones(one.which.size), self.times.stage[one.which].astype(float)
@@ -142,28 +145,38 @@ class Chain:
 
         Links are given with one layer. A recomputed layer also saves a transfer, so more layers may
         be faster and no number dominates. All numbers need the same memory, as none keeps
-        activations. Where it is too much, or the fastest too slow, all are told at once.
+        activations. Those of a link are told at once where all are too slow, or all fast enough and
+        too large or later than a known one of their family.
         """
-        q, settings = self._q, self.times.settings(one)
+        q, settings, stage = self._q, self.times.settings(one), self.times.stage[one.which]
         peak = peak_bytes(q, settings)
         fits = peak <= self._limit
-        hurried, opened = self._threshold_s < math.inf, fits
-        if hurried:
-            least_s = run_bound_s(q, settings, self.times.least_seconds(one))
-            opened = least_s <= self._threshold_s * (1 + NEAR)
-        stage = self.times.stage[one.which].astype(np.intp)
-        untold, counts = int(np.sum(stage[~opened])), stage[opened]
-        links = repeated(take(one, opened), counts)
+        least, known, most = (
+            run_bound_s(q, settings, bound_s) for bound_s in self.times.bounds(one)
+        )
+        slow = least > self._threshold_s * (1 + NEAR)
+        fast = most <= self._threshold_s * (1 - NEAR)
+        first = leading(settings, least, np.where(fast & fits, known, np.inf), NEAR)
+        tight, beaten = fast & ~fits, fast & fits & ~first
+        opened = ~(slow | tight | beaten)
+        found = self._each_count(take(one, opened), peak[opened])
+        return replace(
+            found, slow=found.slow + int(np.sum(stage[slow])),
+            tight=found.tight + int(np.sum(stage[tight])), beaten=int(np.sum(stage[beaten])),
+        )  # fmt: skip
+
+    def _each_count(self, one: Links, peak: Floats) -> Tried:
+        """Return what comes of every number of recomputed layers, one by one."""
+        counts = self.times.stage[one.which].astype(np.intp)
         before = np.repeat(np.cumsum(counts) - counts, counts)
-        links = replace(links, layers=np.arange(1.0, before.size + 1) - before)
-        near_s, fits = self.times.seconds(links), np.repeat(fits[opened], counts)
-        fast = within(q, self.times.settings(links), near_s, self._threshold_s)
+        links = replace(repeated(one, counts), layers=np.arange(1.0, before.size + 1) - before)
+        peak, near_s = np.repeat(peak, counts), self.times.seconds(links)
+        fast = self.within(links, near_s, self._threshold_s)
+        fits = peak <= self._limit
         good = fast & fits
         return Tried(
-            links=take(links, good), near_s=near_s[good],
-            peak=np.repeat(peak[opened], counts)[good], short=0,
-            slow=int(np.count_nonzero(~fast)) + hurried * untold,
-            tight=int(np.count_nonzero(fast & ~fits)) + (not hurried) * untold,
+            links=take(links, good), near_s=near_s[good], peak=peak[good], short=0,
+            slow=int(np.count_nonzero(~fast)), tight=int(np.count_nonzero(fast & ~fits)),
         )  # fmt: skip
 
 

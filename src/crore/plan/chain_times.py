@@ -19,7 +19,7 @@ from crore.cost import fitted_constants, operations
 from crore.cost.arrays import Num
 from crore.cost.layout import RECOMPUTE, layers_per_stage
 from crore.cost.step_shares import Mixture, Rows, joined_tallies, turning_shares
-from crore.cost.step_time import Tally, added, pricer_of, tally
+from crore.cost.step_time import Tally, added, pricer_of, step_time, tally
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import OFFLOADS, Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -29,6 +29,8 @@ from crore.plan.space import FULL_MODE, with_chain
 
 NEAR: Final = 1e-9
 """Relative; sums in another order differ by a millionth of it."""
+SHARES: Final = 4
+"""Of layers, one of which is the fastest: one layer, all, and two where messages turn covered."""
 NONE: Final = RECOMPUTE.index("none")
 STATES: Final = OFFLOADS.index("optimizer")
 ACTIVATIONS: Final = OFFLOADS.index("activations")
@@ -65,6 +67,7 @@ class ChainTimes:
 
     def __init__(self, q: Question, axes: Axes, candidates: Candidates) -> None:
         self._q, self.candidates, count = q, candidates, size(candidates)
+        self._columns = compact(candidates)
         self._offload = reduce(or_, axes.offload, 0)
         self.stage = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), (count,))
         modes = sorted({NONE, *axes.recompute})
@@ -88,12 +91,22 @@ class ChainTimes:
 
     def settings(self, links: Links) -> Candidates:
         """Return the candidates of links, with what is recomputed and offloaded."""
-        chosen = take(self.candidates, links.which)
-        layout = replace(
-            chosen.layout, recompute=links.mode * 1.0, recompute_layers=links.layers,
-            offload_optimizer=links.states, offload_activations=links.activations,
-        )  # fmt: skip
-        return replace(chosen, layout=layout)
+        return _on_chain(take(self.candidates, links.which), links)
+
+    def in_full(self, links: Links) -> Floats:
+        """Return the step seconds of links.
+
+        Columns that differ between the candidates stay columns where links have one value of them:
+        a power of a number may end in another digit than that of a column.
+        """
+        found = np.empty(links.which.size)
+        for part in blocks(found.size):
+            some = take(links, part)
+            found[part] = step_time(
+                job_for(self._q, _on_chain(take(self._columns, some.which), some)),
+                fitted_constants(),
+            ).step_s
+        return found
 
     def seconds(self, links: Links) -> Floats:
         """Return the step seconds of links, nearly."""
@@ -102,24 +115,33 @@ class ChainTimes:
             found[part] = self._added(take(links, part))[0]
         return found
 
-    def least_seconds(self, links: Links) -> Floats:
-        """Return seconds that no number of fully recomputed layers undercuts, nearly.
+    def bounds(self, links: Links) -> tuple[Floats, Floats, Floats]:
+        """Return what full recompute of one to all layers takes: least, of a known number, most.
 
-        Links are given with one layer. Launches are those of one layer, device time is least at an
-        end or where a message turns covered (`turning_shares`), and messages between stages take
-        nothing.
+        Nearly; links are given with one layer. Time is convex in the number of layers but for
+        rounding up to whole ones, so it is most at an end. Least are launches of one layer, device
+        time at an end or where a message turns covered (`turning_shares`), and nothing for messages
+        between stages.
         """
-        asked = self._mixture(links)
-        one = asked.of(self._total)
-        least = np.full(links.which.size, np.inf)
+        found = np.empty((3, links.which.size))
+        for part in blocks(links.which.size, 2 * SHARES):
+            found[:, part] = self._bounds(take(links, part))
+        return found[0], found[1], found[2]
+
+    def _bounds(self, links: Links) -> tuple[Floats, Floats, Floats]:
+        asked, stage = self._mixture(links), self.stage[links.which]
         turns = turning_shares(self._total, asked, self._constants)
-        for turn in (0.0, 1.0, *turns):
-            share = np.clip(turn, asked.share, 1.0)
-            total = replace(asked, share=share).of(self._total)
-            total.launches, total.messages = one.launches, one.messages
-            step_s, sent_s = self._added(links, total)
-            least = np.minimum(least, step_s - sent_s)
-        return least
+        shares = [np.clip(turn, asked.share, 1.0) for turn in (0.0, 1.0, *turns)]
+        share, count = np.concatenate(shares), [links.which.size] * SHARES
+        together, every = joined([links] * SHARES, count), joined([asked] * SHARES, count)
+        whole = np.tile(stage, SHARES)
+        real_s, _ = self._added(replace(together, layers=np.rint(share * whole)))
+        total, one = replace(every, share=share).of(self._total), every.of(self._total)
+        total.launches, total.messages = one.launches, one.messages
+        step_s, sent_s = self._added(together, total)
+        least = np.asarray(step_s - sent_s).reshape(SHARES, -1).min(axis=0)
+        real = np.asarray(real_s).reshape(SHARES, -1)
+        return least, real.min(axis=0), real[:2].max(axis=0)
 
     def _mixture(self, links: Links) -> Mixture:
         some = np.equal(links.mode, FULL_MODE) & np.greater_equal(links.layers, 0)
@@ -135,3 +157,12 @@ class ChainTimes:
         job = job_for(self._q, compact(take(self.candidates, links.which)))
         it, slow = added(job, total, self._constants), barrier_slowdown(job.layout.gpus)
         return it.step * slow, it.waits.messages_s * slow
+
+
+def _on_chain(chosen: Candidates, links: Links) -> Candidates:
+    """Return candidates with what their links recompute and offload."""
+    layout = replace(
+        chosen.layout, recompute=links.mode * 1.0, recompute_layers=links.layers,
+        offload_optimizer=links.states, offload_activations=links.activations,
+    )  # fmt: skip
+    return replace(chosen, layout=layout)

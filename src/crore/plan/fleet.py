@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from crore.cost.arrays import Num
 from crore.cost.goodput import DISK, PEER_MEMORY, quorum_goodput, restart_goodput
 from crore.cost.islands import diloco_efficiency, islands_goodput, outer_bytes
 from crore.cost.shape import parameters
-from crore.plan.candidates import Candidates, Floats, uniform
+from crore.plan.candidates import Candidates, Floats, distinct, uniform
 from crore.plan.request import Question
 
 ISLAND_COUNTS: Final = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 64, 80, 100)
@@ -119,8 +120,8 @@ def goodput(q: Question, candidates: Candidates, round_s: Num) -> Num:
     how = recovery_of(q)
     island = candidates.layout.gpus
     if how != "quorum":
-        island = uniform(island)  # one world has all GPUs, and the best interval is dear
-        return restart_goodput(island, *(PEER_MEMORY if how == "peer" else DISK))
+        island, policy = uniform(island), PEER_MEMORY if how == "peer" else DISK
+        return _alone(island, *policy) if np.ndim(island) == 0 else restart_goodput(island, *policy)
     world = island / candidates.worlds
     waits = {"stall_s": STALL_S, "absent_s": ABSENT_S}
     alone = quorum_goodput(island, world, **waits)
@@ -130,6 +131,12 @@ def goodput(q: Question, candidates: Candidates, round_s: Num) -> Num:
     everyone = island * candidates.islands
     fleet = islands_goodput(everyone, candidates.islands, world, round_s, POLICY, **waits)
     return np.where(many, fleet, alone)
+
+
+@lru_cache(maxsize=256)
+def _alone(gpus: float, checkpoint_s: float, restart_s: float) -> Num:
+    """Return `restart_goodput` of one world: every block of its search asks for the same."""
+    return restart_goodput(gpus, checkpoint_s, restart_s)
 
 
 def goodput_bound(q: Question, candidates: Candidates) -> Num:
@@ -142,7 +149,11 @@ def goodput_bound(q: Question, candidates: Candidates) -> Num:
 
 def learning_efficiency(q: Question, islands: Num) -> tuple[Num, Num, Num]:
     """Return (low, middle, high) progress per token over a run in step everywhere."""
-    return diloco_efficiency(parameters(q.shape), islands)
+    if np.ndim(islands) == 0:
+        return diloco_efficiency(parameters(q.shape), islands)
+    few, where = distinct(np.asarray(islands))
+    low, middle, high = (np.asarray(x) for x in diloco_efficiency(parameters(q.shape), few))
+    return low[where], middle[where], high[where]
 
 
 def run_s(q: Question, candidates: Candidates, step_s: Num) -> Floats:

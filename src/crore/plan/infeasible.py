@@ -14,7 +14,15 @@ from crore.plan.axes import Axes, axes_of
 from crore.plan.best import Ranked
 from crore.plan.candidates import Candidates, Floats, Mask, joined, size, take
 from crore.plan.network import choose_network, run_on
-from crore.plan.pricing import LeastBytes, Points, always_there, least_bytes, seconds_and_bytes
+from crore.plan.pricing import (
+    LeastBytes,
+    Points,
+    always_there,
+    floors,
+    least_bytes,
+    peak_bytes,
+    seconds_and_bytes,
+)
 from crore.plan.record import layout_record
 from crore.plan.request import DAY_S, Question
 from crore.plan.resolve import near_batch
@@ -99,15 +107,7 @@ def nearest_miss(q: Question) -> Ranked | None:
         inside, _ = obeying(q, axes, settings(q, axes, take(cells.candidates, np.array([cell]))))
         if not size(inside):
             continue
-        chain = [
-            with_chain(
-                take(inside, ~forbids_mode(q, inside, mode)), mode,
-                float(axes.recompute_layers or -1), offload,
-            )
-            for mode in axes.recompute
-            for offload in axes.offload
-        ]  # fmt: skip
-        together = joined(chain, [size(part) for part in chain])
+        together = _leanest_chain(q, axes, inside)
         step_s, peak = seconds_and_bytes(q, together)
         best = int(np.argmin(peak))
         return Ranked(
@@ -117,12 +117,25 @@ def nearest_miss(q: Question) -> Ranked | None:
     return None
 
 
+def _leanest_chain(q: Question, axes: Axes, inside: Candidates) -> Candidates:
+    """Return settings in each mode and offload, with all layers recomputed where any number may."""
+    chain = [
+        with_chain(
+            take(inside, ~forbids_mode(q, inside, mode)), mode, float(axes.recompute_layers or -1),
+            offload,
+        )
+        for mode in axes.recompute
+        for offload in axes.offload
+    ]  # fmt: skip
+    return joined(chain, [size(part) for part in chain])
+
+
 def _enough(q: Question, axes: Axes, cells: Candidates) -> float:
     """Return bytes that as many cells as are looked into are sure not to need more of, 0 for none.
 
     Those that hold least throughout a step are asked; of others only what needs no more matters.
     """
-    few = take(cells, np.argsort(always_there(q, cells), kind="stable")[:LOOKED_INTO])
+    few = take(cells, np.argsort(always_there(q, axes, cells), kind="stable")[:LOOKED_INTO])
     return float(np.max(least_bytes(q, axes, few), initial=0.0))
 
 
@@ -174,9 +187,28 @@ def smallest_change(q: Question, miss: Ranked) -> str:
 def _fits_on(q: Question, count: int, points: Points) -> bool:
     more = replace(q.on(count), global_batch=max(q.global_batch, near_batch(count, count)))
     try:
-        return bool(search(more, ground=Ground(more, points)).ranked)
+        return _any_fits(more, Ground(more, points))
     except CroreError:
         return False
+
+
+def _any_fits(q: Question, ground: Ground) -> bool:
+    """Tell whether a search would find any plan: the leanest cells first, no time is asked.
+
+    In its chain a candidate needs least with all layers recomputed.
+    """
+    limit, cells = usable_bytes(q), ground.cells.candidates
+    if not size(cells):
+        return False
+    least = ground.least.of(np.arange(size(cells)))
+    order = np.argsort(least, kind="stable")[: np.count_nonzero(least <= limit)]
+    for start in range(0, order.size, LOOKED_INTO):
+        few = take(cells, order[start : start + LOOKED_INTO])
+        inside, _ = obeying(q, ground.axes, settings(q, ground.axes, few))
+        chain = _leanest_chain(q, ground.axes, inside)
+        if np.any(peak_bytes(q, take(chain, floors(q, chain) <= limit)) <= limit):
+            return True
+    return False
 
 
 def _no_layout(q: Question, found: Found) -> str:

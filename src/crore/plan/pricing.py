@@ -20,19 +20,19 @@ from crore.cost import (
 from crore.cost.arrays import Num, present
 from crore.cost.layout import MOMENT_BYTES, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
-from crore.cost.memory import floor_peak_bytes
+from crore.cost.memory import floor_peak_bytes, floor_state_bytes
 from crore.cost.memory_eager import kept_bytes
 from crore.cost.memory_sizes import FLOAT, HALF
 from crore.cost.schedules import SCHEDULES
 from crore.cost.step_ends import stage_weights
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
-from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
+from crore.plan.candidates import Candidates, Floats, compact, distinct, joined, size, take
 from crore.plan.fleet import run_bound_s
 from crore.plan.request import Question
 from crore.plan.space import Cells, with_chain
 
-BLOCK = 32_768
+BLOCK = 16_384
 """Candidates priced in one call: large enough to amortise the calls, small enough for the cache."""
 
 
@@ -140,12 +140,14 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     rounds = np.asarray(cells.candidates.batch / (it.dp * it.micro_batch))
     share = _least_bubble(q, axes, cells.candidates, rounds)
     least = np.full(size(cells.candidates), np.inf)
+    points, at = distinct(cells.point.astype(float))
+    grid = take(cells.grid, points.astype(np.intp))
     for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
-        busy_s, bubble_s = _micro_batch_s(q, cells.grid, zero)
+        busy_s, bubble_s = _micro_batch_s(q, grid, zero)
         filled_s = np.multiply(
-            share, bubble_s[cells.point], out=np.full_like(share, np.inf), where=share < np.inf
+            share, bubble_s[at], out=np.full_like(share, np.inf), where=share < np.inf
         )
-        step_s = rounds * busy_s[cells.point] + filled_s
+        step_s = rounds * busy_s[at] + filled_s
         least = np.minimum(least, step_s)
     return run_bound_s(q, cells.candidates, least * barrier_slowdown(it.gpus))
 
@@ -197,7 +199,7 @@ def least_bytes(q: Question, axes: Axes, cells: Candidates, enough: float = floa
     ZeRO stages are all tried, as a recomputed layer comes back whole, a gathered one too; but for
     stage 1 where there is 2, which keeps no more.
     """
-    least = always_there(q, cells)
+    least = always_there(q, axes, cells)
     near = least <= enough
     least[near] = _least_tried(q, axes, take(cells, near), enough)
     return least
@@ -268,11 +270,16 @@ class Points:
         return np.array([known[key] for key in keys]) <= limit
 
 
-def always_there(q: Question, cells: Candidates) -> Floats:
-    """Return bytes that a stack read off its code holds throughout a step; 0 for others."""
-    if not present(q.stack.eager):
-        return np.zeros(size(cells))
-    return _by_blocks(q, cells, kept_bytes)
+def always_there(q: Question, axes: Axes, cells: Candidates) -> Floats:
+    """Return, per cell, bytes that every setting inside it holds throughout a step."""
+    if present(q.stack.eager):
+        return _by_blocks(q, cells, kept_bytes)
+    least = np.full(size(cells), np.inf)
+    for zero in axes.zero:
+        sharded = replace(cells, layout=replace(cells.layout, zero=float(zero)))
+        lean = with_chain(sharded, 0, -1.0, max(axes.offload))
+        least = np.minimum(least, _by_blocks(q, lean, floor_state_bytes))
+    return least / (1 + ROUNDING)
 
 
 class LeastBytes:

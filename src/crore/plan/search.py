@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from crore.plan.axes import Axes, axes_of
 from crore.plan.best import Best, Ranked, leading
 from crore.plan.candidates import Candidates, Floats, Mask, joined, size, take
-from crore.plan.chain import Chain, Tried, within
-from crore.plan.chain_times import NEAR, ChainTimes
+from crore.plan.chain import Chain, Tried
+from crore.plan.chain_times import NEAR
 from crore.plan.fleet import run_bound_s, run_s
 from crore.plan.pricing import LeastBytes, Points, floors, peak_bytes, run_bounds_s, seconds
 from crore.plan.request import Question
@@ -226,19 +226,19 @@ def _keep(
     found.fell(DOMINATED, float(np.sum(chains[near][fast]) - kept))
 
 
-def _keep_near(q: Question, times: ChainTimes, tried: Sequence[Tried], found: Found) -> None:
+def _keep_near(q: Question, chain: Chain, tried: Sequence[Tried], found: Found) -> None:
     """Take in settings of a chain that fit, whose times are nearly known."""
     links = joined([it.links for it in tried], [it.near_s.size for it in tried])
     near_s = np.concatenate([it.near_s for it in tried])
     peak = np.concatenate([it.peak for it in tried])
-    settings = times.settings(links)
-    fast = within(q, settings, near_s, found.best.threshold_s, run_s)
+    fast = chain.within(links, near_s, found.best.threshold_s, run_s)
     found.kept += int(np.count_nonzero(fast))
     found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
-    settings, near_s, peak = take(settings, fast), near_s[fast], peak[fast]
-    first = leading(settings, run_s(q, settings, near_s), NEAR)
-    settings = take(settings, first)
-    step_s = seconds(q, settings)
+    links, peak = take(links, fast), peak[fast]
+    near_run_s = run_s(q, chain.times.settings(links), near_s[fast])
+    first = leading(chain.times.settings(links), near_run_s, near_run_s, NEAR)
+    links = take(links, first)
+    settings, step_s = chain.times.settings(links), chain.times.in_full(links)
     found.best.add(settings, run_s(q, settings, step_s), step_s, peak[first])
 
 
@@ -256,6 +256,7 @@ def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -
     found.fell(TOO_SLOW, sum(it.slow for it in tried))
     found.fell(NO_MEMORY, sum(it.tight for it in tried))
     found.evaluated += sum(it.evaluated for it in tried)
+    found.kept += sum(it.beaten for it in tried)
     if any(it.near_s.size for it in tried):
-        _keep_near(q, chain.times, tried, found)
+        _keep_near(q, chain, tried, found)
     found.fell(DOMINATED, left - sum(it.asked for it in tried))

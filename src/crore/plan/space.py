@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crore.cost.layout import RECOMPUTE, Layout, layers_per_stage, rules
 from crore.cost.schedules import chunks_per_rank, least_micro_batches, schedule_code
 from crore.plan.axes import OF_A_FLEET, OFFLOADS, Axes, divisors
-from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, size, take
+from crore.plan.candidates import Candidates, Floats, Mask, distinct, joined, repeated, size, take
 from crore.plan.fleet import island_counts
 from crore.plan.request import Question
 from crore.plan.stack_rules import (
@@ -230,7 +230,7 @@ def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
 
 
 def _shard_counts(axes: Axes, cells: Candidates) -> Floats:
-    sizes, where = np.unique(cells.layout.dp_shard, return_inverse=True)
+    sizes, where = distinct(cells.layout.dp_shard)
     counts = np.array([float(len(_shard_groups(axes, 3, int(dp)))) for dp in sizes])
     return counts[where] if counts.size else np.zeros_like(cells.layout.tp)
 
@@ -249,7 +249,7 @@ def _shard_groups(axes: Axes, zero: int, dp: int) -> list[int]:
 
 def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
     """Return every pipeline, ZeRO stage and shard group inside each cell; nothing recomputed."""
-    sizes, which = np.unique(cells.layout.dp_shard, return_inverse=True)
+    sizes, which = distinct(cells.layout.dp_shard)
     rows: list[NDArray[np.intp]] = []
     zeros, shards = [], []
     for zero in axes.zero:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from crore.cost.arrays import Num
-from crore.cost.layout import RECOMPUTE, Layout
+from crore.cost.layout import RECOMPUTE, Layout, indivisible
 from crore.cost.schedules import chunks_per_rank, schedule_code
 from crore.errors import InputError
 from crore.plan.candidates import Candidates, Floats, Mask
@@ -43,20 +43,16 @@ class Rule:
     """Returns where it is broken."""
 
 
-def _indivisible(value: Num, by: Num) -> Any:
-    return np.not_equal(np.mod(value, by), 0)
-
-
 def _key_values(q: Question, it: Candidates) -> Any:
-    return (q.model.mla is None) & _indivisible(q.model.kv_heads, it.layout.tp)
+    return (q.model.mla is None) & indivisible(q.model.kv_heads, it.layout.tp)
 
 
 def _vocabulary(q: Question, it: Candidates) -> Any:
-    return _indivisible(q.model.vocab, it.layout.tp)
+    return indivisible(q.model.vocab, it.layout.tp)
 
 
 def _heads_of_a_rank(q: Question, it: Candidates) -> Any:
-    return _indivisible(q.model.heads, it.layout.tp * it.layout.cp)
+    return indivisible(q.model.heads, it.layout.tp * it.layout.cp)
 
 
 def _expert_tensor(_: Question, it: Candidates) -> Any:
@@ -84,7 +80,7 @@ def _host_memory(q: Question, _: Candidates) -> bool:
 
 def _odd_tokens(q: Question, it: Candidates) -> Any:
     tokens = it.layout.micro_batch * q.seq_len / it.layout.cp
-    return (q.precision == "fp8") & _indivisible(tokens, FP8_TOKENS)
+    return (q.precision == "fp8") & indivisible(tokens, FP8_TOKENS)
 
 
 def _other_schedule(q: Question, it: Candidates) -> Any:
@@ -175,12 +171,12 @@ def _needless_gpipe(q: Question, it: Candidates) -> Any:
 
 
 def _uneven_rounds(_: Question, it: Candidates) -> Any:
-    return _piped(it.layout, INTERLEAVED) & _indivisible(_rounds(it), it.layout.pp)
+    return _piped(it.layout, INTERLEAVED) & indivisible(_rounds(it), it.layout.pp)
 
 
 def _expert_group(q: Question, it: Candidates) -> Any:
     layout = it.layout
-    return (q.model.experts > 0) & _indivisible(
+    return (q.model.experts > 0) & indivisible(
         layout.dp_shard * layout.cp * layout.tp, layout.ep
     )  # fmt: skip
 
