@@ -167,6 +167,12 @@ def test_an_address_brings_back_what_was_seen(visit, small_file):
     assert second.evaluate("location.hash") == address
 
 
+def test_a_pin_of_another_scenario_is_said_to_need_the_server(visit, small_file):
+    tab = visit(small_file, "#s=1;gpus=1000;pins=16,gpus%3D20%3Bmodel%3Dlarge")
+    assert tab.locator("#pins table").first.locator("thead th").count() == 1
+    assert "crore serve --planner answers it" in text(tab, "status")
+
+
 @pytest.mark.parametrize(
     "hash_", ["#s=1;gpus=%", "#s=1;gpus=abc", "#s=2", "#s=1;=;;x", "#" + "s" * 9_000]
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.report.small_sheet import NASTY, point, small_sheet
@@ -118,6 +119,40 @@ def test_what_is_typed_is_asked_and_shown(planner, visit):
     assert "12%2C345" in tab.evaluate("location.hash")
     tab.evaluate(MOVE, 30)
     assert text(tab, "count") == "1,000 GPUs"
+
+
+def test_what_was_typed_and_pinned_comes_back_with_the_address(planner, visit):
+    tab = visit(home(planner), offline=False)
+    tab.locator("#pin").click()
+    for key, typed in (("gpus", "12,345"), ("model", "large; b=1,c")):
+        enter(tab, key, typed)
+        tab.wait_for_function("(word) => location.hash.includes(word)", arg=quote(typed))
+        tab.locator("#pin").click()
+    assert tab.locator("#pins table").first.locator("thead th").count() == 3
+    address = tab.evaluate("location.hash")
+    assert len(address) <= 2_000
+    planner.asked.clear()
+    again = visit(home(planner), address, offline=False)
+    whole = "() => document.querySelector('#pins table')?.tHead.rows[0].cells.length === 4"
+    again.wait_for_function(whole)
+    asked = [body for body in planner.asked if "compare" not in body]
+    base = small_sheet()["scenario"]
+    for body in ({**base, "gpus": "12,345"}, {**base, "model": "large; b=1,c", "gpus": "12,345"}):
+        assert body in asked
+    assert text(again, "pins") == text(tab, "pins")
+    again.wait_for_function("(at) => location.hash === at", arg=address)
+
+
+def test_pins_of_an_address_that_break_or_are_too_many_change_nothing(planner, visit):
+    broken = "#s=1;gpus=16;pins=16,gpus%3D%25zz,x,gpus%3D20,gpus%3D21,gpus%3D22,gpus%3D23"
+    tab = visit(home(planner), broken, offline=False)
+    heads = "[...document.querySelectorAll('#pins table')[0]?.tHead.rows[0].cells ?? []]"
+    tab.wait_for_function(f"() => {heads}.length >= 3")
+    tab.wait_for_timeout(300)
+    shown = tab.evaluate(f"{heads}.map((cell) => cell.textContent.split(' ')[0])")
+    assert shown[:3] == ["", "16", "20"]
+    assert len(shown) <= 5
+    assert not tab.locator("#dead").is_visible()
 
 
 def test_another_model_is_asked_also_while_the_slider_moves(planner, visit):

@@ -35,6 +35,10 @@ def test_a_request_comes_back_whole(request_):
     assert request_from(read(written(scenario_of(request_)))) == request_
 
 
+def test_what_is_pinned_beside_it_is_no_part_of_the_scenario():
+    assert read("s=1;model=x;gpus=8;pins=8,gpus%3D20%3Bmodel%3Dy") == {"model": "x", "gpus": "8"}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -16,6 +16,8 @@ from crore.units import format_count, parse_count
 
 VERSION: Final = "1"
 MOST_CHARS: Final = 2000
+PINS: Final = "pins"
+"""Of an address, what is pinned beside the scenario."""
 COUNTS: Final = ("gpus", "tokens", "seq_len", "global_batch", "stock_tokens", "sites")
 WORDS: Final = ("model", "gpu", "fabric", "wan", "precision", "stack", "lost_worlds",
                 "basis")  # fmt: skip
@@ -53,7 +55,7 @@ def written(scenario: Mapping[str, str]) -> str:
 
 
 def read(text: str) -> dict[str, str]:
-    """Return the scenario of an address or of its tail.
+    """Return the scenario of an address or of its tail, what a page has pinned left out.
 
     Raises InputError for a text that is none or too long, UnknownName for a key that none has.
     """
@@ -66,6 +68,7 @@ def read(text: str) -> dict[str, str]:
         raise InputError(f"an address says each thing once, not {shown(tail)}")
     if values.pop("s", "") != VERSION:
         raise InputError(f"an address ends in #s={VERSION};model=…;gpu=…;gpus=…, not {shown(tail)}")
+    values.pop(PINS, None)
     return values
 
 

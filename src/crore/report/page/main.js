@@ -8,8 +8,7 @@ function say(text, stays = false) {
 }
 
 function writeHash() {
-  const pins = state.pins.filter(({ grid }) => grid).map(({ point }) => point.gpus);
-  history.replaceState(null, "", hashOf(scenarioNow(), pins));
+  history.replaceState(null, "", hashOf(scenarioNow(), state.pins.map(pinText)));
 }
 
 function move(position) {
@@ -51,15 +50,13 @@ function follow() {
   const count = countOf(scenario.gpus ?? "");
   const other = differing(scenario);
   const index = sheet.points.findIndex((point) => point.gpus === count);
-  if (live && (other.length || index < 0)) return ask({ ...sheet.scenario, ...scenario });
+  if (live && (other.length || index < 0)) {
+    ask({ ...sheet.scenario, ...scenario });
+    return repin(pins);
+  }
   if (other.length) say(`${byId("controls").dataset.elsewhere} (${other.map((key) => `${key} ${scenario[key]}`).join(", ")})`);
   if (count >= 1) move(index < 0 ? nearestPosition(count) : positionOf(index));
-  for (const text of pins) {
-    const point = sheet.points.find(({ gpus }) => gpus === Number(text));
-    const hash = point && hashOf({ ...sheet.scenario, gpus: String(point.gpus) });
-    if (point && !state.pins.some((other) => other.hash === hash)) state.pins.push({ point, hash, grid: true });
-  }
-  showPins();
+  repin(pins);
 }
 
 async function copy(text, done) {

@@ -45,13 +45,43 @@ function showPins() {
 
 function pin() {
   const point = pointNow();
-  const hash = hashOf(scenarioNow());
-  if (state.pins.some((other) => other.hash === hash)) return say(`${point.aria} is pinned already.`);
-  if (state.pins.length === PINS) return say("All columns are taken: unpin one first.");
-  state.pins.push({ point, hash, grid: !state.answer });
-  showPins();
+  if (state.pins.some(({ hash }) => hash === hashOf(scenarioNow()))) return say(`${point.aria} is pinned already.`);
+  if (!keep({ point, scenario: scenarioNow(), grid: !state.answer })) return say("All columns are taken: unpin one first.");
   writeHash();
-  say(`Pinned ${point.aria}.`);
+  const kept = location.hash.includes(state.pins.map(pinText).join(","));
+  say(`Pinned ${point.aria}${kept ? "" : "; the address is full and does not hold all pins"}.`);
+}
+
+// The pins of an address: counts of the grid at once, others when the server has answered again.
+async function repin(texts) {
+  for (const text of texts) {
+    const grid = sheet.points.find(({ gpus }) => gpus === Number(text));
+    if (grid) keep({ point: grid, scenario: { ...sheet.scenario, gpus: text }, grid: true });
+    else if (text.includes("=") && (await askPin(pinned(text)))) writeHash();
+  }
+}
+
+function keep(pin) {
+  const hash = hashOf(pin.scenario);
+  if (state.pins.length === PINS || state.pins.some((other) => other.hash === hash)) return false;
+  state.pins.push({ ...pin, hash });
+  showPins();
+  return true;
+}
+
+async function askPin(asked) {
+  if (!live || !asked) {
+    say(byId("controls").dataset.elsewhere);
+    return false;
+  }
+  try {
+    const answer = await post(asked);
+    refuse(answer.error ?? "");
+    return !answer.error && keep({ point: whole(answer), scenario: answer.scenario ?? asked, grid: false });
+  } catch {
+    gone();
+    return false;
+  }
 }
 
 function unpin(i) {

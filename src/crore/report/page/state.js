@@ -22,7 +22,7 @@ sheet.points = sheet.points.map(whole);
 const state = {
   position: sheet.positions.indexOf(sheet.own),
   answer: null, // the server's point for what is off the grid, and the scenario that was asked
-  pins: [], // { point, scenario, hash }
+  pins: [], // { point, scenario, hash, grid }
 };
 const scenarioNow = () => ({
   ...(state.answer?.scenario ?? sheet.scenario),
@@ -57,7 +57,27 @@ function hashOf(scenario, pins = []) {
   const parts = pairs.map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
   if (pins.length) parts.push(`pins=${pins.join(",")}`);
   const hash = `#s=1;${parts.join(";")}`;
-  return hash.length <= HASH_BYTES ? hash : `#s=1;gpus=${encodeURIComponent(scenario.gpus)}`;
+  if (hash.length <= HASH_BYTES) return hash;
+  return pins.length ? hashOf(scenario, pins.slice(0, -1)) : `#s=1;gpus=${encodeURIComponent(scenario.gpus)}`;
+}
+
+// A pin in an address: a count of the grid, or in what a server was asked something else than this file.
+function pinText({ point, scenario, grid }) {
+  if (grid) return String(point.gpus);
+  const keys = Object.keys({ ...sheet.scenario, ...scenario });
+  const other = keys.filter((key) => key === "gpus" || scenario[key] !== sheet.scenario[key]);
+  const pairs = other.map((key) => `${key}=${encodeURIComponent(scenario[key] ?? "")}`);
+  return encodeURIComponent(pairs.join(";"));
+}
+
+// The scenario of a pin's text, laid over the file's; null where an escape is broken.
+function pinned(text) {
+  try {
+    const pairs = text.split(";").map((pair) => pair.split("="));
+    return { ...sheet.scenario, ...Object.fromEntries(pairs.map(([key, value]) => [key, decodeURIComponent(value ?? "")])) };
+  } catch {
+    return null;
+  }
 }
 
 // "#s=1;model=…;gpus=…" -> { scenario, pins }, or null for an address that holds no scenario.
