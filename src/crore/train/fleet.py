@@ -32,6 +32,9 @@ class Fleet(Protocol):
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Take up what `facts` returned."""
 
+    def see_off(self, run: Trainer) -> None:
+        """Wait a little, once the run has ended, for islands that are late."""
+
     def close(self) -> None:
         """Leave the other islands."""
 
@@ -62,6 +65,9 @@ class OneIsland:
 
     def load_facts(self, facts: Mapping[str, Any]) -> None:
         """Nothing more was kept."""
+
+    def see_off(self, run: Trainer) -> None:
+        """Nobody is late."""
 
     def close(self) -> None:
         """Nobody is left."""

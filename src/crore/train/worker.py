@@ -27,6 +27,7 @@ from crore.train.fault.flip import flip_if_asked
 from crore.train.folder import TOKENIZER, writing
 from crore.train.hang import Beat, Watchdog, connect
 from crore.train.history import read_run
+from crore.train.islands.joining import FAREWELL_S
 from crore.train.job import Job
 from crore.train.listeners import Listener, Listeners
 from crore.train.log import RunLog
@@ -150,7 +151,10 @@ class _Rank:
     def _train(self, trainer: Trainer, data: Dataset) -> Outcome:
         job, done = self.job, trainer.restore()
         trainer.listeners = Listeners(self._listeners(done))
-        with contextlib.closing(trainer.listeners):
+        with (
+            contextlib.closing(trainer.fleet), contextlib.closing(trainer.peers),
+            contextlib.closing(trainer.listeners),
+        ):  # fmt: skip
             trainer.listeners.start(self._start(data, done))
             with self._profiler() as profiled:
                 counted = around_both(
@@ -166,6 +170,9 @@ class _Rank:
                     checksum=whole_checksum(trainer.named.values()),
                 )
             )  # fmt: skip
+            if reason == "finished" and trainer.peers.leads:
+                self.beat.phase("farewell", FAREWELL_S)
+                trainer.fleet.see_off(trainer)
         if reason == "signal" and trainer.asked:
             return Outcome.asked(trainer.asked)
         code = {"finished": 0, "signal": 0, "left": LEFT_CODE}.get(reason, 1)
@@ -225,9 +232,6 @@ def _run(trainer: Trainer, around: Callable[[int], Any]) -> tuple[EndReason, str
         return trainer.run(around)
     except Left as left:
         return "left", str(left) or "asked to leave while it waited for the others"
-    finally:
-        trainer.fleet.close()
-        trainer.peers.close()
 
 
 def _data(job: Job) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any, cast
@@ -398,3 +398,53 @@ def test_islands_that_are_at_one_turn_by_different_ways_end_as_one():
     for it in islands:
         it.islands.close()
     house.shutdown()
+
+
+@pytest.mark.skipif(find_spec("torchft") is None, reason="needs crore[ft]")
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
+def test_an_island_that_is_late_at_the_end_is_given_the_last_state(fleet):
+    outer = Outer(interval=4, lr=1.0, momentum=0.0, nesterov=False)
+    one, two, late = (Island(outer, island=k, islands=3, fleet=fleet) for k in range(3))
+
+    def together(does: Callable[[Island], Any], *islands: Island) -> list[threading.Thread]:
+        threads = [threading.Thread(target=does, args=(it,), daemon=True) for it in islands]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def ended(threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    while not one.run.over:
+        one.train(4, by=0.25)
+        two.train(4, by=0.75)
+        ended(together(lambda it: it.islands.join(it.run), one, two))
+    last = one.bits(), repr(one.run.place)
+    seeing_off = together(lambda it: it.islands.see_off(it.run), one, two)
+    late.train(2, by=4.0)
+    late.run.place.step = 4
+    assert late.islands.join(late.run)
+    ended(seeing_off)
+    assert late.run.over
+    assert not late.islands.due(late.run)
+    late.run.place.met = one.run.place.met
+    for it in (one, two, late):
+        assert (it.bits(), repr(it.run.place)) == last
+    ((what, line),) = late.told
+    assert what == "joined"
+    assert line.endswith("the run has ended without what it trained")
+    together(lambda it: it.islands.see_off(it.run), late)[0].join(5)  # nobody else is late
+    for it in (one, two, late):
+        it.islands.close()
+
+
+def test_islands_that_end_together_wait_for_nobody():
+    island = Island(Outer(interval=4), islands=1)
+    island.train(4)
+    assert island.islands.join(island.run)
+    island.islands._meeting = None
+    island.islands.see_off(island.run)
+    assert island.islands._meeting is None

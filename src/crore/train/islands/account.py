@@ -52,9 +52,13 @@ class Account:
         return sum(self._lost) // len(self._lost)
 
     def meet(self, islands: Sequence[int], tokens: Sequence[float], *, meeting: int) -> None:
-        """Keep who was in a turn, with how many tokens, and the meeting's number; after `book`."""
-        what = repr((self.mark, self._until, tuple(islands), tuple(tokens), meeting))
-        self.before, self.mark = self.mark, zlib.crc32(what.encode())
+        """Keep who was in a turn, with how many tokens, and the meeting's number; after `book`.
+
+        A turn that brings nothing makes no other history.
+        """
+        if any(tokens):
+            what = repr((self.mark, self._until, tuple(islands), tuple(tokens), meeting))
+            self.before, self.mark = self.mark, zlib.crc32(what.encode())
         self._met |= dict.fromkeys(islands, self.mark)
 
     def is_new(self, island: int, own: Account) -> bool:
@@ -65,6 +69,10 @@ class Account:
         in the weights already.
         """
         return self._met.get(island, 0) == own.mark
+
+    def up_to_date(self) -> int:
+        """Return how many islands were in the last turn, or have taken up its state."""
+        return sum(mark == self.mark for mark in self._met.values())
 
     def facts(self) -> dict[str, Any]:
         """Return the account as JSON takes it."""

@@ -8,10 +8,11 @@ unless the others may have it already. All keep account of which samples are in 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -28,50 +29,22 @@ from crore.train.islands.gate import Gate
 from crore.train.islands.letter import letter_bytes, letter_of, read
 from crore.train.islands.outer import HOST, OuterState
 from crore.train.islands.settings import Outer
+from crore.train.islands.turn import Result, Sent
 from crore.train.local import local_part
-from crore.train.peers import Peers, State
+from crore.train.peers import Left, Peers, State
 from crore.train.place import Place
 
 if TYPE_CHECKING:
     from crore.train.loop import Trainer
 
+FAREWELL_S: Final = 30.0
+"""An island that has ended waits so long for those that are late, to give them the last state."""
+AGAIN_S: Final = 0.2
+"""Between two of its looks for them."""
 QUORUM_S: Final = 3600.0
 """Islands wait so long for each other at one try: a round takes as long as its steps."""
 Tell = Callable[[str, str], None]
 """Hears the kind of an event and its line."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _Sent:
-    """What goes out in a turn."""
-
-    fragment: int
-    delta: Tensor
-    tokens: int
-    """Behind it."""
-    until: int
-    """Samples of all islands that were handed out before."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _Result:
-    """What a meeting of the islands came to."""
-
-    turn: int
-    exchanged: Exchanged
-    me: int
-    sent: _Sent
-    sent_s: float
-    islands: list[int]
-    """Who was there, in the order of the exchange."""
-    meeting: int
-    """Its number; a turn that is taken anew after deaths has another."""
-    until: int
-    """Samples that had been handed out to any of them."""
-    taken_up: State | None
-    """The state of another island, which this one is behind."""
-    brings: bool
-    """Whether what this island has trained is new to the others."""
 
 
 class Islands:
@@ -90,10 +63,11 @@ class Islands:
         """Rounds of fragments that this island has been through, or has taken up."""
         self._origin = (0, 0)
         """Step and turns from which on turns come evenly."""
+        self._ended = False
         self._place: dict[str, int] = {}
         self._meeting: Meeting | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outer")
-        self._sent: Future[_Result] | None = None
+        self._sent: Future[Result] | None = None
         self._arrived: list[State] = []
         # Used beside training: a group of its own.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
@@ -151,7 +125,7 @@ class Islands:
         self._settle(run, told, result)
         return True
 
-    def _wait(self) -> _Result:
+    def _wait(self) -> Result:
         if self._sent is None:
             self._send()
         assert self._sent is not None
@@ -165,14 +139,14 @@ class Islands:
         sent = self._outgoing(self.turns % self._outer.fragments)
         self._sent = self._thread.submit(self._exchange, sent)
 
-    def _outgoing(self, fragment: int) -> _Sent:
+    def _outgoing(self, fragment: int) -> Sent:
         place = Place(**self._place)
-        return _Sent(
+        return Sent(
             fragment=fragment, delta=self.state.delta(fragment, self._named),
             tokens=self.state.tokens[fragment], until=place.next_sample,
         )  # fmt: skip
 
-    def _exchange(self, sent: _Sent) -> _Result:
+    def _exchange(self, sent: Sent) -> Result:
         """Meet the other islands and exchange the fragment whose turn it is, until it holds."""
         meeting, astray = self._met(), False
         while True:
@@ -180,7 +154,8 @@ class Islands:
             meeting.begin(0 if astray else self.turns + 1)  # at 0 it is behind everybody
             taken_up = next(iter(self._arrived), None)
             account = self._theirs(taken_up) if taken_up else self.account
-            brings = account.is_new(self._seat.island, self.account)
+            ended = taken_up[1]["ended"] if taken_up else self._ended
+            brings = not ended and account.is_new(self._seat.island, self.account)
             state = taken_up[0] if taken_up else self.tensors()
             said = account.mark, sent.until if brings else 0
             told = self._told(meeting, state, said)
@@ -198,14 +173,15 @@ class Islands:
             except RuntimeError as error:  # an island is gone
                 meeting.fail(error)
             if meeting.commit():
-                return _Result(
+                return Result(
                     turn=turn, exchanged=exchanged, me=meeting.place, meeting=meeting.number,
                     sent=sent,
                     sent_s=time.perf_counter() - began_s, taken_up=taken_up, brings=brings,
                     islands=[int(one) for one in told[:, 1].tolist()], until=int(told[:, 2].max()),
+                    ended=ended,
                 )  # fmt: skip
 
-    def _mean(self, meeting: Meeting, sent: _Sent, tokens: int) -> Exchanged:
+    def _mean(self, meeting: Meeting, sent: Sent, tokens: int) -> Exchanged:
         members = Members(
             group=meeting.group if meeting.size > 1 else None, me=meeting.place,
             count=meeting.size, weight=float(tokens), judge=self._gates[sent.fragment].judge,
@@ -266,12 +242,12 @@ class Islands:
     def _give(self) -> State:
         """Return the outer state, for an island that is behind."""
         tensors = {name: local_part(t) for name, t in self.tensors().items()}
-        return tensors, {**self.facts(), "place": self._place}
+        return tensors, {**self.facts(), "place": self._place, "ended": self._ended}
 
     def _keep(self, state: State) -> None:
         self._arrived.append(state)
 
-    def _installed(self, run: Trainer, result: _Result) -> dict[str, Any]:
+    def _installed(self, run: Trainer, result: Result) -> dict[str, Any]:
         """Apply a turn's result to the outer state; return what the other worlds must know."""
         state, exchanged = self.state, result.exchanged
         ahead = run.place.next_sample - result.sent.until  # trained while it was sent
@@ -282,7 +258,8 @@ class Islands:
             self.load_facts({**facts, "tokens": own})
             for key in ("step", "samples", "set_aside"):
                 setattr(run.place, key, int(facts["place"][key]))
-            ahead = max(run.place.next_sample - result.until, 0)
+            until = max(result.until, self.account.until(result.sent.fragment))
+            ahead = max(run.place.next_sample - until, 0)
         fragment, ends = result.sent.fragment, run.over
         share = self._book(run, result, ahead)
         if ends:
@@ -301,7 +278,7 @@ class Islands:
             "ends": ends,
         }  # fmt: skip
 
-    def _book(self, run: Trainer, result: _Result, ahead: int) -> float:
+    def _book(self, run: Trainer, result: Result, ahead: int) -> float:
         """Book which samples are in the weights now, and return their share of those handed out.
 
         The run's place becomes what all agree on.
@@ -316,7 +293,7 @@ class Islands:
         run.place.samples = handed_out - run.place.set_aside
         return share
 
-    def _settle(self, run: Trainer, told: Mapping[str, Any], result: _Result | None) -> None:
+    def _settle(self, run: Trainer, told: Mapping[str, Any], result: Result | None) -> None:
         """Go on from a turn that holds: mix in the global weights, and say what happened."""
         met = run.place.met
         self.load_facts(told["facts"])
@@ -332,12 +309,15 @@ class Islands:
             self._tell("fenced", f"this island's outer gradient is left out: {told['fenced']}")
         if result.taken_up is not None:
             what = "keeps what it trained" if result.brings else "the others have what it trained"
+            what = "the run has ended without what it trained" if result.ended else what
             self._tell(
                 "joined",
                 f"took up the islands' turn {result.turn:,}, step {run.place.step}; {what}",
             )
         given = zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True)
         heard = ", ".join(str(island) for island, weight, out in given if weight and not out)
+        if not any(exchanged.weights):
+            return
         self._tell(
             "outer step",
             f"turn {self.turns:,}, {self.account.mark:08x} after {self.account.before:08x}: "
@@ -374,6 +354,24 @@ class Islands:
         self._origin = (int(first), int(turns))
         for gate, told in zip(self._gates, facts["gates"], strict=True):
             gate.load_facts(told)
+
+    def see_off(self, run: Trainer) -> None:
+        """Give islands that are late at the end the last state: they end alike."""
+        self._place, self._ended = asdict(run.place), True
+        host = threading.Thread(target=self._receive, daemon=True, name="farewell")
+        host.start()
+        host.join(FAREWELL_S)
+
+    def _receive(self) -> None:
+        while self.account.up_to_date() < self._seat.islands:
+            time.sleep(AGAIN_S)
+            try:
+                result = self._exchange(self._outgoing(self.turns % self._outer.fragments))
+            except Left:
+                return
+            self.turns = result.turn + 1
+            weights = result.exchanged.weights
+            self.account.meet(result.islands, weights, meeting=result.meeting)
 
     def close(self) -> None:
         """Leave the other islands."""
