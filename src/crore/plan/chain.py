@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crore.cost.arrays import Num
 from crore.plan.axes import Axes
 from crore.plan.best import leading
 from crore.plan.candidates import Candidates, Floats, Mask, joined, repeated, take
@@ -24,7 +23,6 @@ FEWEST_CUTS = 3
 MOST_CUTS = 31
 """Where a range of recomputed layers is tried at once: a call on so many settings takes little
 longer than a call on one."""
-Seconds = Callable[[Question, Candidates, Num], Floats]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,19 +64,18 @@ class Chain:
         self._q, self._axes, self._limit, self._threshold_s = q, axes, limit, threshold_s
         self.times = ChainTimes(q, axes, candidates)
 
-    def within(
-        self, links: Links, near_s: Floats, limit_s: float, of: Seconds = run_bound_s
-    ) -> Mask:
-        """Tell which links run no longer than a limit, of those near it by their price in full."""
-        if limit_s == math.inf:
+    def _within(self, links: Links, near_s: Floats) -> Mask:
+        """Tell which links are fast enough, of those near the limit by their price in full."""
+        if self._threshold_s == math.inf:
             return np.ones(near_s.size, dtype=bool)
-        q, settings = self._q, self.times.settings(links)
-        run = of(q, settings, near_s)
-        fast = np.asarray(run <= limit_s)
-        close = np.flatnonzero(np.abs(run - limit_s) <= NEAR * limit_s)
+        settings = self.times.settings(links)
+        run = run_bound_s(self._q, settings, near_s)
+        fast = np.asarray(run <= self._threshold_s)
+        close = np.flatnonzero(np.abs(run - self._threshold_s) <= NEAR * self._threshold_s)
         if close.size:
             whole_s = self.times.in_full(take(links, close))
-            fast[close] = of(q, take(settings, close), whole_s) <= limit_s
+            run = run_bound_s(self._q, take(settings, close), whole_s)
+            fast[close] = run <= self._threshold_s
         return fast
 
     def tried(self, pairs: list[tuple[int, int]]) -> Iterator[Tried]:
@@ -105,7 +102,7 @@ class Chain:
         held = floors(q, settings) <= self._limit
         links, settings = take(links, held), take(settings, held)
         near_s = self.times.seconds(links)
-        fast = self.within(links, near_s, self._threshold_s)
+        fast = self._within(links, near_s)
         peak = peak_bytes(q, take(settings, fast))
         fits = peak <= self._limit
         return Tried(
@@ -122,7 +119,7 @@ class Chain:
         """
         one = take(one, floors(self._q, self._whole(one)) <= self._limit)
         near_s = self.times.seconds(one)
-        one = take(one, self.within(one, near_s, self._threshold_s))
+        one = take(one, self._within(one, near_s))
         one = take(one, peak_bytes(self._q, self._whole(one)) <= self._limit)
         candidates = self.times.settings(one)
         low, high = np.ones(one.which.size), self.times.stage[one.which].astype(float)
@@ -171,7 +168,7 @@ class Chain:
         before = np.repeat(np.cumsum(counts) - counts, counts)
         links = replace(repeated(one, counts), layers=np.arange(1.0, before.size + 1) - before)
         peak, near_s = np.repeat(peak, counts), self.times.seconds(links)
-        fast = self.within(links, near_s, self._threshold_s)
+        fast = self._within(links, near_s)
         fits = peak <= self._limit
         good = fast & fits
         return Tried(

@@ -231,15 +231,15 @@ def _keep_near(q: Question, chain: Chain, tried: Sequence[Tried], found: Found) 
     links = joined([it.links for it in tried], [it.near_s.size for it in tried])
     near_s = np.concatenate([it.near_s for it in tried])
     peak = np.concatenate([it.peak for it in tried])
-    fast = chain.within(links, near_s, found.best.threshold_s, run_s)
-    found.kept += int(np.count_nonzero(fast))
-    found.fell(TOO_SLOW, float(np.count_nonzero(~fast)))
-    links, peak = take(links, fast), peak[fast]
-    near_run_s = run_s(q, chain.times.settings(links), near_s[fast])
-    first = leading(chain.times.settings(links), near_run_s, near_run_s, NEAR)
-    links = take(links, first)
+    # How long islands wait for each other is a sum cut off by the longest step at hand, so a
+    # fleet's run is less sure than NEAR.
+    if not q.is_fleet:
+        near_run_s = run_s(q, chain.times.settings(links), near_s)
+        first = leading(chain.times.settings(links), near_run_s, near_run_s, NEAR)
+        found.kept += int(np.count_nonzero(~first))
+        links, peak = take(links, first), peak[first]
     settings, step_s = chain.times.settings(links), chain.times.in_full(links)
-    found.best.add(settings, run_s(q, settings, step_s), step_s, peak[first])
+    _keep(q, settings, step_s, peak, np.ones(peak.size), found)
 
 
 def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -> None:
