@@ -54,10 +54,11 @@ def _has_twin(answer: str, known: dict[str, set[str]]) -> bool:
     )
 
 
-def groups(evaluated: int) -> Groups:
-    """Return the held-out conversations, by what is to be known of them."""
-    told = default_conversations()
-    learned, held = split(told, {k: question_of(c) for k, c in enumerate(told)})
+def groups(tokenizer: Any, usual: Tuning) -> Groups:
+    """Return the held-out conversations that fit a row, by what is to be known of them."""
+    told, template, evaluated = default_conversations(), Template(tokenizer), usual.evaluated
+    learned, found = split(told, {k: question_of(c) for k, c in enumerate(told)})
+    held = [c for c in found if len(template.example(c)) <= usual.seq_len]
     others = held[evaluated:]
     shared = twins(others, learned)
     return {
@@ -91,7 +92,7 @@ def main(report: Callable[[str], object] = print) -> None:
     models = [load(tuning).eval() for tuning in (base, usual)]
     tokenizer = tokenizer_of(usual.base)
     report("| held-out questions | | before | after | |\n|---|--:|--:|--:|--:|")
-    for name, held in groups(usual.evaluated).items():
+    for name, held in groups(tokenizer, usual).items():
         before, after = (loss(model, tokenizer, held, usual.seq_len) for model in models)
         report(f"| {name} | {len(held)} | {before:.3f} | {after:.3f} | {after / before - 1:+.1%} |")
 

@@ -26,6 +26,11 @@ def test_the_default_ones_are_many_and_whole(default):
     assert default == default_conversations()
 
 
+def test_each_is_there_once(default):
+    told = [(question_of(c), c[1]["content"].lower()) for c in default]
+    assert len(told) == len(set(told))
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [

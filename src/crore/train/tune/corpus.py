@@ -8,7 +8,7 @@ import importlib.util
 import random
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ def default_conversations() -> list[Conversation]:
 
     Raises InputError without chatterbot-corpus.
     """
-    return [*topics(), *docstrings()]
+    return [*_once(topics()), *docstrings()]
 
 
 def topics() -> Iterator[Conversation]:
@@ -58,6 +58,16 @@ def topics() -> Iterator[Conversation]:
             words = [str(line).strip() for line in said]
             if len(words) > 1 and all(words[:2]):  # what follows is a turn, or another answer
                 yield _asked(words[0], words[1])
+
+
+def _once(told: Iterable[Conversation]) -> Iterator[Conversation]:
+    """Yield each conversation once: ten of tech support are there a hundred times."""
+    known: set[tuple[str, str]] = set()
+    for conversation in told:
+        key = (question_of(conversation), conversation[-1]["content"].lower())
+        if key not in known:
+            known.add(key)
+            yield conversation
 
 
 def _asked(question: str, answer: str) -> Conversation:
