@@ -46,6 +46,15 @@ class Group:
         across = np.minimum(self.inner * self.outer_bytes_per_s, self.inner_bytes_per_s)
         return np.where(np.greater(self.outer, 1), across, self.inner_bytes_per_s)
 
+    @cached_property
+    def gather_latency_s(self) -> tuple[Num, Num]:
+        """Latency of a gather inside domains, and across in a ring or by recursive doubling."""
+        across = np.minimum(
+            ring(0.0, self.outer, 1.0, self.outer_latency_s),
+            recursive_doubling(0.0, self.outer, 1.0, self.outer_latency_s),
+        )
+        return switched_steps(self.inner) * self.inner_latency_s, across
+
 
 def ring(buffer_bytes: Num, ranks: Num, bytes_per_s: Num, latency_s: Num) -> Num:
     """Ring reduce-scatter or all-gather: `(n-1)·alpha + (n-1)/n·S/B`; an all-reduce is two."""
@@ -85,11 +94,7 @@ def gather_s(group: Group, buffer_bytes: Num) -> Num:
     ranks of a domain drive their NICs together (`inner·B_nic`, never above the scale-up rate) in a
     ring or by recursive doubling, whichever starts sooner.
     """
-    inside_s = switched_steps(group.inner) * group.inner_latency_s
-    across_s = np.minimum(
-        ring(0.0, group.outer, 1.0, group.outer_latency_s),
-        recursive_doubling(0.0, group.outer, 1.0, group.outer_latency_s),
-    )
+    inside_s, across_s = group.gather_latency_s
     return ring(buffer_bytes, group.ranks, group.rate, 0.0) + inside_s + across_s
 
 

@@ -126,6 +126,7 @@ class Pricer:
         self.rates = rates_of(job, constants)
         self._gemms: dict[int, Num] = {}
         self._groups: dict[tuple[Axis, bool], Group] = {}
+        self._messages: dict[tuple[object, ...], tuple[Num, Num]] = {}
 
     def seconds(self, op: Operation) -> Num:
         """Return seconds of one execution of `op`, a float or `[N]`."""
@@ -173,6 +174,14 @@ class Pricer:
         return moved / self.rates.memory_bytes_per_s + gap
 
     def _collective(self, op: Operation) -> Num:
+        """Price a message once: recompute sends it again, and backward one of the same size."""
+        function = COLLECTIVES.get(op.collective, all_to_all_s)
+        key = (op.axis, op.expert, op.repeat, function, id(op.message_bytes))
+        if key not in self._messages:
+            self._messages[key] = op.message_bytes, self._message(op)
+        return self._messages[key][1]
+
+    def _message(self, op: Operation) -> Num:
         group = self._group(op.axis, op.expert)
         if op.collective == "all_to_all":
             return all_to_all_s(group, self._message_bytes(op), self.job.shape.topk)

@@ -87,29 +87,8 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert: bool = False) -
     a group of stride `k` has `domain/k` members in one scale-up domain. `expert` asks for the
     data-parallel group of an expert's weights: its copies stand ep·etp apart.
     """
-    layout, machine = job.layout, job.machine
-    tp, cp = layout.tp, layout.cp
-    if expert and axis in ("dp_shard", "dp_replicate"):
-        everyone, shard, near = (
-            expert_data_ranks(job),
-            expert_shard_ranks(job),
-            layout.ep * layout.etp,
-        )
-    else:
-        everyone, shard, near = layout.dp * cp, layout.dp_shard * cp, tp
-    split = np.where(np.greater_equal(layout.zero, 1), shard, 1.0)
-    strided: dict[str, tuple[Num, Num]] = {
-        "tp": (tp, 1.0),
-        "cp": (cp, tp),
-        "ep": (layout.ep, layout.etp),
-        "dp_shard": (shard, near),
-        # Without shards all copies reduce together; with them, each shard across its replicas.
-        "dp_replicate": (np.maximum(everyone / split, 1.0), near * split),
-        "pp": (layout.pp, tp * cp * layout.dp),
-        "tied": (np.minimum(layout.pp, 2.0), tp * cp * layout.dp * np.maximum(layout.pp - 1, 1)),
-        "world": (layout.gpus, 1.0),
-    }
-    ranks, stride = strided[axis]
+    machine = job.machine
+    ranks, stride = _strided(job, axis, expert)
     inner = _members(machine.domain_size, stride, ranks)
     network = machine.nic_bytes_per_s * constants.nic_share
     return Group(
@@ -121,6 +100,33 @@ def group_of(job: Job, axis: Axis, constants: Constants, expert: bool = False) -
         outer_latency_s=constants.nic_latency_s + machine.hop_latency_s,
         multicast=np.greater(machine.asynchronous, 0),
     )
+
+
+def _strided(job: Job, axis: Axis, expert: bool) -> tuple[Num, Num]:
+    """Return the ranks of an axis's group, and how far apart they stand."""
+    layout = job.layout
+    tp, cp = layout.tp, layout.cp
+    if axis in ("dp_shard", "dp_replicate"):
+        everyone, shard, near = layout.dp * cp, layout.dp_shard * cp, tp
+        if expert:
+            everyone, shard = expert_data_ranks(job), expert_shard_ranks(job)
+            near = layout.ep * layout.etp
+        if axis == "dp_shard":
+            return shard, near
+        # Without shards all copies reduce together; with them, each shard across its replicas.
+        split = np.where(np.greater_equal(layout.zero, 1), shard, 1.0)
+        return np.maximum(everyone / split, 1.0), near * split
+    if axis in ("pp", "tied"):
+        stage = tp * cp * layout.dp
+        if axis == "pp":
+            return layout.pp, stage
+        return np.minimum(layout.pp, 2.0), stage * np.maximum(layout.pp - 1, 1)
+    if axis == "world":
+        return layout.gpus, 1.0
+    inside: dict[str, tuple[Num, Num]] = {
+        "tp": (tp, 1.0), "cp": (cp, tp), "ep": (layout.ep, layout.etp),
+    }  # fmt: skip
+    return inside[axis]
 
 
 def _members(block: Num, stride: Num, ranks: Num) -> Num:

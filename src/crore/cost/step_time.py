@@ -176,6 +176,24 @@ def step_time(job: Job, c: Constants, ops: list[Operation] | None = None) -> Ste
     return combine(job, total, pricer.constants)
 
 
+def step_seconds(job: Job, c: Constants) -> Num:
+    """Return the seconds of `step_time`, where the parts are not asked for."""
+    pricer = pricer_of(job, c)
+    it = added(job, tally(operations(job), pricer), pricer.constants)
+    return it.step * barrier_slowdown(job.layout.gpus)
+
+
+def micro_batch_seconds(job: Job, c: Constants) -> tuple[Num, Num]:
+    """Return seconds of one micro-batch on the slowest stage and of the bubble.
+
+    Without stragglers, and without what is done once per step.
+    """
+    pricer = pricer_of(job, c)
+    ops = [op for op in operations(job) if op.repeat != "step"]
+    it = added(job, tally(ops, pricer), pricer.constants)
+    return it.at.slowest, it.waits.bubble_s
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stages:
     """Seconds of one micro-batch on the pipeline's ranks, host and device together."""

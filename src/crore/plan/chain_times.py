@@ -19,7 +19,7 @@ from crore.cost import fitted_constants, operations
 from crore.cost.arrays import Num
 from crore.cost.layout import RECOMPUTE, layers_per_stage
 from crore.cost.step_shares import Mixture, Rows, joined_tallies, turning_shares
-from crore.cost.step_time import Tally, added, pricer_of, step_time, tally
+from crore.cost.step_time import Tally, added, pricer_of, step_seconds, tally
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import OFFLOADS, Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
@@ -102,10 +102,8 @@ class ChainTimes:
         found = np.empty(links.which.size)
         for part in blocks(found.size):
             some = take(links, part)
-            found[part] = step_time(
-                job_for(self._q, _on_chain(take(self._columns, some.which), some)),
-                fitted_constants(),
-            ).step_s
+            job = job_for(self._q, _on_chain(take(self._columns, some.which), some))
+            found[part] = step_seconds(job, fitted_constants())
         return found
 
     def seconds(self, links: Links) -> Floats:

@@ -18,13 +18,14 @@ from crore.cost import (
     step_time,
 )
 from crore.cost.arrays import Num, present
-from crore.cost.layout import MOMENT_BYTES, layers_per_stage
+from crore.cost.layout import MOMENT_BYTES, indivisible, layers_per_stage
 from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.cost.memory import floor_peak_bytes, floor_state_bytes
 from crore.cost.memory_eager import kept_bytes
 from crore.cost.memory_sizes import FLOAT, HALF
 from crore.cost.schedules import SCHEDULES
 from crore.cost.step_ends import stage_weights
+from crore.cost.step_time import micro_batch_seconds, step_seconds
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import Candidates, Floats, compact, distinct, joined, size, take
@@ -104,7 +105,8 @@ def seconds(q: Question, candidates: Candidates) -> Floats:
     count = size(candidates)
     step_s = np.empty(count)
     for part in blocks(count):
-        step_s[part] = timed(q, take(candidates, part)).step_s
+        job = job_for(q, compact(take(candidates, part)))
+        step_s[part] = step_seconds(job, fitted_constants())
     return step_s
 
 
@@ -163,9 +165,7 @@ def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> tuple[Floats, Fl
     busy, bubble = np.empty(count), np.empty(count)
     for part in blocks(count):
         job = job_for(q, compact(take(candidates, part)))
-        time = step_time(job, fitted_constants())
-        busy[part] = time.micro_batch_s / barrier_slowdown(job.layout.gpus)
-        bubble[part] = time.parts["bubble"]
+        busy[part], bubble[part] = micro_batch_seconds(job, fitted_constants())
     return busy, bubble
 
 
@@ -177,12 +177,13 @@ def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) ->
     it = cells.layout
     stage = layers_per_stage(it, q.shape.layers)
     least = np.ones(size(cells))
+    even = ~indivisible(rounds, it.pp)
     for code, chunks in axes.pipelines:
         row = SCHEDULES[code]
         enough = rounds >= row.fill_stages * it.pp
         if chunks > 1:
-            whole = rounds >= it.pp if q.is_fleet else np.mod(rounds, it.pp) == 0
-            enough = whole & (np.mod(stage, chunks) == 0)
+            whole = rounds >= it.pp if q.is_fleet else even
+            enough = whole & ~indivisible(stage, chunks)
         filled = all(path.stages != (1, 1, 1) for path in row.paths)
         left = 0.0 if filled else 1.0 / chunks
         least = np.minimum(least, np.where(enough, left, 1.0))

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crore.cost.layout import RECOMPUTE, Layout, layers_per_stage, rules
+from crore.cost.layout import RECOMPUTE, Layout, indivisible, layers_per_stage, rules
 from crore.cost.schedules import chunks_per_rank, least_micro_batches, schedule_code
 from crore.plan.axes import OF_A_FLEET, OFFLOADS, Axes, divisors
 from crore.plan.candidates import Candidates, Floats, Mask, distinct, joined, repeated, size, take
@@ -299,14 +299,14 @@ def rules_of_settings(
         yield "a pipeline schedule without a pipeline", ~plain & ~piped
     yield "no whole round of micro-batches", np.less(rounds, 1)
     per_rank = chunks_per_rank(it.schedule, it.vpp)
-    yield "a stage's layers do not divide into its chunks", piped & (np.mod(stage, it.vpp) != 0)
+    yield "a stage's layers do not divide into its chunks", piped & indivisible(stage, it.vpp)
     yield (
         "more pipeline chunks than layers",
         piped & np.greater(it.pp * per_rank, np.maximum(q.shape.layers, 1)),
     )
     yield (
         "interleaving needs micro-batches in multiples of pp",
-        chunks & (np.mod(rounds, it.pp) != 0),
+        chunks & indivisible(rounds, it.pp),
     )
     yield (
         "too few micro-batches to fill the schedule",
