@@ -66,8 +66,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Run
     return found
 
 
-def _drilled(calm: Run, folder: Path, fleet: Fleet, least: int) -> tuple[Run, Audit]:
-    """Return a drill's run and audit: it ended, alike for all, with each sample once."""
+def _drilled(calm: Run, folder: Path, fleet: Fleet, least: int, over: int = 1) -> tuple[Run, Audit]:
+    """Return a drill's run and audit: it ended, alike for all, with each sample once.
+
+    It has fewer than `over` steps' samples more than were planned.
+    """
     job = _job(folder, fleet.islands, calm.steps[-1].step)
     outcome = run(job, replace(fleet, chaos_s=FAULTS_S))
     assert outcome.reason == "finished", outcome
@@ -78,7 +81,7 @@ def _drilled(calm: Run, folder: Path, fleet: Fleet, least: int) -> tuple[Run, Au
     assert found.went_on_s() <= WENT_ON_S, found.hits
     done = read_run(job.folder / LOG)
     planned = first_sample(job.ramp, job.steps)
-    assert planned <= found.merged < planned + batch(job.ramp, 0)
+    assert planned <= found.merged < planned + over * batch(job.ramp, 0)
     assert done.end is not None
     assert found.merged == done.end.samples
     chaos = [event for event in done.events if event.what == "chaos"]
@@ -133,4 +136,6 @@ def test_three_islands_outlive_each_other(
     fleet = Fleet(
         worlds=3, islands=3, quorum=0.6, grace_s=grace_s, chaos={kind: every_s}, chaos_seed=seed
     )
-    _drilled(undisturbed(3), tmp_path / "run", fleet, least)
+    # Who is late brings to the last turn what it trained in a round.
+    over = OUTER.interval if kind == "slow" else 1
+    _drilled(undisturbed(3), tmp_path / "run", fleet, least, over)
