@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crore.cost import Layout
-from crore.cost.layout import layers_per_stage, micro_batches, rules
+from crore.cost.layout import indivisible, layers_per_stage, micro_batches, rules
 
 SOUND = {
     "llama3-8b": Layout(pp=4.0, vpp=2.0, dp_shard=2.0, cp=2.0, tp=4.0),
@@ -120,3 +120,14 @@ def test_the_world_is_the_product_of_its_axes(pp, replicas, shards, cp, tp, each
     )  # fmt: skip
     assert layout.gpus == pp * replicas * shards * cp * tp
     assert micro_batches(layout, float(replicas * shards * each)) == each
+
+
+@given(
+    by=st.integers(1, 2**26), times=st.integers(0, 2**26), rest=st.integers(0, 2**26 - 1),
+    cut=st.sampled_from((1, 2)),
+)  # fmt: skip
+def test_what_does_not_divide_leaves_a_remainder(by, times, rest, cut):
+    value = by * times + rest % by
+    whole, fraction = float(value), value / cut
+    assert bool(indivisible(whole, float(by))) == (rest % by != 0)
+    assert bool(indivisible(fraction, float(by))) == bool(np.mod(fraction, by) != 0)

@@ -27,6 +27,11 @@ def test_divisors_are_all_and_rising(number, expected):
     assert divisors(number, 6) == [d for d in expected if d <= 6]
 
 
+def test_no_divisor_is_left_out():
+    for number in range(1, 400):
+        assert divisors(number, 300) == [d for d in range(1, 301) if number % d == 0]
+
+
 def test_one_world_splits_by_divisors_of_its_gpus():
     grid = axes().grid
     assert tuple(grid) == GRID

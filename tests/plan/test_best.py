@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crore.cost.layout import Layout
-from crore.plan.best import Best, family_of
+from crore.plan.best import Best, family_of, leading
 from crore.plan.candidates import Candidates, take
 
 
@@ -72,3 +72,11 @@ def test_ties_are_settled_by_the_smaller_value_in_any_order():
     together = Best(top=1)
     added(together, [1, 1, 1], tp=[1, 1, 1], micro_batch=[2, 1, 1], vpp=[1, 2, 3])
     assert float(together.ranked()[0].candidate.layout.vpp) == 2
+
+
+def test_only_what_may_be_the_fastest_of_its_family_leads():
+    families = candidates(tp=[1, 1, 1, 2, 2], islands=[1, 1, 1, 1, 1])
+    least, known = np.array([1.0, 3.0, 2.0, 9.0, 5.0]), np.array([2.0, 3.0, 4.0, 9.0, np.inf])
+    assert list(leading(families, least, known, 0.0)) == [True, False, True, True, True]
+    assert list(leading(families, least, known, 0.6)) == [True] * 5
+    assert not leading(candidates(tp=[]), least[:0], known[:0], 0.0).size

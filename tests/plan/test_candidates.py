@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from crore.cost.layout import Layout
-from crore.plan.candidates import Candidates, compact, joined, repeated, size, take
+from crore.plan.candidates import Candidates, compact, distinct, joined, repeated, size, take
 
 THREE = Candidates(
     layout=Layout(tp=np.array([1.0, 2.0, 4.0]), pp=np.array([2.0, 2.0, 2.0])),
@@ -46,3 +47,12 @@ def test_a_column_that_is_the_same_everywhere_becomes_a_number():
     assert isinstance(small.layout.pp, float)
     assert values(small.layout.tp) == [1, 2, 4]
     assert size(compact(take(THREE, slice(0, 0)))) == 0
+
+
+@pytest.mark.parametrize("largest", [1, 50, 10**7])
+def test_distinct_values_rise_and_tell_where_each_entry_is(largest):
+    column = np.random.default_rng(largest).integers(0, largest, 300).astype(float)
+    found, where = distinct(column)
+    assert list(found) == sorted(set(column))
+    assert np.array_equal(found[where], column)
+    assert distinct(column[:0])[0].size == distinct(column[:0])[1].size == 0

@@ -9,9 +9,9 @@ import pytest
 
 from crore.errors import MAX_MESSAGE_CHARS, Infeasible
 from crore.plan import Limits, PlanRequest, make_plan
-from crore.plan.infeasible import nearest_miss
+from crore.plan.infeasible import _any_fits, nearest_miss
 from crore.plan.resolve import resolve
-from crore.plan.search import usable_bytes
+from crore.plan.search import Ground, search, usable_bytes
 from crore.units import parse_count
 
 HOME = PlanRequest(model="llama3-8b", gpu="rtx-3090", gpus=1, tokens=10**9)
@@ -66,6 +66,15 @@ def test_half_the_gpus_named_would_not_do():
     more = count_named(why(HOME))
     batch = max(resolve(HOME).global_batch, more)
     why(replace(HOME, gpus=more // 2, global_batch=batch))
+
+
+@pytest.mark.parametrize("gpu", ["rtx-3090", "a100-sxm-80gb", "mi300x"])
+@pytest.mark.parametrize("stack", ["megatron-2021", "megatron-2025", "fsdp", "torchtitan", "crore"])
+@pytest.mark.parametrize("model", ["llama3-8b", "llama3-70b", "mixtral-8x7b"])
+def test_something_fits_where_a_search_finds_a_plan(model, stack, gpu):
+    for gpus in (1, 2, 4, 8, 16, 32):
+        q = resolve(PlanRequest(model=model, gpu=gpu, gpus=gpus, stack=stack, tokens=10**10))
+        assert _any_fits(q, Ground(q)) == bool(search(q).ranked)
 
 
 def test_the_miss_is_the_least_that_any_setting_needs():

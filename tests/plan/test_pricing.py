@@ -14,6 +14,7 @@ from crore.plan.candidates import joined, size, take
 from crore.plan.fleet import run_bound_s, run_s
 from crore.plan.pricing import (
     LeastBytes,
+    always_there,
     floors,
     job_for,
     least_bytes,
@@ -55,6 +56,7 @@ def check_bounds(q, data):
     least = least_bytes(q, axes, some)
     assert np.all(known <= least * (1 + NOISE))
     enough = least_bytes(q, axes, some, float(np.median(least)))
+    held = always_there(q, axes, some)
     if q.is_fleet:
         worlds = least_bytes(q, axes, _one_world(q, cells.grid))[cells.point[index]]
         assert np.all(worlds <= known * (1 + NOISE))
@@ -66,6 +68,7 @@ def check_bounds(q, data):
             run = run_s(q, inside, step_s)
             assert seconds[at] <= run.min() * (1 + NOISE)
             assert max(known[at], enough[at]) <= peak.min() * (1 + NOISE)
+            assert 0 < held[at] <= peak.min()
             assert np.all(floors(q, inside) <= peak)
             assert np.all(run_bound_s(q, inside, step_s) <= run * (1 + NOISE))
 
