@@ -47,7 +47,7 @@ def mixture(share, states=1.0, activations=1.0):
 
 def numbers(total):
     """Return every sum of a tally that is not zero."""
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for field in fields(Tally):
         value = getattr(total, field.name)
         columns = value if isinstance(value, dict) else {"": value}
@@ -67,9 +67,10 @@ def test_a_mixture_is_the_tally_of_so_many_layers(summed, layers, states, activa
 
 def test_tallies_stand_one_below_the_other_and_what_one_lacks_is_zero(summed):
     both = joined_tallies([summed(3), summed(3, 0.0, 0.0)], [1, 1])
-    assert both.axis["host"][0] > both.axis["host"][1] == 0
-    assert both.states[0] > both.states[1] == 0
-    assert both.product[0] == both.product[1] > 0
+    host, states, product = map(np.asarray, (both.axis["host"], both.states, both.product))
+    assert host[0] > host[1] == 0
+    assert states[0] > states[1] == 0
+    assert product[0] == product[1] > 0
     assert joined_tallies([one := summed(1)], [1]) is one
 
 

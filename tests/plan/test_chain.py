@@ -45,7 +45,8 @@ def some(q):
     """Return axes and some settings with nothing recomputed, evenly out of all that there are."""
     axes, cells = axes_of(q), every_cell(q).candidates
     inside, _ = obeying(q, axes, space.settings(q, axes, cells))
-    return axes, take(inside, np.unique(np.linspace(0, size(inside) - 1, MOST).astype(np.intp)))
+    index = np.unique(np.linspace(0, size(inside) - 1, MOST).astype(np.intp))
+    return axes, take(inside, index[: size(inside)])
 
 
 def every_link(axes, times):
