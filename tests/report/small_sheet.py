@@ -84,7 +84,8 @@ def point(gpus: int) -> Sheet:
         "reason": "" if planned else "the rule of the small sheet", "used": used,
         "used_text": f"{used:,}",
         "facts": [
-            fact("days", f"{days:.3g} d", "fitted", f"{days / 2:.3g} d to {days * 2:.3g} d"),
+            fact("days", f"{days:.3g} d", "fitted" if gpus < 10_000 else "extrapolated",
+                 f"{days / 2:.3g} d to {days * 2:.3g} d"),
             fact("usd", f"${gpus:,}", "estimate"),
             fact("co2", "unknown", "unknown"),
         ] if planned else [],
@@ -175,7 +176,11 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         "drivers": ["time to train", "layout"],
         "lines": {
             "goodput": [["plan", "as planned"], ["disk", "restart from disk"]],
-            "band": "shade: three times the failures",
+            "band": "shade: three times the failures", "power": ["on average", "peak"],
+            "peaks": [[p["gpus"], p["gpus"] * 1300.0, f"{p['gpus'] * 1300:,} W"]
+                      for p in points if p["power_w"]],
+            "beyond": [[10_000, 10_000_000]], "beyond_word": "extrapolated",
+            "beyond_text": "hatched: extrapolated (10,000 to 10,000,000 GPUs)",
         },
         "supply": {
             "title": "GPUs delivered", "source": "a test", "about": "As invented",

@@ -101,6 +101,21 @@ def test_axes_stay_while_the_slider_moves(visit, small_file):
         assert axes.count("<text") > 4
 
 
+def test_what_is_extrapolated_is_hatched_and_said_and_not_by_colour_alone(visit, small_file):
+    tab = visit(small_file)
+    for key in ("goodput", "power"):
+        tab.locator(f"#fig-{'supply' if key == 'power' else key}").scroll_into_view_if_needed()
+        assert tab.locator(f'#plot-{key} [fill="url(#beyond)"]').count() == 1
+        assert "extrapolated" in tab.locator(f"#plot-{key} svg").text_content()
+    assert "peak" in tab.locator("#plot-power svg").text_content()
+    tab.locator("#fig-pareto").scroll_into_view_if_needed()
+    shapes = tab.locator('#plot-pareto g[stroke="var(--c0)"] path').count()
+    assert 0 < shapes < len(small_sheet()["points"])  # diamonds are paths, circles are not
+    for key in ("goodput", "pareto", "supply"):
+        words = tab.locator(f"#fig-{key} figcaption").text_content()
+        assert "xtrapolated (10,000 to 10,000,000 GPUs)" in words
+
+
 def test_every_tick_of_the_sheet_that_has_room_is_written(visit, tmp_path):
     sheet = small_sheet()
     ticks = [[k * 10.0**i, f"{k} e{i}"] for i in range(2, 5) for k in (1, 2, 5)]

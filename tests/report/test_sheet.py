@@ -17,13 +17,17 @@ import pytest
 from crore.catalog import load_catalog
 from crore.errors import InputError
 from crore.plan import PlanRequest, make_plan, plan_record
+from crore.plan.economy import full_load_w
 from crore.plan.record import whole_record
 from crore.plan.sweep import AtCount
+from crore.plan.text.takes import SWING_W
+from crore.report.answered import told
+from crore.report.lines import peak_w, swings
 from crore.report.markdown import markdown, point_of
 from crore.report.sheet import sheet_of
 from crore.report.sweeping import alone, entries, read_sweep, sweep_record, with_plan
 from crore.report.tiers import tiers
-from crore.units import format_int
+from crore.units import format_int, format_watts
 
 Record = dict[str, Any]
 EIGHT_B = PlanRequest(
@@ -219,11 +223,58 @@ def test_a_plan_alone_is_a_page_of_one_point():
     assert sheet["points"][0]["verdict"] == body["verdict"]
 
 
+def test_what_is_extrapolated_is_a_stretch_of_counts_and_said_in_words(sheet, swept):
+    lines = sheet["lines"]
+    seen = {entry["gpus"]: entry["plan"]["days"]["evidence"] for entry in entries(swept)}
+    assert {"fitted", "extrapolated"} == set(seen.values())
+    for gpus, evidence in seen.items():
+        inside = any(first <= gpus <= last for first, last in lines["beyond"])
+        assert inside == (evidence == lines["beyond_word"]), gpus
+    first, last = lines["beyond"][-1]
+    assert f"{first:,} to {last:,} GPUs" in lines["beyond_text"]
+    for key in ("goodput", "pareto"):
+        assert lines["beyond_text"].removeprefix("hatched: ") in sheet["tables"][key]["caption"]
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "gb200-nvl72"])
+def test_a_peak_is_full_load_at_the_meter(gpu):
+    plan = make_plan(replace(EIGHT_B, gpu=gpu, gpus=72)).plan
+    full = full_load_w(plan.question)
+    assert full is not None
+    record = whole_record(plan)
+    assert peak_w(record) == pytest.approx(plan.gpus * full, rel=1e-9)
+    assert peak_w(record) > record["power_w"]["likely"]
+    assert peak_w({**record, "load": None}) is peak_w(None) is None
+
+
+def test_a_load_that_swings_is_told_beside_the_average():
+    answer = make_plan(replace(EIGHT_B, gpus=16_384, tokens=10**13))
+    plan = whole_record(answer.plan)
+    assert plan["load"]["swing_w"] > SWING_W
+    said = swings(plan)
+    assert said.startswith(f"{format_watts(peak_w(plan) or 0)} at its peak, while all compute")
+    assert format_watts(plan["load"]["swing_w"]) in said
+    sheet = sheet_of(alone(json.loads(json.dumps(plan_record(answer)))), "plan")
+    [why] = [fact[4] for fact in told(sheet, sheet["points"][0]) if fact[0] == "power_w"]
+    assert why.endswith(f"; {format_watts(peak_w(plan) or 0)} at its peak")
+    assert why in markdown({**sheet, "reproduce": []})
+    assert f"Its load is {said}." in sheet["summary"]
+    assert sheet["lines"]["peaks"][0][1] <= sheet["axes"]["power"]["domain"][1]
+    assert format_watts(peak_w(plan) or 0) in sheet["tables"]["pareto"]["rows"][0]
+
+
+def test_a_load_that_does_not_swing_has_no_peak():
+    plan = whole_record(make_plan(PlanRequest(model="gpt2", gpu="rtx-3090", gpus=1, seq_len=1024,
+                                              tokens=10**9)).plan)  # fmt: skip
+    assert peak_w(plan) is None
+    assert swings(plan) == ""
+
+
 def test_who_rents_is_told_the_rental_and_nothing_of_a_purchase():
     body = json.loads(json.dumps(plan_record(make_plan(replace(EIGHT_B, basis="rented")))))
     sheet = sheet_of(alone(body), "plan")
     assert sheet["scenario"]["basis"] == "rented"
-    keys = [fact[0] for fact in sheet["points"][0]["facts"]]
+    keys = [fact[0] for fact in told(sheet, sheet["points"][0])]
     assert "cost_usd" in keys
     assert not {"capital_usd", "rental_usd"} & set(keys)
     assert any(line.startswith("It costs $") and line.endswith(", rented.")

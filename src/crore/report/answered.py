@@ -34,7 +34,7 @@ def answer(sheet: Record, point: Record) -> Html:
         tag("span", point["aria"], id="count"),
     )
     reason = "" if point["reason"] in point["verdict"] else point["reason"]
-    facts = point["facts"]
+    facts = told(sheet, point)
     return tag(
         "section",
         heading,
@@ -84,14 +84,19 @@ def cards(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
         yield tag("div", tag("dt", sheet["facts"].get(key, key)), tag("dd", *shown), class_="card")
 
 
-def told(facts: list[list[str]]) -> list[list[str]]:
-    """Return facts without those that a renter has not, who buys nothing and pays the rental.
+def told(sheet: Record, point: Record) -> list[list[str]]:
+    """Return a point's facts as a page tells them, the peak beside the average power.
 
-    `page/state.js` does the same with a server's answers.
+    A renter buys nothing and pays the rental: neither is told apart. `page/view.js` does the same.
     """
+    facts: list[list[str]] = point["facts"]
     unknown = {key for key, _, _, evidence, _ in facts if evidence == "unknown"}
     rented = "capital_usd" in unknown and "cost_usd" not in unknown
-    return [fact for fact in facts if not (rented and fact[0] in ("capital_usd", "rental_usd"))]
+    left = ("capital_usd", "rental_usd") if rented else ()
+    peaks = sheet["lines"]["peaks"]
+    peak = next((f"; {text}" for gpus, _, text in peaks if gpus == point["gpus"]), "")
+    return [[*fact[:4], fact[4] + peak] if fact[0] == "power_w" else fact
+            for fact in facts if fact[0] not in left]  # fmt: skip
 
 
 def _sure(sheet: Record, facts: list[list[str]]) -> Iterator[Html]:

@@ -27,13 +27,16 @@ FABRIC: Final = "From the GPU out: what each tier holds, and which axes of the l
 
 def figures(sheet: Record, point: Record) -> Html:
     """Return the pictures' places; supply and the step's timeline where the sheet has them."""
-    tables = sheet["tables"]
-    goodput = f"{GOODPUT} {sheet['lines'].get('band', '')}".strip()
+    tables, lines = sheet["tables"], sheet["lines"]
+    beyond = _sentence(lines["beyond_text"])
+    goodput = _joined(GOODPUT, _sentence(lines["band"]), beyond)
+    # Dots have room for a shape, not for a hatch.
+    pareto = _joined(PARETO, beyond.replace("Hatched", "Diamonds"))
     shown = [
         _figure("memory", "Memory of a GPU", MEMORY, memory_twin(sheet, point)),
         _figure("step", "Time of a step", STEP, _step(sheet, point)),
         _figure("goodput", "Goodput against GPUs", goodput, tables["goodput"]),
-        _figure("pareto", "Time against cost", PARETO, tables["pareto"]),
+        _figure("pareto", "Time against cost", pareto, tables["pareto"]),
         _supply(sheet) if sheet["supply"] else None,
         _figure("fabric", "Fabric", FABRIC, _fabric(point)),
         _timeline(sheet["timeline"]) if sheet["timeline"] else None,
@@ -110,10 +113,24 @@ def _fabric(point: Record) -> Record:
 def _supply(sheet: Record) -> Html:
     """Return the supply curve, and under it the power that each count draws."""
     supply = sheet["supply"]
-    say = f"{READY} {supply['about']}. {supply['source']}."
+    say = _joined(READY, f"{supply['about']}. {supply['source']}.", _power(sheet["lines"]))
     power = sheet["axes"]["power"]["label"]
     plots = join([plot("supply", supply["title"]), plot("power", power)])
     return _figure("supply", supply["title"], say, supply["table"], plots)
+
+
+def _power(lines: Record) -> str:
+    """Return what the picture of power has beside its line."""
+    peak = "Dashes in the power: its peak, while all GPUs compute." if lines["peaks"] else ""
+    return _joined(peak, _sentence(lines["beyond_text"]))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _joined(*words: str) -> str:
+    return " ".join(filter(None, words))
 
 
 def _timeline(timeline: Record) -> Html:

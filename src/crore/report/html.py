@@ -91,9 +91,13 @@ def _patterns() -> Html:
         )
         for i in range(PATTERNS)
     ]
+    beyond = Html(
+        '<pattern id="beyond" width="7" height="7" patternUnits="userSpaceOnUse">'
+        '<path d="M0,0l7,7" stroke-width="1" style="stroke: var(--line)"/></pattern>'
+    )
     hatch = Html(
         '<pattern id="hatch" width="8" height="8" patternUnits="userSpaceOnUse">'
         f"{lines.format('var(--bad)')}</pattern>"
     )
-    drawn = join([hatch, *stripes])
+    drawn = join([hatch, beyond, *stripes])
     return tag("svg", tag("defs", drawn), width="0", height="0", aria_hidden="true", class_="defs")

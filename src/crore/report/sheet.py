@@ -17,7 +17,7 @@ from crore.plan.explain.again import case_of
 from crore.plan.request import PlanRequest
 from crore.plan.saved import request_from
 from crore.report import scenario
-from crore.report.answered import told
+from crore.report.lines import lines_of, peak_w
 from crore.report.marks import linear_axis, log_axis, spread, table
 from crore.report.news import news_of
 from crore.report.points import (
@@ -58,6 +58,7 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
     news = news_of(found, catalog)
     points = _points(found, news, catalog, request.wan)
     counts = [entry["gpus"] for entry in found]
+    lines = lines_of(found, points)
     own = counts.index(request.gpus) if request.gpus in counts else len(counts) - 1
     plan = whole_plan(swept, found[own])
     return {
@@ -66,13 +67,14 @@ def sheet_of(swept: Record, kind: str, launch: Sequence[Record] = ()) -> Record:
         "summary": summary(found[own]["plan"], found[own]["reason"], points[own]),
         "scenario": scenario.scenario_of(request), "own": own,
         "positions": [counts.index(n) for n in swept["counts"] if n in counts],
-        "points": points, "axes": axes_of(points), "parts": _parts(),
+        "points": points, "axes": _axes(points, lines), "parts": _parts(),
         "facts": dict(FACTS), "range_note": RANGES,
         "drivers": list(DRIVERS),
-        "lines": {"goodput": [list(line) for line in POLICIES], "band": BAND},
+        "lines": lines,
         "supply": None if first is None else supply_of(first["plan"]["supply"], request.gpu),
         "timeline": None if plan is None else _timeline(plan),
-        "tables": {"goodput": _goodputs(found), "pareto": _pareto(found)}, "run": None,
+        "tables": {"goodput": _goodputs(found, lines["beyond_text"]),
+                   "pareto": _pareto(found, lines["beyond_text"])}, "run": None,
         "assumptions": None if plan is None else assumption_table(plan),
         "not_modelled": list(NOT_MODELLED), "words": [list(pair) for pair in WORDS],
         "launch": list(launch),
@@ -87,16 +89,14 @@ def _points(
     first = next((entry for entry in found if entry["plan"] is not None), None)
     points: list[Record] = []
     homes: dict[int, int] = {}
-    for k, (entry, lines) in enumerate(zip(found, news, strict=True)):
+    for k, (entry, told) in enumerate(zip(found, news, strict=True)):
         home = None if entry["plan"] is None else homes.setdefault(id(entry["plan"]), k)
         own = (
             point(entry, catalog, first, wan)
             if home in (None, k)
             else {**head(entry), "like": home}
         )
-        if "facts" in own:
-            own["facts"] = told(own["facts"])
-        points.append({**own, "news": lines})
+        points.append({**own, "news": told})
     return points
 
 
@@ -108,12 +108,11 @@ WORDS: Final = (
     ("goodput", "share of the time that makes progress"),
     ("MFU", "share of a GPU's peak that goes into the model's own arithmetic"),
     ("bubble", "stages of a pipeline waiting for each other"),
-    ("extrapolated", "beyond any run that was published"),
+    ("extrapolated", "beyond the runs that the constants were fitted on"),
     ("estimate", "from sourced ranges, drawn many times"),
     ("fitted", "within the runs that the constants were fitted on"),
 )  # fmt: skip
 """Words a page uses -> what they mean."""
-BAND: Final = "shade: a third and three times the failures of Llama 3's cluster"
 RANGES: Final = (
     "ranges hold four cases in five (80 %); values are the middle of many draws, and do not "
     "multiply exactly"
@@ -154,10 +153,21 @@ def axes_of(points: Sequence[Record]) -> Record:
         "goodput": linear_axis("time that makes progress", 0.0, 1.0, format_percent),
         "days": _spanned("days to train", whole, "days", format_count),
         "usd": _spanned("cost of the run", whole, "usd", format_usd),
-        "power": _spanned("power at the meter", whole, "power_w", format_watts),
+        "power": _spanned(POWER_AXIS, whole, "power_w", format_watts),
         "year": linear_axis("year", 2026.0, max([*years, 2041.0]), lambda year: f"{year:.0f}"),
         "delivered": log_axis("GPUs of one buyer", 1.0, 1e9, format_count),
     }  # fmt: skip
+
+
+def _axes(points: Sequence[Record], lines: Record) -> Record:
+    """Return the axes of a page, that of power with room for the peaks."""
+    peaks = [{"power_w": [watts]} for _, watts, _ in lines["peaks"]]
+    whole = [it for it in points if "like" not in it]
+    power = _spanned(POWER_AXIS, [*whole, *peaks], "power_w", format_watts)
+    return {**axes_of(points), "power": power}
+
+
+POWER_AXIS: Final = "power at the meter"
 
 
 def _spanned(
@@ -174,7 +184,7 @@ def _parts() -> Record:
     }
 
 
-def _goodputs(found: Sequence[Record]) -> Record:
+def _goodputs(found: Sequence[Record], beyond: str) -> Record:
     rows = []
     for entry in found:
         plan = entry["plan"]
@@ -184,10 +194,10 @@ def _goodputs(found: Sequence[Record]) -> Record:
         others = [format_percent(plan["goodput_by_policy"][name]) for name, _ in POLICIES[1:]]
         rows.append([f"{entry['gpus']:,}", format_percent(plan["goodput"]), *others])
     head = ["GPUs", *(label for _, label in POLICIES)]
-    return table("share of the time that makes progress", head, rows)
+    return table(_captioned("share of the time that makes progress", beyond), head, rows)
 
 
-def _pareto(found: Sequence[Record]) -> Record:
+def _pareto(found: Sequence[Record], beyond: str) -> Record:
     rows = []
     for entry in found:
         plan = entry["plan"]
@@ -195,9 +205,15 @@ def _pareto(found: Sequence[Record]) -> Record:
             rows.append([
                 f"{entry['gpus']:,}", days_text(plan["days"])[0],
                 spread(plan["cost_usd"], format_usd)[0], spread(plan["power_w"], format_watts)[0],
+                format_watts(peak) if (peak := peak_w(plan)) else "as on average",
                 format_percent(plan["mfu"]),
             ])  # fmt: skip
-    return table("time, dollars and power", ["GPUs", "time", "cost", "power", "MFU"], rows)
+    head = ["GPUs", "time", "cost", "power", "at its peak", "MFU"]
+    return table(_captioned("time, dollars and power", beyond), head, rows)
+
+
+def _captioned(text: str, beyond: str) -> str:
+    return f"{text}; {beyond.removeprefix('hatched: ')}" if beyond else text
 
 
 def _presets(request: PlanRequest) -> list[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from crore.io import Record
+from crore.report.lines import swings
 from crore.report.marks import spread
 from crore.report.points import days_text, in_words, quarter, recovery
 from crore.report.sources import causes
@@ -25,7 +26,7 @@ SURE: Final = {
     "measured": "measured on this machine",
     "fitted": "within what published runs were fitted on",
     "published": "as published",
-    "extrapolated": "extrapolated beyond any published run: the ranges are estimates themselves",
+    "extrapolated": "extrapolated beyond the runs that were fitted on: the ranges are estimates",
 }
 
 FEW: Final = 3
@@ -75,6 +76,8 @@ def _taken(plan: Record) -> Iterator[str]:
     energy = spread(plan["energy_j"], format_energy)[0]
     carbon = spread(plan["co2_kg"], format_kg)[0]
     yield f"It draws {_ranged(watts, ends)}, {energy} in all, with {carbon} of CO2."
+    if said := swings(plan):
+        yield f"Its load is {said}."
     if plan["sites"] and (plan["sites"]["p90"] or 0) > 1:
         count, ends = spread(plan["sites"], format_int)
         yield f"Feeding it takes {_ranged(count, ends)} sites."

@@ -201,6 +201,20 @@ function named(ends, axis, tall, right) {
   }));
 }
 
+// Counts that no published run stands behind: hatched, and said in a word.
+function beyond(x, frameAnchor) {
+  const { beyond, beyond_word } = sheet.lines;
+  const at = (value) => clamp(x, value);
+  return [
+    Plot.rect(beyond, { x1: (d) => at(d[0]), x2: (d) => at(d[1]), y1: null, y2: null, fill: "url(#beyond)" }),
+    Plot.text(beyond.slice(-1), {
+      x: (d) => at(d[0]), frameAnchor, dx: 5, dy: frameAnchor === "top" ? 6 : -6, textAnchor: "start", text: () => beyond_word,
+      fill: "var(--soft)", stroke: "var(--panel)", strokeWidth: 4,
+    }),
+  ];
+}
+const isBeyond = (p) => p.facts.some(({ key, evidence }) => key === "days" && evidence === sheet.lines.beyond_word);
+
 function goodputPlot(point, axes, width) {
   const { gpus: x, goodput: y } = axes;
   const lines = sheet.lines.goodput.map(([key, label], i) => ({
@@ -213,6 +227,7 @@ function goodputPlot(point, axes, width) {
       return { x: last.gpus, y: clamp(y, last.goodput[line.key]), text: line.label, i: line.i };
     });
     return [
+      ...beyond(x, "bottom"),
       Plot.areaY(sheet.points, {
         x: "gpus", y1: (p) => p.goodput_band?.[0] ?? NaN, y2: (p) => p.goodput_band?.[1] ?? NaN,
         fill: "var(--c0)", fillOpacity: 0.16,
@@ -258,7 +273,10 @@ function paretoPlot(point, axes, width) {
     const band = { stroke: "var(--accent)", strokeWidth: 1.5 };
     return [
       Plot.line(rows, { x: "x", y: "y", stroke: "var(--soft)", strokeWidth: 1, strokeOpacity: 0.5 }),
-      Plot.dot(rows, { x: "x", y: "y", r: 3, fill: (r) => (r.state === "fits" ? "var(--c0)" : "var(--panel)"), stroke: "var(--c0)" }),
+      ...[false, true].map((far) => Plot.dot(rows.filter((r) => isBeyond(r.p) === far), {
+        x: "x", y: "y", r: 3, fill: (r) => (r.state === "fits" ? "var(--c0)" : "var(--panel)"), stroke: "var(--c0)",
+        symbol: far ? "diamond" : "circle",
+      })),
       Plot.link(here, { x1: (r) => clamp(x, r.p.days[0]), x2: (r) => clamp(x, r.p.days[2]), y1: "y", y2: "y", ...band }),
       Plot.link(here, { x1: "x", x2: "x", y1: (r) => clamp(y, r.p.usd[0]), y2: (r) => clamp(y, r.p.usd[2]), ...band }),
       Plot.dot(here, { x: "x", y: "y", r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
@@ -295,16 +313,25 @@ function supplyPlot(point, axes, width) {
 function powerPlot(point, axes, width) {
   const { gpus: x, power: y } = axes;
   const known = sheet.points.filter((p) => placed(y, p.power_w?.[1]));
-  const marks = () => {
+  const { peaks, power } = sheet.lines;
+  const right = peaks.length ? rightOf(power, width) : ending(x);
+  const marks = (_, tall) => {
+    const ends = peaks.length && known.length ? [
+      { x: clamp(x, known.at(-1).gpus), y: clamp(y, known.at(-1).power_w[1]), text: power[0] },
+      { x: clamp(x, peaks.at(-1)[0]), y: clamp(y, peaks.at(-1)[1]), text: power[1] },
+    ] : [];
     const here = [point].filter((p) => placed(y, p.power_w?.[1]));
     const value = (i) => (p) => clamp(y, p.power_w[i]);
     return [
+      ...beyond(x, "top"),
+      Plot.line(peaks, { x: "0", y: (d) => clamp(y, d[1]), stroke: "var(--c2)", strokeWidth: 1.5, strokeDasharray: "5 3" }),
+      ...named(ends, y, tall, right),
       Plot.areaY(known, { x: "gpus", y1: value(0), y2: value(2), fill: "var(--c2)", fillOpacity: 0.2 }),
       Plot.line(known, { x: "gpus", y: value(1), stroke: "var(--c2)", strokeWidth: 2 }),
       Plot.dot(here, { x: (p) => clamp(x, p.gpus), y: value(1), r: 6, fill: "var(--accent)", stroke: "var(--panel)", strokeWidth: 1.5 }),
     ];
   };
-  return frame(x, y, width, 230, marks);
+  return frame(x, y, width, 230, marks, right);
 }
 
 // Bars of one step: [track, start, end, kind]; a kind has a colour and a pattern of its own.

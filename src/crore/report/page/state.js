@@ -3,18 +3,11 @@ const sheet = JSON.parse(byId("sheet").textContent);
 const live = sheet.live;
 const HASH_BYTES = 2000;
 
-// A renter buys nothing, and pays the rental: what is said of a purchase has no card.
-function told(facts) {
-  const known = (name) => facts.some(({ key, evidence }) => key === name && evidence !== "unknown");
-  if (!known("cost_usd") || known("capital_usd")) return facts;
-  return facts.filter(({ key }) => key !== "capital_usd" && key !== "rental_usd");
-}
-
 // A point as it is drawn: facts with their labels; one whose GPUs are partly idle takes the plan of fewer.
 function whole(point) {
   const plan = { ...(point.like == null ? {} : sheet.points[point.like]), ...point };
-  plan.facts = told(plan.facts.map(([key, value, range, evidence, why]) =>
-    ({ key, label: sheet.facts[key] ?? key, value, range, evidence, why })));
+  plan.facts = plan.facts.map(([key, value, range, evidence, why]) =>
+    ({ key, label: sheet.facts[key] ?? key, value, range, evidence, why }));
   return plan;
 }
 sheet.points = sheet.points.map(whole);
