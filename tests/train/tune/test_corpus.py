@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from crore.train.tune.compiled import compiled
@@ -61,6 +63,12 @@ def test_an_answer_in_c_is_words_and_no_call():
     assert told["bytes.maketrans"].startswith("Return a translation table")
     assert told["time.mktime"].startswith("Convert a time tuple in local time")
     assert not any(name.rpartition(".")[2].startswith("_") for name in told)
+
+
+def test_a_program_with_a_hook_of_its_own_asks_the_same(monkeypatch):
+    before = list(compiled())
+    monkeypatch.setattr(sys, "excepthook", lambda *told: None)
+    assert list(compiled()) == before
 
 
 def test_a_default_preference_is_over_another_answer(default):

@@ -14,6 +14,8 @@ from typing import Final
 
 KNOWN_AS: Final = {"builtins": "", "posix": "os.", "nt": "os."}
 """What a module's names are called by; others by the module's own name."""
+REPLACED: Final = ("sys.excepthook",)
+"""What a program puts its own in the place of: it would not be the same in every process."""
 
 
 def compiled() -> Iterator[tuple[str, str]]:
@@ -22,7 +24,8 @@ def compiled() -> Iterator[tuple[str, str]]:
     Their functions, classes and what those have of their own.
     """
     for module in _modules():
-        yield from _members(module, KNOWN_AS.get(module.__name__, f"{module.__name__}."))
+        prefix = KNOWN_AS.get(module.__name__, f"{module.__name__}.")
+        yield from (found for found in _members(module, prefix) if found[0] not in REPLACED)
 
 
 def _modules() -> Iterator[ModuleType]:
