@@ -67,7 +67,7 @@ def test_an_answer_in_c_is_words_and_no_call():
 
 def test_a_program_with_a_hook_of_its_own_asks_the_same(monkeypatch):
     before = list(compiled())
-    monkeypatch.setattr(sys, "excepthook", lambda *told: None)
+    monkeypatch.setattr(sys, "excepthook", print)
     assert list(compiled()) == before
 
 
