@@ -86,10 +86,11 @@ class Operation:
 
 def matmul(name: str, shape: Gemm, saved_bytes: Num = 0.0, **fields: object) -> Operation:
     """Return the operation of one matrix product."""
-    op = Operation(
-        name=name, kind="gemm", gemm=shape, flops=shape.flops, saved_bytes=saved_bytes, launches=1.0
-    )
-    return replace(op, **fields) if fields else op  # type: ignore[arg-type]
+    values: dict[str, object] = {
+        "name": name, "kind": "gemm", "gemm": shape, "flops": shape.flops,
+        "saved_bytes": saved_bytes, "launches": 1.0,
+    }  # fmt: skip
+    return Operation(**(values | fields))  # type: ignore[arg-type]
 
 
 def backward_of(op: Operation) -> Operation:

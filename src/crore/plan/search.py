@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -35,10 +35,14 @@ from crore.plan.space import (
     cells_of,
     chain_lengths,
     obeying,
+    rules_inside,
     settings,
     settings_per_cell,
 )
+from crore.plan.stack_rules import BACK_TWICE_REASON
 
+OPENED = 512
+"""Cells whose settings are written together."""
 FIRST_CELLS = 128
 """Cells opened first; each further batch is twice as large."""
 MOST_CELLS = 65_536
@@ -171,9 +175,26 @@ def _count_cells(
         found.fell(TOO_SLOW, float(np.sum(settings_per_cell(q, axes, cut))))
 
 
+def _settings_that_obey(q: Question, axes: Axes, cells: Candidates) -> tuple[Candidates, Counts]:
+    """Return `obeying` of all `settings` of cells, few cells at a time: most settings fall."""
+    kept: list[Candidates] = []
+    fallen: Counts = {}
+    for zero in axes.zero:
+        one = replace(axes, zero=[zero])
+        for start in range(0, size(cells), OPENED):
+            part = take(cells, slice(start, start + OPENED))
+            inside, broken = obeying(q, axes, settings(q, one, part))
+            kept.append(inside)
+            for reason, count in broken.items():
+                fallen[reason] = fallen.get(reason, 0) + count
+    order = [reason for reason, _ in rules_inside(q, axes, take(kept[0], slice(0, 0)))]
+    told = {name: fallen[name] for name in (*order, BACK_TWICE_REASON) if name in fallen}
+    return joined(kept, [size(part) for part in kept]), told
+
+
 def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None:
     """Price the settings of cells that could hold the best, and walk the chains that matter."""
-    inside, broken = obeying(q, axes, settings(q, axes, cells))
+    inside, broken = _settings_that_obey(q, axes, cells)
     for reason, count in broken.items():
         found.fell(reason, count)
     if not size(inside):

@@ -261,7 +261,7 @@ def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
     row = np.concatenate(rows)
     sharded = _with_shards(take(cells, row), np.concatenate(zeros), np.concatenate(shards))
     pairs = np.array(axes.pipelines, dtype=float).reshape(-1, 2)
-    spread = repeated(sharded, np.full(row.size, len(pairs)))
+    spread = repeated(sharded, len(pairs))
     codes, chunks = np.tile(pairs, (row.size, 1)).T
     layout = replace(spread.layout, schedule=codes.copy(), vpp=chunks.copy())
     return _whole_rounds(q, replace(spread, layout=layout))
@@ -330,12 +330,14 @@ def rules_of_settings(
             yield "fully sharded weights inside a pipeline", np.equal(it.zero, 3) & piped
 
 
+def rules_inside(q: Question, axes: Axes, it: Candidates) -> Iterator[tuple[str, Mask]]:
+    """Yield `rules_of_settings` and those of the stack."""
+    return chain(rules_of_settings(q, axes, it), broken_rules(q, it, SETTINGS))
+
+
 def obeying(q: Question, axes: Axes, candidates: Candidates) -> tuple[Candidates, Counts]:
     """Return the settings that obey every rule, and the settings that fell, recompute included."""
-    of_settings = chain(
-        rules_of_settings(q, axes, candidates), broken_rules(q, candidates, SETTINGS)
-    )  # fmt: skip
-    alive, fallen = _fallen(of_settings, np.ones(size(candidates)))
+    alive, fallen = _fallen(rules_inside(q, axes, candidates), np.ones(size(candidates)))
     whole = chain_of_space(q, axes, candidates)
     counts = {reason: int(np.sum(whole[mask])) for reason, mask in fallen.items()}
     allowed = chain_lengths(q, axes, candidates)
