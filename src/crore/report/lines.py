@@ -69,16 +69,17 @@ def _beyond(
 def peak_w(plan: Record | None) -> float | None:
     """Return watts at the meter while all GPUs compute; None for a load that does not swing.
 
-    Boards at their limit, as `crore.cost.load` has them, servers and network, times the cooling
-    that the average bears.
+    Boards at their limit, as `crore.cost.load` has them, beside servers, network and cooling, over
+    what all draw on average, at likely values; times the median average, which it stands beside.
     """
     if plan is None or not plan["load"] or not plan["load"]["swing_w"]:
         return None
     split = plan["power_split_w"]
-    average = sum(split.values())
     boards = plan["load"]["swing_w"] / (1 - MESSAGE_SHARE)
     around = sum(split.get(name, 0.0) for name in OUTSIDE)
-    return float((boards + around) * average / (average - split.get("cooling", 0.0)))
+    # Cooling takes the same share of both.
+    ratio = (boards + around) / (sum(split.values()) - split.get("cooling", 0.0))
+    return float(plan["power_w"]["p50"] * ratio)
 
 
 def swings(plan: Record) -> str:
