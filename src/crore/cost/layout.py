@@ -138,4 +138,5 @@ def rules(
 def indivisible(value: Num, by: Num) -> NDArray[np.bool_]:
     """Tell where `by` does not divide a number below 2^52; a third of the time of a remainder."""
     times = np.asarray(value / by)
-    return np.not_equal(times, np.floor(times))
+    cut: NDArray[np.bool_] = np.not_equal(times, np.floor(times))
+    return cut
