@@ -177,7 +177,7 @@ def small_sheet(title: str = "A small sheet", **changes: Any) -> Sheet:
         "lines": {
             "goodput": [["plan", "as planned"], ["disk", "restart from disk"]],
             "band": "shade: three times the failures", "power": ["on average", "peak"],
-            "peaks": [[p["gpus"], p["gpus"] * 1300.0, f"{p['gpus'] * 1300:,} W"]
+            "peaks": [[p["gpus"], p["gpus"] * 1300.0]
                       for p in points if p["power_w"]],
             "beyond": [[10_000, 10_000_000]], "beyond_word": "extrapolated",
             "beyond_text": "hatched: extrapolated (10,000 to 10,000,000 GPUs)",

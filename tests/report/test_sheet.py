@@ -21,11 +21,10 @@ from crore.plan.economy import full_load_w
 from crore.plan.record import whole_record
 from crore.plan.sweep import AtCount
 from crore.plan.text.takes import SWING_W
-from crore.report.answered import told
-from crore.report.lines import peak_w, swings
 from crore.report.markdown import markdown, point_of
 from crore.report.sheet import sheet_of
 from crore.report.sweeping import alone, entries, read_sweep, sweep_record, with_plan
+from crore.report.swing import peak_w, swings
 from crore.report.tiers import tiers
 from crore.units import format_int, format_watts
 
@@ -257,7 +256,7 @@ def test_a_load_that_swings_is_told_beside_the_average():
     assert said.startswith(f"{format_watts(peak_w(plan) or 0)} at its peak, while all compute")
     assert format_watts(plan["load"]["swing_w"]) in said
     sheet = sheet_of(alone(json.loads(json.dumps(plan_record(answer)))), "plan")
-    [why] = [fact[4] for fact in told(sheet, sheet["points"][0]) if fact[0] == "power_w"]
+    [why] = [fact[4] for fact in sheet["points"][0]["facts"] if fact[0] == "power_w"]
     assert why.endswith(f"; {format_watts(peak_w(plan) or 0)} at its peak")
     assert why in markdown({**sheet, "reproduce": []})
     assert f"Its load is {said}." in sheet["summary"]
@@ -276,7 +275,7 @@ def test_who_rents_is_told_the_rental_and_nothing_of_a_purchase():
     body = json.loads(json.dumps(plan_record(make_plan(replace(EIGHT_B, basis="rented")))))
     sheet = sheet_of(alone(body), "plan")
     assert sheet["scenario"]["basis"] == "rented"
-    keys = [fact[0] for fact in told(sheet, sheet["points"][0])]
+    keys = [fact[0] for fact in sheet["points"][0]["facts"]]
     assert "cost_usd" in keys
     assert not {"capital_usd", "rental_usd"} & set(keys)
     assert any(line.startswith("It costs $") and line.endswith(", rented.")

@@ -34,7 +34,7 @@ def answer(sheet: Record, point: Record) -> Html:
         tag("span", point["aria"], id="count"),
     )
     reason = "" if point["reason"] in point["verdict"] else point["reason"]
-    facts = told(sheet, point)
+    facts = point["facts"]
     return tag(
         "section",
         heading,
@@ -82,21 +82,6 @@ def cards(sheet: Record, facts: Iterable[list[str]]) -> Iterator[Html]:
             tag("span", why, class_="why"),
         )
         yield tag("div", tag("dt", sheet["facts"].get(key, key)), tag("dd", *shown), class_="card")
-
-
-def told(sheet: Record, point: Record) -> list[list[str]]:
-    """Return a point's facts as a page tells them, the peak beside the average power.
-
-    A renter buys nothing and pays the rental: neither is told apart. `page/view.js` does the same.
-    """
-    facts: list[list[str]] = point["facts"]
-    unknown = {key for key, _, _, evidence, _ in facts if evidence == "unknown"}
-    rented = "capital_usd" in unknown and "cost_usd" not in unknown
-    left = ("capital_usd", "rental_usd") if rented else ()
-    peaks = sheet["lines"]["peaks"]
-    peak = next((f"; {text}" for gpus, _, text in peaks if gpus == point["gpus"]), "")
-    return [[*fact[:4], fact[4] + peak] if fact[0] == "power_w" else fact
-            for fact in facts if fact[0] not in left]  # fmt: skip
 
 
 def _sure(sheet: Record, facts: list[list[str]]) -> Iterator[Html]:

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from crore.cost.power import MESSAGE_SHARE
 from crore.io import Record
-from crore.plan.text.takes import SWING_W
 from crore.report.marks import drawn
 from crore.report.points import POLICIES
-from crore.units import format_duration, format_int, format_watts
+from crore.report.swing import peak_w
+from crore.units import format_int
 
 BAND: Final = "shade: a third and three times the failures of Llama 3's cluster"
 POWER: Final = ("on average", "peak")
 """Names of the two lines of power."""
-OUTSIDE: Final = ("servers", "network", "desktop")
-"""Parts of the power that stand around the boards."""
 EXTRAPOLATED: Final = "extrapolated"
 WHY: Final = "beyond the runs that the constants were fitted on"
 
@@ -25,11 +22,7 @@ WHY: Final = "beyond the runs that the constants were fitted on"
 def lines_of(found: Sequence[Record], points: Sequence[Record]) -> Record:
     """Return the lines of a page from its entries (`sweeping.entries`) and points."""
     stretches = list(_stretches(found))
-    peaks = [
-        [entry["gpus"], drawn(peak), f"{format_watts(peak)} at its peak"]
-        for entry in found
-        if (peak := peak_w(entry["plan"]))
-    ]
+    peaks = [[entry["gpus"], drawn(peak)] for entry in found if (peak := peak_w(entry["plan"]))]
     return {
         "goodput": [list(line) for line in POLICIES], "band": BAND, "power": list(POWER),
         "peaks": peaks, "beyond": [[found[i]["gpus"], found[j]["gpus"]] for i, j in stretches],
@@ -64,33 +57,3 @@ def _beyond(
         for i, j in stretches
     )
     return f"hatched: {EXTRAPOLATED}, {WHY} ({', '.join(texts)})"
-
-
-def peak_w(plan: Record | None) -> float | None:
-    """Return watts at the meter while all GPUs compute; None for a load that does not swing.
-
-    Boards at their limit, as `crore.cost.load` has them, beside servers, network and cooling, over
-    what all draw on average, at likely values; times the median average, which it stands beside.
-    """
-    if plan is None or not plan["load"] or not plan["load"]["swing_w"]:
-        return None
-    split = plan["power_split_w"]
-    boards = plan["load"]["swing_w"] / (1 - MESSAGE_SHARE)
-    around = sum(split.get(name, 0.0) for name in OUTSIDE)
-    # Cooling takes the same share of both.
-    ratio = (boards + around) / (sum(split.values()) - split.get("cooling", 0.0))
-    return float(plan["power_w"]["p50"] * ratio)
-
-
-def swings(plan: Record) -> str:
-    """Return how a load in step swings, as a sentence has it; empty where it hardly does."""
-    load, peak = plan["load"], peak_w(plan)
-    if peak is None or load["swing_w"] < SWING_W:
-        return ""
-    left = load["swing_staggered_w"]
-    staggered = f", {format_watts(left)} with islands' steps staggered"
-    return (
-        f"{format_watts(peak)} at its peak, while all compute, as it swings by "
-        f"{format_watts(load['swing_w'])} every {format_duration(load['period_s'])}"
-        f"{staggered if plan['islands'] > 1 else ''}"
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from crore.io import Record
-from crore.report.answered import told
 
 
 def markdown(sheet: Record) -> str:
@@ -20,7 +19,7 @@ def _lines(sheet: Record) -> Iterator[str]:
     yield f"**{_plain(own['verdict'])}**"
     yield ""
     yield " ".join(map(_plain, sheet["summary"]))
-    facts = [[sheet["facts"][key], *rest] for key, *rest in told(sheet, own)]
+    facts = [[sheet["facts"][key], *rest] for key, *rest in own["facts"]]
     if facts:
         yield from _table("The answer", ["what", "value", "80 %", "evidence", "note"], facts)
     for name, part in (("memory", "Memory of the worst GPU"), ("step", "One step")):

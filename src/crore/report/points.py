@@ -10,6 +10,7 @@ from crore.cost.goodput import DISK, PEER_MEMORY, restart_goodput
 from crore.io import Record
 from crore.plan.text.takes import WORDS
 from crore.report.marks import drawn, spread, triple
+from crore.report.swing import peak_w
 from crore.report.tiers import tiers
 from crore.units import (
     format_bytes,
@@ -154,7 +155,15 @@ NOTES: Final = {
 
 
 def _facts(plan: Record) -> list[tuple[str, str, str, str, str]]:
-    """Return (key, value, 80 % range, evidence, note) of every headline number, as text."""
+    """Return (key, value, 80 % range, evidence, note) of every headline number, as text.
+
+    A renter buys nothing and pays the rental: neither is told apart.
+    """
+    rents = plan["capital_usd"] is None and plan["cost_usd"] is not None
+    left = ("capital_usd", "rental_usd") if rents else ()
+    peak, notes = peak_w(plan), dict(NOTES)
+    if peak is not None:
+        notes["power_w"] += f"; {format_watts(peak)} at its peak"
     value, span = days_text(plan["days"])
     evidence = plan["days"]["evidence"]
     capacity = format_bytes(plan["memory_capacity_bytes"])
@@ -167,8 +176,8 @@ def _facts(plan: Record) -> list[tuple[str, str, str, str, str]]:
         ("days", value, span, evidence, risk),
         *(
             (key, *spread(plan[key], show), "unknown" if plan[key] is None else ESTIMATE,
-             NOTES.get(key) or mover(plan[key]))
-            for key, show in SHOWN.items()
+             notes.get(key) or mover(plan[key]))
+            for key, show in SHOWN.items() if key not in left
         ),
         ("goodput", format_percent(plan["goodput"]), "", ESTIMATE,
          f"a failure every {mean}; {recovery(plan)}"),

@@ -17,7 +17,7 @@ from crore.plan.explain.again import case_of
 from crore.plan.request import PlanRequest
 from crore.plan.saved import request_from
 from crore.report import scenario
-from crore.report.lines import lines_of, peak_w
+from crore.report.lines import lines_of
 from crore.report.marks import linear_axis, log_axis, spread, table
 from crore.report.news import news_of
 from crore.report.points import (
@@ -34,6 +34,7 @@ from crore.report.sources import NOT_MODELLED, assumption_table
 from crore.report.steps import step_bars
 from crore.report.supplied import supply_of
 from crore.report.sweeping import entries
+from crore.report.swing import peak_w
 from crore.report.words import summary
 from crore.units import format_bytes, format_count, format_percent, format_usd, format_watts
 
@@ -161,7 +162,7 @@ def axes_of(points: Sequence[Record]) -> Record:
 
 def _axes(points: Sequence[Record], lines: Record) -> Record:
     """Return the axes of a page, that of power with room for the peaks."""
-    peaks = [{"power_w": [watts]} for _, watts, _ in lines["peaks"]]
+    peaks = [{"power_w": [watts]} for _, watts in lines["peaks"]]
     whole = [it for it in points if "like" not in it]
     power = _spanned(POWER_AXIS, [*whole, *peaks], "power_w", format_watts)
     return {**axes_of(points), "power": power}

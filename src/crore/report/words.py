@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from crore.io import Record
-from crore.report.lines import swings
 from crore.report.marks import spread
 from crore.report.points import days_text, in_words, quarter, recovery
 from crore.report.sources import causes
+from crore.report.swing import swings
 from crore.units import (
     format_bytes,
     format_count,

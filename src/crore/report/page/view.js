@@ -38,17 +38,8 @@ function factCard({ label, value, range, evidence, why }) {
       h("span", { class: "why" }, why)));
 }
 
-// The peak beside the average power, of the file's own points. A renter buys nothing, and pays the rental.
-function told({ facts, gpus }) {
-  const known = (name) => facts.some(({ key, evidence }) => key === name && evidence !== "unknown");
-  const left = known("cost_usd") && !known("capital_usd") ? ["capital_usd", "rental_usd"] : [];
-  const peak = state.answer ? null : sheet.lines.peaks.find(([count]) => count === gpus);
-  const more = (fact) => (peak && fact.key === "power_w" ? { ...fact, why: `${fact.why}; ${peak[2]}` } : fact);
-  return facts.filter(({ key }) => !left.includes(key)).map(more);
-}
-
 function showFacts(point) {
-  const facts = told(point);
+  const { facts } = point;
   byId("facts").replaceChildren(...facts.map(factCard));
   byId("sure").hidden = facts.length === 0;
   const groups = new Map();
