@@ -68,6 +68,7 @@ OTHERS = {
     "check bad": "check bad.toml",
     "fit": "fit baichuan-13b --gpu rtx-3090",
     "fit two": "fit gpt2-124m --gpu t4 --gpus 2",
+    "fit asked": "fit gpt2-124m --gpu t4 --context 1024 --tokens 1M --catalog own.toml",
     "validate": f"validate {RUNS}",
     "validate unmeasured": "validate unmeasured.jsonl",
     "gpus": "catalog gpus",
@@ -144,6 +145,7 @@ def folder(tmp_path_factory):
     ranks = strict((made / "ranks.json").read_text(encoding="utf-8"))
     tight = json.dumps({**ranks, "memory_capacity_bytes": 1e6})
     (made / "tight.json").write_text(tight, encoding="utf-8")
+    (made / "own.toml").write_text("", encoding="utf-8")
     (made / "bad.toml").write_text('model = "gpt2"\n[cluster]\ngpu = "h1000"\n', encoding="utf-8")
     first = json.loads(RUNS.read_text(encoding="utf-8").partition("\n")[0])
     first.pop("step_time_s", None)
