@@ -80,7 +80,8 @@ def rounds_of(q: Question, candidates: Candidates, step_s: Num) -> Rounds:
     """
     one = np.equal(candidates.islands, 1)
     if np.all(one):
-        return Rounds(interval=1.0, bits=0.0, outer_s=0.0, exposed_s=0.0)
+        none = np.zeros(np.broadcast_shapes(np.shape(step_s), np.shape(one)))
+        return Rounds(interval=none + 1, bits=none, outer_s=none, exposed_s=none)
     rate = wan_bytes_per_s(q, candidates)
     total = parameters(q.shape)
     options = [(h, b) for h in _pinned(q, "interval", INTERVALS) for b in _bits(q)]
