@@ -5,13 +5,15 @@
 
 Prints one table: answer loss before and after, nats a token. The questions that decided which
 weights were written are apart from the others, which nothing was chosen by; and apart are those
-of the others with no twin: no question learned has an answer of nearly the same letters.
+of the others with no twin: no question learned has an answer of nearly the same letters. Then how
+many answers to the others end by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +26,15 @@ from crore.train.tune.losses import answer_nats
 from crore.train.tune.models import load
 from crore.train.tune.packing import pack
 from crore.train.tune.settings import Tuning
-from crore.train.tune.template import Template, tokenizer_of
+from crore.train.tune.template import IGNORED, Template, tokenizer_of
 
 TWIN: Final = 0.9
 """Of difflib's ratio: answers this alike are twins."""
 ALIKE: Final = 0.5
 """Share of words in common, below which no two answers are twins."""
 ROWS_AT_ONCE: Final = 8
+MOST: Final = 200
+"""Tokens of an answer, which then has not ended by itself."""
 Groups = dict[str, list[Conversation]]
 
 
@@ -79,6 +83,21 @@ def loss(model: Any, tokenizer: Any, asked: Sequence[Conversation], seq_len: int
         return sum(float(answer_nats(model, rows.of(part))) for part in parts) / rows.answers
 
 
+def lengths(model: Any, tokenizer: Any, asked: Sequence[Conversation]) -> list[tuple[int, int]]:
+    """Return tokens of each last answer as it was written and as the model gives it, greedily."""
+    found = []
+    for conversation in asked:
+        told = Template(tokenizer).example(conversation)
+        written = len(told) - int((told.labels == IGNORED).nonzero()[0][-1]) - 1
+        prompt = torch.from_numpy(told.tokens[:-written])[None]
+        with torch.no_grad():
+            given = model.generate(
+                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=MOST, do_sample=False
+            )
+        found.append((written, given.shape[1] - prompt.shape[1]))
+    return found
+
+
 def main(report: Callable[[str], object] = print) -> None:
     """Measure once and print."""
     parser = argparse.ArgumentParser(
@@ -92,9 +111,17 @@ def main(report: Callable[[str], object] = print) -> None:
     models = [load(tuning).eval() for tuning in (base, usual)]
     tokenizer = tokenizer_of(usual.base)
     report("| held-out questions | | before | after | |\n|---|--:|--:|--:|--:|")
-    for name, held in groups(tokenizer, usual).items():
+    found = groups(tokenizer, usual)
+    for name, held in found.items():
         before, after = (loss(model, tokenizer, held, usual.seq_len) for model in models)
         report(f"| {name} | {len(held)} | {before:.3f} | {after:.3f} | {after / before - 1:+.1%} |")
+    told = lengths(models[-1], tokenizer, found["the others"])
+    written, given = (statistics.median(column) for column in zip(*told, strict=True))
+    ended = sum(tokens < MOST for _, tokens in told)
+    report(
+        f"\n{ended} of {len(told)} answers to the others end by themselves within {MOST} tokens; "
+        f"median {given:.0f} tokens, {written:.0f} as written"
+    )
 
 
 if __name__ == "__main__":

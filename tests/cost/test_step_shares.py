@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -85,6 +85,12 @@ def test_at_the_turning_shares_compute_just_covers_the_messages(summed):
         assert float(np.squeeze(sent(mixed))) == pytest.approx(
             float(np.squeeze(C.compute_hides * mixed.compute)), rel=1e-9
         )
+
+
+def test_where_compute_hides_nothing_nothing_turns(summed):
+    bare = replace(C, compute_hides=0.0)
+    shares = np.array(turning_shares(whole(summed), mixture(0.5), bare))
+    assert np.all(shares == 0)
 
 
 def test_device_time_is_convex_in_the_share(summed):

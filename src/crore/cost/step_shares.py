@@ -79,6 +79,8 @@ def turning_shares(total: Tally, asked: Mixture, c: Constants) -> tuple[Num, Num
     none = replace(asked, share=0.0).of(total)
     compute, more = none.compute, replace(asked, share=1.0).of(total).compute - none.compute
     host = none.axis.get("host", 0.0)
-    grows = np.where(np.greater(more, 0), more, np.inf) * c.compute_hides
+    # Where compute hides nothing, none is ever covered.
+    hides = np.greater(more, 0) & np.greater(c.compute_hides, 0)
+    grows = np.where(hides, more * c.compute_hides, np.inf)
     covered = c.compute_hides * compute
     return (host - covered) / (host + grows), (data_messages(none) - covered) / grows

@@ -176,7 +176,7 @@ class End:
     tokens: int
     """Trained on since step 0."""
     wall_s: float
-    """Since this process's start record."""
+    """Since this process's start record; of a fleet, since it was started."""
     memory_bytes: float
     """Peak of the fullest rank, counted as `memory_kind` of the start says."""
     checksum: int | None = None

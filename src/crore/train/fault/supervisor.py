@@ -83,6 +83,7 @@ class Supervisor:
         self.worlds: list[World] = []
         self._logs: dict[Path, Log] = {}
         self._faults: list[Fault] = []
+        self._began_s = now_s()
         self._first_s: float | None = None
         self._since_s = self._looked_s = 0.0  # of the clock of faults
         self._failures: dict[int, int] = {}
@@ -299,6 +300,8 @@ class Supervisor:
         best = max(ends, key=lambda end: (end.reason == "finished", end.step), default=None)
         if best is None:
             return Outcome(reason="failed", message=self._why(), exit_code=1)
+        # Its own seconds are those of its last start.
+        best = replace(best, wall_s=now_s() - self._began_s)
         self.listeners.end(best)
         if not self.job.quiet:
             print(self._survived())
