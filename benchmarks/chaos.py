@@ -3,6 +3,7 @@
 python -m benchmarks.chaos                 all of it, about an hour on two cores
 python -m benchmarks.chaos faults          50 kills over 3 worlds and over 3 islands; other faults
 python -m benchmarks.chaos kills           of these the kills between islands alone
+python -m benchmarks.chaos words           kills and hangs between islands, on words in random order
 python -m benchmarks.chaos goodput         goodput under kills against the simulator's
 python -m benchmarks.chaos idle            tokens per second with fault tolerance, and without
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.train.fault.fleet import job_for as small_job
-from tests.train.fault.fleet import prepared
+from tests.train.fault.fleet import prepared, random_words
 from tests.train.fault.fleet import run as run_small
 
 from crore.model.split import Split
@@ -37,6 +38,8 @@ from crore.train.start import start
 KILL_EVERY_S: Final = 5.0
 KILLED_STEPS: Final = {1: 3000, 3: 3800}
 """Islands -> steps of the run that is killed fifty times."""
+WORDS: Final = {"kill": (3.0, 220.0, 2400), "hang": (3.0, 60.0, 700)}
+"""Kind -> seconds between two faults, seconds of them all, steps."""
 OTHERS: Final = {"hang": 20.0, "slow": 40.0, "corrupt": 20.0, "lighthouse": 20.0}
 WARM: Final = 20
 """First steps that no speed is measured on."""
@@ -74,6 +77,23 @@ def faults(folder: Path) -> Iterator[str]:
 def kills(folder: Path) -> Iterator[str]:
     """Yield the row of kills between islands."""
     yield from _faults(folder, 3, {"kill": KILL_EVERY_S})
+
+
+def words(folder: Path) -> Iterator[str]:
+    """Yield rows of many faults between islands, on a text that no seed learns more of."""
+    outer = Outer(interval=10, bits=4, lr=1.0, momentum=0.5)
+    text = random_words(folder / "words.txt")
+
+    def carried(name: str, steps: int, fleet: Fleet) -> tuple[Job, Run, Audit]:
+        job = small_job(folder / name, steps=steps, outer=outer, evaluation_rows=64, source=text)
+        return job, *carried_out(prepared(job), fleet)
+
+    usual = Fleet(worlds=3, islands=3, quorum=0.6, grace_s=20.0, chaos_seed=1)
+    for kind, (every_s, for_s, steps) in WORDS.items():
+        _, calm, _ = carried(f"calm-{kind}", steps, usual)
+        fleet = replace(usual, chaos={kind: every_s}, chaos_s=for_s)
+        job, run, found = carried(kind, steps, fleet)
+        yield _row(3, kind, run, found, calm.evals[-1].loss, job)
 
 
 def _faults(folder: Path, islands: int, kinds: dict[str, float]) -> Iterator[str]:
@@ -195,13 +215,19 @@ def idle(folder: Path) -> Iterator[str]:
     yield f"median on / off {statistics.median(ratios):.3f}"
 
 
-PARTS: Final = {"faults": faults, "kills": kills, "goodput": under_kills, "idle": idle}
+PARTS: Final = {
+    "faults": faults,
+    "kills": kills,
+    "words": words,
+    "goodput": under_kills,
+    "idle": idle,
+}
 ALL: Final = ("faults", "goodput", "idle")
 
 
-def main(words: list[str]) -> None:
+def main(asked: list[str]) -> None:
     """Print the parts that are named, all of them if none is."""
-    for name in words or ALL:
+    for name in asked or ALL:
         print(f"\n## {name}\n", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             for line in PARTS[name](Path(folder)):
