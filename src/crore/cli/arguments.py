@@ -27,6 +27,10 @@ CatalogFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
+]
 
 
 def optional_count(text: str | None, flag: str) -> int | None:

@@ -5,16 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, file_name, optional_count
+from crore.cli.arguments import AsJson, CatalogFile, Output, optional_count
 from crore.cli.complete import complete_gpu, complete_target
 from crore.errors import InputError
-
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", parser=file_name, help="Write the answer (JSON)."
-    ),
-]
 
 
 def fit(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.arguments import AsJson, CatalogFile, Output
 from crore.cli.needs import need_torch
 from crore.cli.progress import steps
 from crore.cli.request import Target
@@ -38,10 +38,6 @@ Worlds = Annotated[
     typer.Option(metavar="N", help="Worlds of the fleet, each as planned (default: the plan's)."),
 ]
 Islands = Annotated[int, typer.Option(metavar="N", help="Islands that the worlds stand on.")]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
-]
 INTERRUPTED = 130
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.arguments import AsJson, CatalogFile, Output, file_name
 from crore.cli.progress import steps
 from crore.cli.request import Target
 from crore.errors import InputError, UnknownName
@@ -42,10 +42,6 @@ Timeline = Annotated[
         help="Write what happens to one run, day by day, as a trace for ui.perfetto.dev.",
     ),
 ]  # fmt: skip
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
-]
 MOST_DRAWS = 100_000
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.arguments import AsJson, CatalogFile, Output, file_name
 from crore.cli.complete import complete_target
 from crore.errors import InputError
 
@@ -28,10 +28,6 @@ Fixed = Annotated[float, typer.Option(metavar="USD", help="Cost of using a place
 Most = Annotated[int, typer.Option(metavar="N", help="Places used at most; 0 for any number.")]
 Latency = Annotated[
     float | None, typer.Option("--latency-ms", metavar="MS", help="One way, between any two.")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
 ]
 
 

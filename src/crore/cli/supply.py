@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crore.cli.arguments import AsJson, CatalogFile, file_name
+from crore.cli.arguments import AsJson, CatalogFile, Output
 from crore.cli.complete import complete_target
 from crore.errors import Infeasible, InputError
 
@@ -36,10 +36,6 @@ Attrition = Annotated[float | None, typer.Option(metavar="X", help="Share that b
 Life = Annotated[float | None, typer.Option(metavar="Y", help="Years until a unit is retired.")]
 Draws = Annotated[int, typer.Option(metavar="N", help="Draws of the ranges.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same answer.")]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", parser=file_name, help="Write it (JSON)."),
-]
 MOST_DRAWS = 10_000
 """Each draw is a fleet over sixty years."""
 START_DRAWS = 200

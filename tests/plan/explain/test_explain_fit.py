@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.plan.explain.formulas import computed
 
 from crore.errors import InputError, UnknownName
 from crore.io import dump_json
@@ -80,15 +81,8 @@ def test_money_is_walked_back_to_the_tariff_the_card_and_the_step(card):
 
 def test_a_formula_computes_its_number_from_its_inputs(fit):
     seen = 0
-    for key, entry in fit.table.items():
-        value = fit._value(key)
-        if not entry.formula or value is None:
-            continue
-        text = entry.formula
-        for it in sorted((fit._input(w) for w in entry.inputs), key=lambda it: -len(it.name)):
-            text = text.replace(it.name, f"({it.value!r})")
-        computed = eval(text, {"__builtins__": {}, "max": max, "min": min})  # noqa: S307  our own
-        assert computed == pytest.approx(value, rel=1e-9), f"{key}: {entry.formula} = {text}"
+    for formula, found, value in computed(fit):
+        assert found == pytest.approx(value, rel=1e-9), formula
         seen += 1
     assert seen >= 5
 

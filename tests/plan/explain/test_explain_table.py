@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from tests.plan.explain.formulas import computed
 
 from crore.io import write_json
 from crore.plan import SCHEMA_VERSION, PlanRequest, make_plan, plan_record, read_mission
@@ -92,16 +93,8 @@ def test_all_that_is_not_waiting_is_made_of_operations(explained, answers):
 def test_a_formula_computes_its_number_from_its_inputs(explained):
     """The text cannot rot: it is evaluated with the values of the inputs it names."""
     seen = 0
-    for key, entry in explained.table.items():
-        value = explained._value(key)
-        if not entry.formula or value is None:
-            continue
-        text = entry.formula
-        inputs = [explained._input(word) for word in entry.inputs]
-        for it in sorted(inputs, key=lambda it: -len(it.name)):
-            text = text.replace(it.name, f"({it.value!r})")
-        computed = eval(text, {"__builtins__": {}, "max": max})  # noqa: S307  our own table
-        assert computed == pytest.approx(value, rel=1e-9), f"{key}: {entry.formula} = {text}"
+    for formula, found, value in computed(explained):
+        assert found == pytest.approx(value, rel=1e-9), formula
         seen += 1
     assert seen >= 15
 

@@ -65,12 +65,11 @@ def merged(
 ) -> NDArray[np.int64]:  # fmt: skip
     """Return how often each sample that was handed out is in the shared weights, by its index."""
     found = [_Island(alone=worlds == islands) for _ in range(islands)]
-    every = [(record, world) for world, each in logs.items() for record in each]
+    every = [(record, world, _turn(record)) for world, each in logs.items() for record in each]
     told = sorted(every, key=lambda it: (it[0].time, isinstance(it[0], Event)))
-    left = _lasting([turn for record, _ in told if (turn := _turn(record))])
-    for record, world in told:
+    left = _lasting([turn for _, _, turn in told if turn])
+    for record, world, turn in told:
         found[island_of(world, worlds, islands)].hear(world, record)
-        turn = _turn(record)
         if turn and turn["mark"] in left:  # the first to tell it: who was in it has not gone on yet
             left.remove(turn["mark"])
             for island in turn["heard"].split(", "):

@@ -302,26 +302,30 @@ class Islands:
         run.place.met = met
         fragment = int(told["fragment"])
         self.state.take(fragment, self._named, whole=bool(told["ends"] or told["fenced"]))
-        if result is None:
-            return
+        if result is not None:
+            self._report(run, result, str(told["fenced"]))
+
+    def _report(self, run: Trainer, result: Result, fenced: str) -> None:
+        """Say what a turn that holds came to."""
         exchanged = result.exchanged
-        if told["fenced"]:
-            self._tell("fenced", f"this island's outer gradient is left out: {told['fenced']}")
+        if fenced:
+            self._tell("fenced", f"this island's outer gradient is left out: {fenced}")
         if result.taken_up is not None:
             what = "keeps what it trained" if result.brings else "the others have what it trained"
-            what = "the run has ended without what it trained" if result.ended else what
+            if result.ended:
+                what = "the run has ended without what it trained"
             self._tell(
                 "joined",
                 f"took up the islands' turn {result.turn:,}, step {run.place.step}; {what}",
             )
-        given = zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True)
-        heard = ", ".join(str(island) for island, weight, out in given if weight and not out)
         if not any(exchanged.weights):
             return
+        given = zip(result.islands, exchanged.weights, exchanged.verdict.fenced, strict=True)
+        heard = ", ".join(str(island) for island, weight, out in given if weight and not out)
         self._tell(
             "outer step",
             f"turn {self.turns:,}, {self.account.mark:08x} after {self.account.before:08x}: "
-            f"fragment {fragment} of islands {heard or 'none'}; "
+            f"fragment {result.sent.fragment} of islands {heard or 'none'}; "
             f"{exchanged.bytes_sent:,} bytes sent and {exchanged.fact_bytes:,} of facts "
             f"in {result.sent_s:.2f} s; {run.place.set_aside:,} samples lost so far",
         )
