@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from crore.errors import CroreError
+from crore.errors import CroreError, InputError
 from crore.plan.request import LostWorlds
 from crore.train.fault.audit import audit
 from crore.train.fault.chaos import DONE, Fault, ask_flip, faults
@@ -290,8 +290,16 @@ class Supervisor:
 
     def _keep_lighthouses(self) -> None:
         for house in self.houses:
-            if not house.alive:
+            if house.alive or now_s() < house.again_s:
+                continue
+            try:
                 house.start()
+            except InputError as error:  # while it was out, the system gave its port to another
+                if not house.again_s:
+                    self._event("note", f"{error}: trying again")
+                house.again_s = now_s() + RESTART_S
+            else:
+                house.again_s = 0.0
                 self._event("note", "the lighthouse is lit again")
 
     def _outcome(self) -> Outcome:

@@ -36,6 +36,8 @@ class Lighthouse:
     host: str = "127.0.0.1"
     address: str = ""
     process: subprocess.Popen[str] | None = None
+    again_s: float = 0.0
+    """Of the clock when it is tried again; 0 where it came up the last time."""
 
     def start(self) -> None:
         """Start it, where it was before if it was; InputError when it does not come up."""
