@@ -22,11 +22,13 @@ PLAN = (
     "--global-batch 8 --precision fp32 --stack crore -o plan.json"
 )
 QUIET = ("--quiet", "--sample-every=0", "--evaluate-every=0")
+GIVE_UP_S = 120.0
+"""Nothing here takes longer, however busy the machine."""
 PYTHON = """\\
 #!/bin/bash
 # In Python's place: says what it was asked, then ends as it is told, or waits.
-echo "$*" >> "$(dirname "$0")/asked"
 trap 'echo ended >> "$(dirname "$0")/asked"; exit 0' TERM
+echo "$*" >> "$(dirname "$0")/asked"
 [ -f "$(dirname "$0")/code" ] && exit "$(cat "$(dirname "$0")/code")"
 while true; do sleep 0.05; done
 """
@@ -54,7 +56,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 def asked(folder: Path, lines: int) -> list[str]:
     """Wait until so many lines are said, and return them."""
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + GIVE_UP_S
     while True:
         path = folder / "asked"
         said = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -68,7 +70,7 @@ def test_it_runs_until_it_is_ended(folder):
     with start(folder, "--min-worlds", "3") as process:
         assert asked(folder, 1) == ["-m crore lighthouse --port 29510 --min-worlds 3"]
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=GIVE_UP_S) == 0
         assert asked(folder, 2)[1] == "ended"
 
 
@@ -77,7 +79,7 @@ def test_one_that_dies_is_started_again_and_one_asked_wrongly_is_not(folder):
     with start(folder) as process:
         assert len(set(asked(folder, 2))) == 1
         (folder / "code").write_text("2", encoding="utf-8")
-        assert process.wait(timeout=30) == 2
+        assert process.wait(timeout=GIVE_UP_S) == 2
 
 
 @pytest.mark.parametrize("target", ["torchrun", "slurm", "kubernetes", "skypilot"])
@@ -108,7 +110,7 @@ def test_two_worlds_train_as_one_from_the_files(tmp_path):
         assert [world.wait(timeout=300) for world in worlds] == [0, 0]
     finally:
         lighthouse.terminate()
-        assert lighthouse.wait(timeout=30) == 0
+        assert lighthouse.wait(timeout=GIVE_UP_S) == 0
     ends = [last_record(job / "run" / f"world-{n:05d}") for n in range(2)]
     assert [end["reason"] for end in ends] == ["finished", "finished"]
     assert ends[0]["checksum"] == ends[1]["checksum"]

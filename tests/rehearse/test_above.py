@@ -223,7 +223,7 @@ def gloo_group(store, rank, size, name):
     group = dist.ProcessGroup(store, rank, size)
     kind = dist.ProcessGroup.BackendType.GLOO
     prefixed = PrefixStore(name, store)
-    backend = dist.ProcessGroupGloo(prefixed, rank, size, timeout=timedelta(seconds=20))
+    backend = dist.ProcessGroupGloo(prefixed, rank, size, timeout=timedelta(seconds=120))
     group._register_backend(torch.device("cpu"), kind, backend)
     group._set_default_backend(kind)
     group._set_group_name(name)

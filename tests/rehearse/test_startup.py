@@ -117,7 +117,7 @@ def test_a_crowd_has_as_many_clients_as_a_process_has_sockets(clients):
 
 @needs_torchft
 def test_a_lighthouse_tells_every_world_who_is_there_when_one_dies_and_comes_back():
-    told = lighthouse.watch(64, dead_after_s=2.0)
+    told = lighthouse.watch(64, dead_after_s=6.0)  # a busy machine may say nothing for a while
     seen = {name: cost.results for name, cost in told.phases.items()}
     assert seen["first"] == seen["again"] == seen["return"] == (64,) * 64
     assert seen["bereaved"] == seen["steady"] == (63,) * 63

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,9 +146,10 @@ def test_nothing_to_roll_back_to_stops(root):
 
 def spoil(folder: Path) -> None:
     """Wait until a run's checkpoints are written, and cut the newest one short."""
-    while list((folder / CHECKPOINTS).glob("*.partial")):
-        pass
-    newest = max((folder / CHECKPOINTS).glob("step-*"))
+    kept = folder / CHECKPOINTS
+    while list(kept.glob("*.partial")) or not list(kept.glob("step-*")):
+        time.sleep(0.001)
+    newest = max(kept.glob("step-*"))
     for path in newest.glob("*.distcp"):
         os.truncate(path, path.stat().st_size // 2)
 

@@ -19,10 +19,13 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from crore.train.culprit import sign_of
 from crore.train.hang import EXIT_CODE, Beat, Hung, Watchdog, connect
 
-WAIT = timedelta(seconds=30)
-END_S = 60.0
+WAIT = timedelta(seconds=120)
+END_S = 120.0
+TIMEOUT_S = 5.0
+"""A step takes less, however busy the machine."""
 
 
 def served():
@@ -37,7 +40,8 @@ def watched(port, said, beat):
     def leave(line):
         Path(said, str(rank)).write_text(line)
 
-    return Watchdog(connect(), rank, world, beat, timeout_s=2.5, interval_s=0.25, on_hang=leave)
+    store = connect()
+    return Watchdog(store, rank, world, beat, timeout_s=TIMEOUT_S, interval_s=0.25, on_hang=leave)
 
 
 def train(port, said, name):
@@ -58,7 +62,9 @@ def train(port, said, name):
 
 
 def stop_process(_beat, _group):
-    time.sleep(1.5)  # so that a sign is given from here
+    store = connect()
+    while (said := sign_of(store.get("sign/1"))).step < 3 or said.phase != "forward":
+        time.sleep(0.05)  # a sign is given from here
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -72,8 +78,8 @@ def other_collective(beat, group):
 
 
 def slow_but_allowed(beat, _group):
-    beat.phase("compile", allowed_s=30)
-    time.sleep(5)
+    beat.phase("compile", allowed_s=END_S)
+    time.sleep(1.5 * TIMEOUT_S)
 
 
 HAPPENS = {f.__name__: f for f in (stop_process, sleep, other_collective, slow_but_allowed)}

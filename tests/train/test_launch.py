@@ -23,6 +23,8 @@ from crore.train.outcome import Outcome
 
 FINISHED = Outcome(reason="finished", message="", exit_code=0)
 STEPS = 150
+ENDLESS = 100_000
+"""Steps of a run that is asked to end: it cannot be over before it hears of it."""
 Strike = tuple[int, signal.Signals, int | None]
 """After so many steps, send this signal to this rank, or to this process for None."""
 
@@ -103,11 +105,11 @@ def test_a_mistake_that_every_rank_finds_is_one_outcome_and_no_restart(root, cap
 
 
 def test_asked_to_end_the_ranks_leave_in_order_and_it_gives_up_after_its_restarts(root, capfd):
-    made = job(root, "asked", steps=STEPS, dp_shard=2)
+    made = job(root, "asked", steps=ENDLESS, dp_shard=2)
     with strikes(made, [(5, signal.SIGTERM, None)]):
         assert launch(made, port=0, restarts=0) == Outcome.asked(signal.SIGTERM)
     done = told(made).steps[-1].step
-    assert told(made).checkpoints[-1].step == done < STEPS
+    assert told(made).checkpoints[-1].step == done < ENDLESS
     with strikes(made, [(done + 3, signal.SIGKILL, 0)]):
         outcome = launch(made, port=0, restarts=0)
     assert outcome == Outcome(

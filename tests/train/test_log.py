@@ -257,6 +257,8 @@ def test_a_process_killed_while_it_writes_leaves_whole_lines(tmp_path):
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
+            while len(read_run(path).steps) <= done:
+                time.sleep(0.01)
             time.sleep(0.05)
             writer.kill()
         run = read_run(path)

