@@ -15,7 +15,6 @@ from crore.cost.supply import (
     fleet_speed,
     fleet_units,
     most_units,
-    murphy_yield,
     packages_per_wafer,
     packages_per_year,
     steady_units,
@@ -80,11 +79,6 @@ def test_a_maker_ships_five_to_seven_million_in_2026():
     """85,000 wafers a month, 60 %, 9 to 14 packages: the million a year is one large buyer's."""
     low, high = (packages_per_year(85e3, mm2, 0.95, 0.60) for mm2 in (3300, 2831))
     assert 5e6 < low < high < 7.5e6
-
-
-def test_yield_of_a_reticle():
-    assert murphy_yield(814, 0.1) == pytest.approx(0.46, abs=0.01)
-    assert murphy_yield(814, 0.0) == 1.0
 
 
 def test_in_h100_equivalents_ten_million_are_near():

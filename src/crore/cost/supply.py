@@ -34,13 +34,6 @@ def packages_per_wafer(package_mm2: Num, wafer_mm: float = WAFER_MM) -> Num:
     )
 
 
-def murphy_yield(die_mm2: Num, defects_per_cm2: Num) -> Num:
-    """Return the share of good dies, `((1 - e^{-AD})/(AD))²` (Murphy 1964); 1 without defects."""
-    faults = np.asarray(die_mm2) / 100 * defects_per_cm2
-    safe = np.where(faults > 0, faults, 1.0)
-    return np.where(faults > 0, (-np.expm1(-safe) / safe) ** 2, 1.0)
-
-
 def packages_per_year(
     wafers_per_month: Num, package_mm2: Num, package_yield: Num, maker_share: Num
 ) -> Num:
