@@ -15,6 +15,13 @@ import httpx2
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
+GIVE_UP_S = 120.0
+"""No answer takes longer, however busy the machine."""
+
+
+def get(url: str, **more) -> httpx2.Response:
+    """Ask for a page; the library itself would wait five seconds."""
+    return httpx2.get(url, timeout=GIVE_UP_S, **more)
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Served:
     def post(self, path: str = CHAT, key: str = "right", **request) -> httpx2.Response:
         """Send one request with a key."""
         headers = {"authorization": f"Bearer {key}", **request.pop("headers", {})}
-        return httpx2.post(self.url + path, headers=headers, timeout=60, **request)
+        return httpx2.post(self.url + path, headers=headers, timeout=GIVE_UP_S, **request)
 
     def answers(self) -> bool:
         """Return whether it still answers as it should."""
@@ -61,7 +68,7 @@ def serving(*words: str, line: str, code: int) -> Iterator[Running]:
         yield running
     finally:
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=GIVE_UP_S)
     running.said = said.strip()
     assert process.returncode == code, said
     assert "Traceback" not in said, said

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 import pytest
-from tests.serve.served import CHAT, HELLO, served
+from tests.serve.served import CHAT, GIVE_UP_S, HELLO, get, served
 from tests.train.tune.tiny import write_model
 
 from crore.cli import run
@@ -77,7 +77,7 @@ def test_a_client_cannot_have_transformers_load_another_model_or_what_is_not_off
     for path in ("/load_model", "/reset", "/v1/responses"):
         assert server.post(path, json={"model": "someone/other-model"}).status_code == 404
     assert server.post(json=asked, key="wrong").status_code == 401
-    assert httpx2.get(f"{server.url}/v1/models").status_code == 401
+    assert get(f"{server.url}/v1/models").status_code == 401
     assert server.post(CHAT, content=b"{").status_code == 400
     assert server.answers()
 
@@ -135,11 +135,21 @@ def test_an_engine_that_ends_early_is_told_with_its_last_words(pretended, tmp_pa
         pass
 
 
+def test_nobody_is_given_the_port_of_an_engine_that_still_loads():
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not given.exists():
+        pytest.skip("no such setting on this system")
+    lowest = int(given.read_text(encoding="utf-8").split()[0])
+    assert max(child.PORTS) < lowest
+    assert child._free_port() in child.PORTS
+
+
 def test_an_engine_has_a_key_of_its_own_and_ends_with_the_block(pretended, tmp_path, monkeypatch):
     pretended(STUBBORN)
     monkeypatch.setattr(child, "LEAVING_S", 0.2)
     with child.running("pretended", tmp_path, "a name") as behind:
-        pid, key, words = httpx2.get(behind.address).text.split(maxsplit=2)
+        said = get(behind.address).text
+        pid, key, words = said.split(maxsplit=2)
         assert key == behind.key
         assert behind.model == "a name"
         assert words.endswith("'a name']")
@@ -150,9 +160,9 @@ def test_an_engine_has_a_key_of_its_own_and_ends_with_the_block(pretended, tmp_p
 DEAF = """
 import os, pathlib, sys, time
 pathlib.Path(sys.argv[2]).write_text(str(os.getpid()))
-time.sleep(60)
+time.sleep(600)
 """
-WELL = DEAF.replace("time.sleep(60)\n", STUBBORN.replace("signal.SIG_IGN", "signal.SIG_DFL"))
+WELL = DEAF.replace("time.sleep(600)\n", STUBBORN.replace("signal.SIG_IGN", "signal.SIG_DFL"))
 FRONT = """
 import sys
 from crore.cli import run
@@ -183,16 +193,16 @@ def test_sigterm_takes_the_engine_along_whether_or_not_it_answers_yet(script, fo
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    end = time.monotonic() + 30
+    end = time.monotonic() + GIVE_UP_S
     while not (pid_file.is_file() and pid_file.read_text()) and time.monotonic() < end:
         time.sleep(0.05)
     pid = int(pid_file.read_text())
     if script == WELL:  # until the front, too, hears signals itself
         address = re.search(r"http://\S+", process.stdout.readline())
         assert address
-        assert httpx2.get(f"{address[0]}/healthz").status_code == 200
+        assert get(f"{address[0]}/healthz").status_code == 200
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert (process.returncode, said) == (child.TERMINATED, "")
     assert not is_there(pid)
 

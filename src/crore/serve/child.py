@@ -26,6 +26,9 @@ START_S: Final = 1800.0
 LEAVING_S: Final = 10.0
 """Seconds after SIGTERM that it has to end."""
 LOOK_S: Final = 0.2
+PORTS: Final = range(20_000, 32_000)
+"""Of engines: below those that a system gives to whoever asks for any, of which another program
+may be given the same one while the engine loads."""
 TERMINATED: Final = 128 + signal.SIGTERM
 """Exit code of a program that was asked to end, as shells report it."""
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}
@@ -131,9 +134,11 @@ class _Leaving:
 
 
 def _free_port() -> int:
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as made, contextlib.suppress(OSError):  # taken: another
+            made.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait(engine: str, process: subprocess.Popen[bytes], behind: Behind, said: IO[bytes]) -> None:
