@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 from tests.report.small_sweep import small_sweep
-from tests.serve.served import serving
+from tests.serve.served import GIVE_UP_S, serving
 
 from crore.io import write_json
 from crore.report.sweeping import SWEEP_VERSION
@@ -31,9 +31,9 @@ class Planner:
         self.said = ""
         """On stderr, once it has left."""
 
-    def ask(self, timeout: float = 60, **asked: Any) -> httpx2.Response:
+    def ask(self, **asked: Any) -> httpx2.Response:
         """Ask one question."""
-        return httpx2.post(f"{self.url}plan", json=asked, timeout=timeout)
+        return httpx2.post(f"{self.url}plan", json=asked, timeout=GIVE_UP_S)
 
     def alive(self) -> bool:
         """Return whether it still answers as it should."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import math
 import random
 import re
 import signal
@@ -21,7 +22,7 @@ import httpx2
 import pytest
 from tests.cli.planner_served import Planner, planner, write_sweep
 from tests.report.small_sweep import small_sweep
-from tests.serve.served import served
+from tests.serve.served import GIVE_UP_S, get, served
 from tests.serve.tiny_gguf import write_tiny
 
 from crore.cli import run
@@ -59,7 +60,7 @@ def known():
 
 
 def test_the_page_is_that_of_crore_report_with_a_planner_behind_it(server, sweep_file):
-    html = httpx2.get(server.url).text
+    html = get(server.url).text
     text = html.partition('id="sheet">')[2].partition("</script>")[0]
     sheet = json.loads(text)
     assert sheet["live"]["url"] == "plan"
@@ -123,10 +124,12 @@ def test_a_script_in_any_field_is_text_in_a_json_answer(server, key):
 POST = b"POST /plan HTTP/1.1\r\nhost: localhost\r\n"
 
 
-def raw(server: Planner, text: bytes, wait_s: float = 5.0) -> bytes:
+def raw(server: Planner, text: bytes) -> bytes:
     """Send bytes as they are and return what comes back."""
     where = urlsplit(server.url)
-    with socket.create_connection((str(where.hostname), where.port or 0), timeout=wait_s) as line:
+    with socket.create_connection(
+        (str(where.hostname), where.port or 0), timeout=GIVE_UP_S
+    ) as line:
         line.sendall(text)
         line.shutdown(socket.SHUT_WR)
         return line.recv(200)
@@ -161,13 +164,12 @@ def test_ten_megabytes_are_refused_and_not_kept(server):
         status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
         return int(status.partition("VmRSS:")[2].split()[0])
 
+    assert server.alive()  # what a first answer takes is taken
     before = resident_kb()
     for _ in range(3):
-        try:
-            answer = httpx2.post(f"{server.url}plan", content=b"1" * 10_000_000, timeout=20)
-            assert answer.status_code == 413
-        except httpx2.WriteError:
-            pass  # it may close before all is sent
+        with contextlib.suppress(httpx2.NetworkError, httpx2.RemoteProtocolError):
+            answer = httpx2.post(f"{server.url}plan", content=b"1" * 10_000_000, timeout=GIVE_UP_S)
+            assert answer.status_code == 413  # where it did not hang up before all was sent
     assert server.alive()
     assert resident_kb() - before < 20_000
 
@@ -185,11 +187,10 @@ def test_a_client_that_leaves_in_the_middle_changes_nothing(server):
 
 
 def test_those_that_dawdle_over_a_head_are_left(server):
-    where = urlsplit(server.url)
+    where, start, open_s = urlsplit(server.url), time.monotonic(), math.inf
     lines = [socket.create_connection((str(where.hostname), where.port or 0)) for _ in range(60)]
-    start, open_s = time.monotonic(), 0.0
     try:
-        while time.monotonic() - start < patience.HEAD_S + 5:
+        while time.monotonic() - start < GIVE_UP_S:
             for line in lines:
                 line.sendall(b"x")  # a byte of a head now and then
             assert server.alive()
@@ -199,7 +200,7 @@ def test_those_that_dawdle_over_a_head_are_left(server):
     finally:
         for line in lines:
             line.close()
-    assert 0.9 * patience.HEAD_S <= open_s < patience.HEAD_S + 5
+    assert patience.HEAD_S <= open_s < GIVE_UP_S
     assert server.alive()
 
 
@@ -220,7 +221,7 @@ async def crowd(url: str, expected: list[Any], seconds: float) -> list[str]:
 
     async def client(number: int) -> None:
         order = random.Random(number)  # noqa: S311
-        async with httpx2.AsyncClient(timeout=120) as made:
+        async with httpx2.AsyncClient(timeout=GIVE_UP_S) as made:
             while time.monotonic() < end_s or not counts[number]:
                 which = order.randrange(len(SOME))
                 got = await made.post(f"{url}plan", json=SOME[which])
@@ -262,14 +263,14 @@ def test_a_search_under_way_does_not_keep_it_from_leaving(sweep_file):
         line.request("POST", "/plan", json.dumps(asked))
         time.sleep(0.3)
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(timeout=60) == 130
+        assert running.process.wait(timeout=GIVE_UP_S) == 130
         line.close()
 
 
 def test_the_key_is_asked_for_and_then_the_page_comes(sweep_file):
     with planner(str(sweep_file), "--api-key", "right") as running:
-        assert httpx2.get(running.url).status_code == 401
-        page = httpx2.get(running.url, auth=("me", "right"))
+        assert get(running.url).status_code == 401
+        page = get(running.url, auth=("me", "right"))
         assert page.status_code == 200
         assert "--api-key" not in page.text  # a page is handed on
 
@@ -280,7 +281,7 @@ def test_a_model_to_talk_to_has_the_planner_beside_it(tmp_path, monkeypatch):
     tiny = str(write_tiny(tmp_path / "tiny.gguf"))
     with served(tiny, "--planner", "--threads", "1") as both:
         assert both.answers()
-        page = httpx2.get(f"{both.url}/planner", follow_redirects=True)
+        page = get(f"{both.url}/planner", follow_redirects=True)
         assert "Baichuan-13B on one RTX 3090" in page.text
         answer = both.post("/planner/plan", json={**H100, "gpus": "64"})
         assert answer.json()["state"] == "fits"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 import pytest
-from tests.serve.served import CHAT, HELLO, Served
+from tests.serve.served import CHAT, GIVE_UP_S, HELLO, Served, get
 
 FREE = 'root ::= "%s"'
 
@@ -108,7 +108,7 @@ def test_a_bad_request_gets_its_status_and_the_server_lives(server, request_, st
 
 def busy(server: Served) -> int:
     """Return how many answers the engine makes or has waiting."""
-    text = httpx2.get(f"{server.url}/metrics", headers={"authorization": "Bearer right"}).text
+    text = get(f"{server.url}/metrics", headers={"authorization": "Bearer right"}).text
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
     return sum(
         int(float(lines[f"llamacpp:requests_{kind}"])) for kind in ("processing", "deferred")
@@ -116,7 +116,7 @@ def busy(server: Served) -> int:
 
 
 def wait_until_idle(server) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + GIVE_UP_S
     while busy(server):
         assert time.monotonic() < deadline, "an answer that nobody waits for goes on"
         time.sleep(0.02)
@@ -128,7 +128,7 @@ def test_an_answer_stops_when_its_client_leaves(server, stream):
     url = urlsplit(server.url)
     head = f"POST {CHAT} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer right\r\n"
     for _ in range(8):  # more than there are slots and room to wait
-        with socket.create_connection((url.hostname, url.port), timeout=10) as client:
+        with socket.create_connection((url.hostname, url.port), timeout=GIVE_UP_S) as client:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             if stream:
                 assert client.recv(100).startswith(b"HTTP/1.1 200")
@@ -148,17 +148,19 @@ def test_a_body_that_never_comes_holds_nothing_up(server):
 
 def test_more_than_the_server_takes_on_is_refused_and_the_rest_answered(server):
     async def ask(client, number: int) -> int:
-        body = {"messages": HELLO, "grammar": FREE % f"{number} " * 1, "max_tokens": 150}
+        # Long enough for the last to come while the first are still answered.
+        word = f"{number} {'a' * 140}"
+        body = {"messages": HELLO, "grammar": FREE % word, "max_tokens": 150}
         answer = await client.post(server.url + CHAT, json=body)
         if answer.status_code == 200:
-            assert answer.json()["choices"][0]["message"]["content"] == f"{number} "
+            assert answer.json()["choices"][0]["message"]["content"] == word
         else:
             assert answer.headers["retry-after"] == "1"
         return int(answer.status_code)
 
     async def all_at_once() -> list[int]:
         headers = {"authorization": "Bearer right"}
-        async with httpx2.AsyncClient(headers=headers, timeout=60) as client:
+        async with httpx2.AsyncClient(headers=headers, timeout=GIVE_UP_S) as client:
             return await asyncio.gather(*(ask(client, number) for number in range(40)))
 
     statuses = asyncio.run(all_at_once())
@@ -168,9 +170,9 @@ def test_more_than_the_server_takes_on_is_refused_and_the_rest_answered(server):
 
 
 def test_the_page_is_there_for_anyone_and_its_data_for_those_with_a_key(server):
-    page = httpx2.get(server.url)
+    page = get(server.url)
     assert page.status_code == 200
     assert "<!doctype html>" in page.text.lower()
     for path in ("/v1/models", "/models", "/props", "/metrics"):
-        assert httpx2.get(server.url + path).status_code == 401, path
-    assert httpx2.get(f"{server.url}/health").json() == {"status": "ok"}
+        assert get(server.url + path).status_code == 401, path
+    assert get(f"{server.url}/health").json() == {"status": "ok"}

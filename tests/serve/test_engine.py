@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 
 import httpx2
 import pytest
-from tests.serve.served import HELLO
+from tests.serve.served import GIVE_UP_S, HELLO, get
 from tests.serve.tiny_gguf import write_tiny
 
 from crore.errors import InputError
 from crore.serve.engine import AnswerError, EngineSettings, start, threads_of
+
+LONG = 1 << 16
+"""Tokens of an answer that takes half a minute."""
 
 
 def text(pieces) -> str:
@@ -32,13 +35,17 @@ def test_the_longest_answer_is_kept_to(engine):
     assert "length" in {piece.finish for piece in pieces}
 
 
-def test_leaving_an_answer_stops_it(engine):
-    for piece in engine.chat(HELLO, max_tokens=200, ignore_eos=True):
+def test_leaving_an_answer_stops_it(tmp_path):
+    path = write_tiny(tmp_path / "long.gguf", context=LONG + 256)
+    engine = start(EngineSettings(path=path, context=LONG + 256, threads=1))
+    for piece in engine.chat(HELLO, max_tokens=LONG, ignore_eos=True):
         if piece.text:
             break
-    begun = time.monotonic()
     assert text(engine.chat(HELLO, max_tokens=5, grammar='root ::= "ok"')) == "ok"
-    assert time.monotonic() - begun < 5
+    told = engine.server.handle_metrics()
+    [predicted] = re.findall(r"^llamacpp:tokens_predicted_total (\d+)", told, re.M)
+    assert 2 < int(predicted) < LONG / 2
+    engine.close()
 
 
 def test_a_conversation_beyond_the_context_is_told_apart(engine):
@@ -64,13 +71,13 @@ def test_a_context_is_never_beyond_what_the_model_knows(engine, tmp_path):
 
 
 def test_its_own_http_server_asks_for_a_key_and_shows_no_page(engine):
-    assert httpx2.get(f"{engine.address}/v1/models").status_code == 401
+    assert get(f"{engine.address}/v1/models").status_code == 401
     chat = f"{engine.address}/v1/chat/completions"
-    assert httpx2.post(chat, json={"messages": HELLO}).status_code == 401
+    assert httpx2.post(chat, json={"messages": HELLO}, timeout=GIVE_UP_S).status_code == 401
     key = {"authorization": f"Bearer {engine.key}"}
     body = {"messages": HELLO, "max_tokens": 1}
-    assert httpx2.post(chat, json=body, headers=key).status_code == 200
-    assert httpx2.get(engine.address, headers=key).status_code == 404
+    assert httpx2.post(chat, json=body, headers=key, timeout=GIVE_UP_S).status_code == 200
+    assert get(engine.address, headers=key).status_code == 404
 
 
 def test_all_cores_but_one_answer():

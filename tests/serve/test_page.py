@@ -24,14 +24,14 @@ def test_a_question_typed_in_a_browser_is_answered(tmp_path):
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(server.url)
-        box = page.wait_for_selector("textarea", timeout=30_000)
+        box = page.wait_for_selector("textarea", timeout=120_000)
         assert box is not None
-        with page.expect_response("**/v1/chat/completions", timeout=30_000) as response:
+        with page.expect_response("**/v1/chat/completions", timeout=120_000) as response:
             box.fill("hello")
             box.press("Enter")
         assert response.value.status == 200
         assert response.value.headers["content-type"].startswith("text/event-stream")
-        page.wait_for_function("document.body.innerText.includes('60 tokens')", timeout=30_000)
+        page.wait_for_function("document.body.innerText.includes('60 tokens')", timeout=120_000)
         page.screenshot(path=tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 10_000
         elsewhere = [url for url in asked if not url.startswith((server.url, "data:", "blob:"))]
