@@ -38,7 +38,7 @@ def crore(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         start_new_session=True,
     )
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_quietly_with_130(tmp_path):
     ) as process:
         writer = open_when_read(tmp_path / "runs.jsonl", process)  # crore waits for a first line
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         os.close(writer)
     assert process.returncode == 130
     assert b"Traceback" not in err

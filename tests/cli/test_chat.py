@@ -23,12 +23,16 @@ from crore.cli import run
 from crore.serve import models
 
 SHORT = ["--threads", "1", "--max-tokens", "12", "--temperature", "0"]
+LONG = ["--threads", "1", "--max-tokens", "100000", "--context", "65536", "--seed", "5"]
+"""An answer of minutes: who stops it may come late."""
+GIVE_UP_S = 120.0
+"""Nothing here takes longer, however busy the machine."""
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("chat")
-    return str(write_tiny(folder / "tiny.gguf", context=4096, endless=True))
+    return str(write_tiny(folder / "tiny.gguf", context=65536, endless=True))
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def piped(tiny: str, text: str, *words: str, cwd: Path) -> list[str]:
     """Return the lines of a chat whose questions come from a pipe."""
     command = [sys.executable, "-m", "crore", "chat", tiny, *SHORT, *words]
     done = subprocess.run(
-        command, input=text, capture_output=True, text=True, cwd=cwd, timeout=60, check=True
+        command, input=text, capture_output=True, text=True, cwd=cwd, timeout=GIVE_UP_S, check=True
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -111,7 +115,7 @@ class Terminal:
         finally:
             os.close(slave)
 
-    def read_until(self, pattern: str, timeout_s: float = 15) -> str:
+    def read_until(self, pattern: str, timeout_s: float = GIVE_UP_S) -> str:
         """Return what is printed up to and including a pattern."""
         deadline = time.monotonic() + timeout_s
         while not (found := re.search(pattern, self.seen, re.S)):
@@ -133,7 +137,7 @@ class Terminal:
         for _ in range(10):
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(TimeoutError):
-                self.read_until(pattern, timeout_s=3)
+                self.read_until(pattern, timeout_s=GIVE_UP_S / 10)
                 return
         raise AssertionError(self.seen[-500:])
 
@@ -160,7 +164,7 @@ def terminal(tmp_path):
 
 
 def test_ctrl_c_stops_an_answer_and_not_the_chat(tiny, terminal, tmp_path):
-    chat = terminal(tiny, "--threads", "1", "--max-tokens", "100000", "--seed", "5")
+    chat = terminal(tiny, *LONG)
     chat.read_until("> ")
     chat.type("hello\n")
     chat.read_until(r"hello\r\n.{40}")  # it answers
@@ -170,7 +174,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(tiny, terminal, tmp_path):
     chat.type(f"/save {tmp_path}/kept.jsonl\n")
     chat.read_until(r"\(2 messages in .*> ")  # a key pressed before the prompt may be lost
     chat.type("\x04")
-    assert chat.process.wait(30) == 0
+    assert chat.process.wait(GIVE_UP_S) == 0
     roles = [m["role"] for m in json.loads((tmp_path / "kept.jsonl").read_text())["messages"]]
     assert roles == ["user", "assistant"]
     lines = tmp_path / "crore" / "chat_lines"
@@ -180,13 +184,14 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(tiny, terminal, tmp_path):
 
 def test_ctrl_c_ends_a_single_answer_with_130(tiny):
     process = subprocess.Popen(
-        [sys.executable, "-m", "crore", "chat", tiny, "--ask", "hi", "--max-tokens", "100000",
-         "--threads", "1", "--seed", "5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "crore", "chat", tiny, "--ask", "hi", *LONG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout is not None
     assert process.stdout.read(20)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=GIVE_UP_S)
     assert (process.returncode, said) == (130, b"")
 
 

@@ -34,15 +34,15 @@ def test_it_prints_its_address_and_ends_with_0_when_asked(lit, number):
     process, said = lit
     host, _, port = said.removeprefix("http://").rpartition(":")
     assert host == "127.0.0.1"
-    with socket.create_connection((host, int(port)), timeout=10):
+    with socket.create_connection((host, int(port)), timeout=120):
         pass  # somebody is there
     assert process.poll() is None
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0
     assert (out, err) == ("", "")
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection((host, int(port)), timeout=10)
+        socket.create_connection((host, int(port)), timeout=120)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_on_a_terminal_of_80_columns_nothing_is_wider(encoding, bar):
             sent += part
     except OSError:  # the other side is closed
         pass
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=300) == 0
     os.close(main)
     assert process.stderr is not None
     process.stderr.close()

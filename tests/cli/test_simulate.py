@@ -282,7 +282,7 @@ def test_ctrl_c_sent_to_the_process_is_130_and_no_file(folder):
         assert process.stderr.readline() == b"drawing\n"
         time.sleep(0.2)  # into the draws
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert out == b""
     assert set(err.splitlines()) <= {b"drawing"}

@@ -68,7 +68,7 @@ def test_two_processes_train_what_was_launched(tmp_path):
         )  # fmt: skip
     done = subprocess.run(
         [tmp_path / "job" / "torchrun.sh", "--quiet"], env=environment, capture_output=True,
-        text=True, timeout=150, check=False,
+        text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "job" / "run" / "run.jsonl").read_text(encoding="utf-8").splitlines()

@@ -54,7 +54,7 @@ def _sent(tmp_path: Path, islands: int, bits: int) -> tuple[int, int]:
     script.write_text(SENDER, encoding="utf-8")
     words = f"ip link set lo up && exec {sys.executable} {script} {islands} {bits} {VALUES}"
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", words], capture_output=True, text=True, timeout=120,
+        ["unshare", "--net", "sh", "-c", words], capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     if "Operation not permitted" in done.stderr:
