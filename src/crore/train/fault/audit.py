@@ -81,7 +81,7 @@ def audit(folder: Path, *, worlds: int, islands: int) -> Audit:
     last = max((step.step for step in every), default=0)
     counts = merged(logs, worlds=worlds, islands=islands) if islands > 1 else _ran(every)
     return Audit(
-        hits=tuple(_hits(told, steps)),
+        hits=tuple(_hits(told, logs, steps)),
         problems=(*_problems(logs, worlds, islands), *_twice(counts)), steps=last,
         missed={number: tuple(sorted(_missed(number, steps))) for number in logs},
         merged=int((counts > 0).sum()),
@@ -132,7 +132,10 @@ def _time_s(record: Record) -> float:
     return dt.datetime.fromisoformat(record.time).timestamp()
 
 
-def _hits(told: Sequence[Record], steps: Mapping[int, Sequence[Step]]) -> Iterator[Hit]:
+def _hits(
+    told: Sequence[Record], logs: Mapping[int, Sequence[Record]],
+    steps: Mapping[int, Sequence[Step]],
+) -> Iterator[Hit]:  # fmt: skip
     for record in told:
         found = _FAULT.match(record.message) if isinstance(record, Event) else None
         if found is None:
@@ -145,15 +148,22 @@ def _hits(told: Sequence[Record], steps: Mapping[int, Sequence[Step]]) -> Iterat
         own = next((s for s in steps.get(world, ()) if _time_s(s) > at_s + 0.5), None)
         behind = None
         if own is not None:
-            others = [
-                [s.step for s in each if _time_s(s) <= _time_s(own)] or [0]
-                for number, each in steps.items() if number != world
-            ]  # fmt: skip
-            behind = max(max((each[-1] for each in others), default=0) - own.step, 0)
+            others = [_done(each, _time_s(own)) for number, each in logs.items() if number != world]
+            behind = max(max(others, default=0) - own.step, 0)
         yield Hit(
             world=world, how=found[2], went_on_s=min(after) - at_s if after else None,
             back_s=_time_s(own) - at_s if own is not None else None, back_behind=behind,
         )  # fmt: skip
+
+
+def _done(records: Sequence[Record], until_s: float) -> int:
+    """Return the steps that a world had done by a time, and not taken back."""
+    done = 0
+    for record in records:
+        goes_back = isinstance(record, Event) and record.what == "roll back"
+        if (goes_back or isinstance(record, Step)) and _time_s(record) <= until_s:
+            done = record.step
+    return done
 
 
 @dataclass(kw_only=True, slots=True)
