@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from crore.serve.child import free_port
+
 NODES = ("n1", "n2")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 # cred_expire is also how long a requeued job waits: a node refuses a job that comes back within the
@@ -160,12 +162,11 @@ class Slurm:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [it.getsockname()[1] for it in held]
-    for it in held:
-        it.close()
-    return ports
+    """Return ports that nobody listens on, nor is given before a program has started."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return sorted(ports)
 
 
 def parent_of(process: int) -> int:

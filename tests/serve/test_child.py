@@ -141,7 +141,7 @@ def test_nobody_is_given_the_port_of_an_engine_that_still_loads():
         pytest.skip("no such setting on this system")
     lowest = int(given.read_text(encoding="utf-8").split()[0])
     assert max(child.PORTS) < lowest
-    assert child._free_port() in child.PORTS
+    assert child.free_port() in child.PORTS
 
 
 def test_an_engine_has_a_key_of_its_own_and_ends_with_the_block(pretended, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def running(engine: str, folder: Path, name: str) -> Iterator[Behind]:
     """
     check_installed(engine)
     other, key = OTHERS[engine], secrets.token_urlsafe(24)
-    port = _free_port()
+    port = free_port()
     given = {"folder": str(folder.resolve()), "name": name, "port": str(port)}
     words = [word.format_map(given) for word in other.command]
     environment = {**os.environ, **OFFLINE} | ({other.key: key} if other.key else {})
@@ -133,7 +133,8 @@ class _Leaving:
             raise SystemExit(TERMINATED)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of PORTS that nobody listens on."""
     while True:
         port = secrets.choice(PORTS)
         with socket.socket() as made, contextlib.suppress(OSError):  # taken: another
