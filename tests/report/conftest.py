@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 Open = Callable[..., "Page"]
+GIVE_UP_MS = 120_000
+"""No page takes longer, however busy the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=GIVE_UP_MS
+        )
         yield opened
         opened.close()
 
@@ -82,6 +86,7 @@ def visit(browser: Browser) -> Iterator[Open]:
     ) -> Page:  # fmt: skip
         home = where.as_uri() if isinstance(where, Path) else where
         context = browser.new_context(offline=offline, **more)
+        context.set_default_timeout(GIVE_UP_MS)
         contexts.append(context)
         tab = context.new_page()
         if not errors_expected:

@@ -107,7 +107,7 @@ def enter(tab, key, typed):
 def wait(tab, key, words):
     """Wait until an element says the words."""
     said = "([key, words]) => document.getElementById(key).textContent.includes(words)"
-    tab.wait_for_function(said, arg=[key, words], timeout=60_000)
+    tab.wait_for_function(said, arg=[key, words])
 
 
 def test_what_is_typed_is_asked_and_shown(planner, visit):
@@ -158,7 +158,7 @@ def test_pins_of_an_address_that_break_or_are_too_many_change_nothing(planner, v
 def test_another_model_is_asked_also_while_the_slider_moves(planner, visit):
     tab = visit(home(planner), offline=False)
     enter(tab, "model", "large")
-    tab.locator("#other").wait_for(state="visible", timeout=60_000)
+    tab.locator("#other").wait_for(state="visible")
     assert planner.asked[-1]["model"] == "large"
     tab.evaluate(MOVE, 40)
     wait(tab, "count", "10,000 GPUs")
@@ -213,12 +213,12 @@ def test_a_server_that_dies_is_said_so_and_the_grid_goes_on(visit):
     with serving() as server:
         tab = visit(home(server), offline=False, errors_expected=True)
         enter(tab, "model", "large")
-        tab.locator("#other").wait_for(state="visible", timeout=60_000)
+        tab.locator("#other").wait_for(state="visible")
         server.hold.clear()
         tab.evaluate(MOVE, 40)
     tab.wait_for_timeout(400)
     tab.evaluate(MOVE, 50)
-    tab.locator("#dead").wait_for(state="visible", timeout=60_000)
+    tab.locator("#dead").wait_for(state="visible")
     assert "does not answer" in text(tab, "dead")
     for position, count in ((50, "100,000 GPUs"), (20, "100 GPUs")):
         tab.evaluate(MOVE, position)

@@ -42,7 +42,7 @@ def enter(tab, key: str, typed: str) -> None:
 def wait(tab, key: str, words: str) -> None:
     """Wait until an element says the words."""
     said = "([key, words]) => document.getElementById(key).textContent.includes(words)"
-    tab.wait_for_function(said, arg=[key, words], timeout=120_000)
+    tab.wait_for_function(said, arg=[key, words])
 
 
 def test_what_is_typed_is_answered_and_shown(server, known, visit):
@@ -84,7 +84,7 @@ def test_who_rents_by_the_address_sees_no_purchase(server, visit):
     rented = "#s=1;model=llama-3.1-8b;gpu=h100-sxm;gpus=64;basis=rented"
     tab = visit(server.url, rented, offline=False)
     gone = "() => !document.getElementById('facts').textContent.includes('to buy it all')"
-    tab.wait_for_function(gone, timeout=120_000)
+    tab.wait_for_function(gone)
     enter(tab, "gpus", "128")
     wait(tab, "count", "128 GPUs")
     shown = tab.locator("#facts").text_content()
@@ -142,7 +142,7 @@ def test_a_planner_killed_while_one_drags_is_said_so_and_the_grid_still_moves(sw
         os.kill(running.process.pid, signal.SIGKILL)
         running.process.wait(timeout=120)
         tab.evaluate(MOVE, 2)
-        tab.locator("#dead").wait_for(state="visible", timeout=120_000)
+        tab.locator("#dead").wait_for(state="visible")
         for position, count in ((3, "4,096 GPUs"), (1, "8 GPUs"), (4, "10,000,000 GPUs")):
             tab.evaluate(MOVE, position)
             assert tab.locator("#count").text_content() == count

@@ -33,7 +33,8 @@ def test_ctrl_c_later_than_a_signal_leaves_at_once(first, monkeypatch):
         assert leave.asked == first
 
 
-def test_the_same_ctrl_c_told_twice_is_one():
+def test_the_same_ctrl_c_told_twice_is_one(monkeypatch):
+    monkeypatch.setattr("crore.train.signals.AGAIN_S", 60.0)
     with LeaveRequest() as leave:
         send(signal.SIGTERM)
         send(signal.SIGINT)
