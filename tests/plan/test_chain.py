@@ -1,4 +1,4 @@
-"""The chain of recompute and offload: its times unpriced, and what falls to which limit."""
+"""The chain of recompute and offload: times and bytes unpriced, and what falls to which limit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crore.plan import space
 from crore.plan.axes import axes_of
 from crore.plan.candidates import repeated, size, take
 from crore.plan.chain import Chain
+from crore.plan.chain_bytes import ChainBytes
 from crore.plan.chain_times import ACTIVATIONS, NEAR, ChainTimes, Links
 from crore.plan.fleet import run_bound_s
 from crore.plan.pricing import peak_bytes, seconds, seconds_and_bytes
@@ -64,12 +65,14 @@ def every_link(axes, times):
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
-def test_times_along_a_chain_are_those_of_pricing_each_setting(request_):
+def test_times_and_bytes_along_a_chain_are_those_of_pricing_each_setting(request_):
     q = resolve(request_)
     axes, candidates = some(q)
     times = ChainTimes(q, axes, candidates)
+    held = ChainBytes(q, axes, times)
     for links in every_link(axes, times):
-        whole_s = seconds(q, times.settings(links))
+        whole_s, peak = seconds_and_bytes(q, times.settings(links))
+        assert held.of(links) == pytest.approx(peak, rel=ROUNDING)
         assert times.seconds(links) == pytest.approx(whole_s, rel=ROUNDING)
         assert times.in_full(links) == pytest.approx(whole_s, rel=ROUNDING)
 
@@ -81,7 +84,7 @@ def test_no_count_of_layers_leaves_the_bounds_and_all_need_the_same_memory(reque
     times = ChainTimes(q, axes, candidates)
     for offload in [it for it in axes.offload if it & ACTIVATIONS]:
         one = Links(which=np.arange(size(candidates)), mode=FULL_MODE, layers=1.0, offload=offload)
-        least, known, most = times.bounds(one)
+        least, (known, most) = times.least(one), times.known(one)
         stage = times.stage.astype(np.intp)
         layers = np.concatenate([np.arange(1.0, n + 1) for n in stage])
         every = replace(repeated(one, stage), layers=layers)
@@ -95,11 +98,10 @@ def test_no_count_of_layers_leaves_the_bounds_and_all_need_the_same_memory(reque
         assert np.array_equal(peak, np.repeat(peak[starts], stage))
 
 
-def told_one_by_one(q, axes, candidates, limit, threshold_s, pair):
+def told_one_by_one(q, axes, candidates, limit, threshold_s):
     """Return how many settings of a pair are fast and fit, are too large, and are too slow."""
-    kept = replace(axes, recompute=[pair[0]], offload=[pair[1]])
-    times = ChainTimes(q, kept, candidates)
-    (links,) = every_link(kept, times)
+    times = ChainTimes(q, axes, candidates)
+    (links,) = every_link(axes, times)
     whole = times.settings(links)
     step_s, peak = seconds_and_bytes(q, whole)
     fast, fits = run_bound_s(q, whole, step_s) <= threshold_s, peak <= limit
@@ -118,13 +120,14 @@ def test_counts_of_layers_are_told_as_if_each_were_priced(name, share, quantile,
     axes, candidates = some(q)
     bare_s = run_bound_s(q, candidates, seconds(q, candidates))
     threshold_s = math.inf if quantile is None else 1.2 * float(np.quantile(bare_s, quantile))
-    limit, pair = share * usable_bytes(q), (FULL_MODE, offload)
-    (tried,) = Chain(q, axes, candidates, limit, threshold_s).tried([pair])
-    told, runs = told_one_by_one(q, axes, candidates, limit, threshold_s, pair)
+    limit, axes = share * usable_bytes(q), replace(axes, recompute=[FULL_MODE], offload=[offload])
+    chain = Chain(q, axes, candidates, limit, threshold_s)
+    tried, others = chain.tried(np.ones(size(candidates), dtype=bool), threshold_s)
+    told, runs = told_one_by_one(q, axes, candidates, limit, threshold_s)
     assert [tried.near_s.size + tried.beaten, tried.tight, tried.slow] == told
-    assert tried.short == 0
+    assert tried.short == others.asked == 0
     if runs.size:  # the fastest is never among those that are told by their family
-        links = Chain(q, axes, candidates, limit, threshold_s).times.settings(tried.links)
+        links = chain.times.settings(tried.links)
         assert run_bound_s(q, links, tried.near_s).min() == pytest.approx(runs.min(), rel=ROUNDING)
 
 
@@ -138,11 +141,35 @@ def test_what_is_kept_fits_and_is_fast_enough(data):
     if not size(inside):
         return
     limit = 0.5 * usable_bytes(q)
-    pairs = [(mode, offload) for mode in axes.recompute for offload in axes.offload]
     chain = Chain(q, axes, inside, limit, math.inf)
-    for tried in chain.tried(pairs):
+    for tried in chain.tried(np.ones(size(inside), dtype=bool), math.inf):
         whole = chain.times.settings(tried.links)
         step_s, peak = seconds_and_bytes(q, whole)
-        assert np.array_equal(peak, tried.peak)
+        assert np.array_equal(peak, chain.bytes.in_full(tried.links, tried.peak))
+        assert tried.peak == pytest.approx(peak, rel=NEAR)
         assert np.all(peak <= limit)
         assert tried.near_s == pytest.approx(step_s, rel=NEAR)
+
+
+@settings(max_examples=30)
+@given(
+    name=st.sampled_from(tuple(REQUESTS)), share=st.sampled_from((0.1, 0.3, 0.5, 1.0)),
+    later=st.sampled_from((0.6, 0.9, 1.0)), known=st.booleans(), part=st.sampled_from((1, 2, 7)),
+)  # fmt: skip
+def test_a_part_of_the_chains_is_told_as_if_it_were_alone(name, share, later, known, part):
+    """Whatever else is priced with it, and however much was allowed when it was."""
+    q = resolve(REQUESTS[name])
+    axes, candidates = some(q)
+    limit = share * usable_bytes(q)
+    first_s = 1.5 * float(np.median(run_bound_s(q, candidates, seconds(q, candidates))))
+    among, threshold_s = np.arange(size(candidates)) % part == 0, later * first_s
+    alone = Chain(q, axes, take(candidates, among), limit, threshold_s)
+    whole = Chain(q, axes, candidates, limit, first_s if known else math.inf)
+    everyone = np.ones(np.count_nonzero(among), dtype=bool)
+    told = zip(whole.tried(among, threshold_s), alone.tried(everyone, threshold_s), strict=True)
+    for one, other in told:
+        counts = [(it.short, it.slow, it.tight, it.beaten, it.asked) for it in (one, other)]
+        assert counts[0] == counts[1]
+        assert np.array_equal(np.flatnonzero(among)[other.links.which], one.links.which)
+        assert np.array_equal(one.links.layers, other.links.layers)
+        assert one.near_s == pytest.approx(other.near_s, rel=ROUNDING)

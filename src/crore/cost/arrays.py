@@ -41,4 +41,4 @@ def _column(values: list[Any]) -> Any:
 
 def present(column: Num | Bool) -> bool:
     """True when any candidate has a non-zero entry: absent machinery costs nothing to price."""
-    return bool(np.any(column) if np.ndim(column) else column)
+    return bool(column.any() if isinstance(column, np.ndarray) else column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -77,8 +77,18 @@ def state_parts(job: Job) -> dict[str, Num]:
     }
 
 
-def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
-    """Return activation bytes of one micro-batch: kept by a stage's layers, one layer whole, loss.
+class Stored(NamedTuple):
+    """Activation bytes of one micro-batch, as 16-bit elements; a float or `[N]` each."""
+
+    kept: Num
+    """By a stage's layers, until their backward pass."""
+    layer: Num
+    """Of one layer whole."""
+    loss: Num
+
+
+def stored(job: Job, ops: list[Operation]) -> Stored:
+    """Return what the forward pass of a step's operations keeps.
 
     A layer that is recomputed keeps only its input, `2·T·h` (arXiv 2205.05198 Table 2).
     """
@@ -97,7 +107,7 @@ def stored(job: Job, ops: list[Operation]) -> tuple[Num, Num, Num]:
     boundary = job.stack.keeps_outputs * np.greater(job.layout.pp, 1)
     whole_inputs = job.stage_layers * job.redo_layer + boundary
     inputs = HALF * job.narrow_tokens * job.shape.hidden * whole_inputs
-    return kept + inputs, whole / job.stage_layers, loss
+    return Stored(kept=kept + inputs, layer=whole / job.stage_layers, loss=loss)
 
 
 def working_bytes(job: Job, layer: Num) -> tuple[Num, Num]:
@@ -124,11 +134,16 @@ def memory(job: Job, ops: list[Operation] | None = None) -> Memory:
     """
     if present(job.stack.eager):
         return _eager_memory(job)
-    ops = computing_operations(job) if ops is None else ops
+    return memory_of(job, stored(job, computing_operations(job) if ops is None else ops))
+
+
+def memory_of(job: Job, activations: Stored) -> Memory:
+    """Return the memory of a step whose operations store `activations`; a closed form."""
     layout = job.layout
     parts = state_parts(job)
     scale = job.machine.element_scale
-    kept, layer, loss = (part * scale for part in stored(job, ops))
+    it = activations
+    kept, layer, loss = it.kept * scale, it.layer * scale, it.loss * scale
     held = in_flight(layout.schedule, layout.pp, layout.vpp, job.micro_batches)
     in_layer, at_loss = (part * scale for part in working_bytes(job, layer / scale))
     stay = 1 - layout.offload_activations

@@ -6,7 +6,7 @@ Every numeric field is a float or `[N]`, zero where absent, and speaks of one ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -93,10 +93,21 @@ def matmul(name: str, shape: Gemm, saved_bytes: Num = 0.0, **fields: object) -> 
     return Operation(**(values | fields))  # type: ignore[arg-type]
 
 
+_FIELDS = tuple(field.name for field in fields(Operation))
+
+
+def twin(op: Operation, **changes: object) -> Operation:
+    """Return what `dataclasses.replace` does, in half of its time: a step has hundreds of them."""
+    new = object.__new__(Operation)
+    for name in _FIELDS:
+        object.__setattr__(new, name, changes[name] if name in changes else getattr(op, name))
+    return new
+
+
 def backward_of(op: Operation) -> Operation:
     """Return the backward twin: the same shape, more passes, activations freed."""
     mirrored = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
-    return replace(
+    return twin(
         op,
         phase="backward",
         flops=op.flops * op.backward,
@@ -113,4 +124,4 @@ def recompute_of(op: Operation, share: Num) -> Operation | None:
     """Return the recomputed twin, its count scaled by the share of layers redone, or None."""
     if op.redo == "never" or op.stage != "layer" or not np.any(share):
         return None
-    return replace(op, phase="recompute", count=op.count * share, saved_bytes=0.0, freed_bytes=0.0)
+    return twin(op, phase="recompute", count=op.count * share, saved_bytes=0.0, freed_bytes=0.0)

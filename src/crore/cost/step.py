@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from crore.cost.arrays import Num, present
 from crore.cost.job import Job
-from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of
+from crore.cost.operations import Gemm, Operation, backward_of, matmul, recompute_of, twin
 from crore.cost.recompute_crore import redone
 from crore.cost.step_crore import activation_messages
 from crore.cost.step_crore_data import step_sums, weight_messages
@@ -33,7 +31,7 @@ LAYERS = (attention_layer, mamba_layer, deltanet_layer, dense_layer)
 def computing_operations(job: Job) -> list[Operation]:
     """Return the kernels of a forward pass: all that keeps memory until the backward pass."""
     forward = [op for build in LAYERS for op in build(job)]
-    forward += [replace(op, expert=True) for op in moe_layer(job)]
+    forward += [twin(op, expert=True) for op in moe_layer(job)]
     return [*forward, *end_operations(job), *prediction_modules(job)]
 
 
@@ -59,14 +57,17 @@ def micro_batch_messages(job: Job) -> Iterator[Operation]:
 
 def operations(job: Job) -> list[Operation]:
     """Return every operation of one step on the ranks of the fullest stage and the two ends."""
+    return operations_of(job, forward_operations(job))
+
+
+def operations_of(job: Job, forward: list[Operation]) -> list[Operation]:
+    """Return the operations of a step whose forward pass is listed already."""
     ops: list[Operation] = []
-    forward = forward_operations(job)
-    redo = partial(redone, job) if present(job.stack.eager) else job.redo_share
     for op in forward:
         ops.append(op)
         if op.phase != "forward":
             continue
-        again = recompute_of(op, redo(op))
+        again = recompute_of(op, _redone(job, op))
         if again is not None:
             ops.append(again)
         if op.backward:
@@ -75,6 +76,17 @@ def operations(job: Job) -> list[Operation]:
     once = step_sums(job) if present(job.stack.eager) else step_messages(job)
     updates = eager_updates(job) if present(job.eager) else optimizer_operations(job)
     return [*ops, *offloaded, *once, *updates]
+
+
+def chain_operations(job: Job, forward: list[Operation]) -> list[Operation]:
+    """Return what recompute and stored activations in host memory add to a step without either."""
+    ran = [op for op in forward if op.phase == "forward"]
+    again = (recompute_of(op, _redone(job, op)) for op in ran)
+    return [*(op for op in again if op is not None), *activation_transfer(job, forward)]
+
+
+def _redone(job: Job, op: Operation) -> Num:
+    return redone(job, op) if present(job.stack.eager) else job.redo_share(op)
 
 
 def prediction_modules(job: Job) -> Iterator[Operation]:
@@ -99,7 +111,7 @@ def prediction_modules(job: Job) -> Iterator[Operation]:
     for ops, layers, expert, here in kinds:
         each = job.mtp * here / np.where(np.greater(layers, 0), layers, 1.0)
         for op in ops:
-            yield replace(op, stage="last", count=op.count * each, expert=expert)
+            yield twin(op, stage="last", count=op.count * each, expert=expert)
 
 
 def activation_transfer(job: Job, forward: list[Operation]) -> list[Operation]:

@@ -54,6 +54,18 @@ class Mixture:
         return start + self.share * (column[self.whole] - start)
 
 
+def summed_tallies(one: Tally, other: Tally) -> Tally:
+    """Return the sums of the operations of two lists, as if they were one."""
+
+    def sums(some: Any, more: Any) -> Any:
+        if isinstance(some, dict):
+            return {key: some.get(key, 0.0) + more.get(key, 0.0) for key in some | more}
+        return some + more
+
+    names = [f.name for f in fields(Tally)]
+    return Tally(**{name: sums(getattr(one, name), getattr(other, name)) for name in names})
+
+
 def joined_tallies(totals: list[Tally], sizes: list[int]) -> Tally:
     """Write tallies one below the other."""
     if len(totals) == 1:

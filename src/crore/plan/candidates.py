@@ -45,14 +45,14 @@ def size(candidates: Candidates) -> int:
 
 def take(record: Columns, index: Index) -> Columns:
     """Select candidates of any record of columns; plain numbers stay as they are."""
-    return _each(record, lambda value: value[index] if isinstance(value, np.ndarray) else value)
+    if isinstance(index, np.ndarray) and index.dtype == bool:
+        index = np.flatnonzero(index)  # once, and not for each column
+    return _each(record, lambda value: value[index])
 
 
 def repeated(record: Columns, counts: NDArray[np.intp] | int) -> Columns:
     """Write each candidate `counts` times; one number for all is several times as fast."""
-    return _each(
-        record, lambda value: np.repeat(value, counts) if isinstance(value, np.ndarray) else value
-    )
+    return _each(record, lambda value: value.repeat(counts))
 
 
 def compact(record: Columns) -> Columns:
@@ -87,7 +87,9 @@ def uniform(value: Any) -> Any:
     if not isinstance(value, np.ndarray) or not value.size:
         return value
     first = value.flat[0]
-    return float(first) if bool(np.all(value == first)) else value
+    if value.flat[-1] != first:
+        return value
+    return float(first) if bool((value == first).all()) else value
 
 
 def distinct(column: Num) -> tuple[Floats, NDArray[np.intp]]:
@@ -107,8 +109,14 @@ def distinct(column: Num) -> tuple[Floats, NDArray[np.intp]]:
 def _each(record: Columns, change: Callable[[Any], Any]) -> Columns:
     """Apply `change` to every column, those of nested records included."""
     kind: Any = type(record)
-    new = {name: getattr(record, name) for name in _names(kind)}
-    new = {k: _each(v, change) if is_dataclass(v) else change(v) for k, v in new.items()}
+    new: dict[str, Any] = {}
+    for name in _names(kind):
+        value = getattr(record, name)
+        if isinstance(value, np.ndarray):
+            value = change(value)
+        elif not isinstance(value, float | int) and is_dataclass(value):
+            value = _each(value, change)
+        new[name] = value
     changed: Columns = kind(**new)
     return changed
 

@@ -8,6 +8,7 @@ full before it is told, and so is what may be the best.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -15,14 +16,22 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from crore.cost import fitted_constants, operations
+from crore.cost import fitted_constants, forward_operations
 from crore.cost.arrays import Num
 from crore.cost.layout import RECOMPUTE, layers_per_stage
-from crore.cost.step_shares import Mixture, Rows, joined_tallies, turning_shares
+from crore.cost.step import chain_operations, operations_of
+from crore.cost.step_shares import (
+    Mixture,
+    Rows,
+    joined_tallies,
+    summed_tallies,
+    turning_shares,
+)
 from crore.cost.step_time import Tally, added, pricer_of, step_seconds, tally
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import OFFLOADS, Axes
 from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
+from crore.plan.fleet import run_bound_s
 from crore.plan.pricing import blocks, job_for
 from crore.plan.request import Question
 from crore.plan.space import FULL_MODE, with_chain
@@ -70,24 +79,35 @@ class ChainTimes:
         self._columns = compact(candidates)
         self._offload = reduce(or_, axes.offload, 0)
         self.stage = np.broadcast_to(layers_per_stage(candidates.layout, q.shape.layers), (count,))
+        self._run_per_step = run_bound_s(q, candidates, np.ones(count))
         modes = sorted({NONE, *axes.recompute})
         self._row = np.empty((len(RECOMPUTE), count), dtype=np.intp)
         totals: list[Tally] = []
         sizes: list[int] = []
-        for part in blocks(count, len(modes)):
-            rows = np.arange(len(modes) * (part.stop - part.start)) + sum(sizes)
-            self._row[modes, part] = rows.reshape(len(modes), -1)
-            sizes.append(rows.size)
-            totals.append(self._tally(take(candidates, part), modes))
+        for part in blocks(count):
+            some = take(candidates, part)
+            for mode, total in zip(modes, self._tallies(some, modes), strict=True):
+                self._row[mode, part] = np.arange(size(some)) + sum(sizes)
+                totals.append(total)
+                sizes.append(size(some))
         self._total = joined_tallies(totals, sizes)
+        states = np.broadcast_to(self._total.states, (sum(sizes),))[self._row[NONE]]
+        self._states_s = states * barrier_slowdown(candidates.layout.gpus)
 
-    def _tally(self, part: Candidates, modes: list[int]) -> Tally:
-        """Return the sums of candidates in each mode, all offloaded that the question lets go."""
-        tried = [with_chain(part, mode, -1.0, self._offload) for mode in modes]
-        job = job_for(self._q, compact(joined(tried, [size(part)] * len(modes))))
-        pricer = pricer_of(job, fitted_constants())
+    def _tallies(self, part: Candidates, modes: list[int]) -> Iterator[Tally]:
+        """Yield the sums of candidates in each mode, all offloaded that the question lets go.
+
+        What a step does in every mode is listed and priced once.
+        """
+        bare = with_chain(part, NONE, -1.0, self._offload & STATES)
+        job = job_for(self._q, compact(bare))
+        pricer, forward = pricer_of(job, fitted_constants()), forward_operations(job)
         self._constants = pricer.constants
-        return tally(operations(job), pricer)
+        plain = tally(operations_of(job, forward), pricer)
+        for mode in modes:
+            chosen = with_chain(bare, mode, -1.0, self._offload)
+            ops = chain_operations(job_for(self._q, compact(chosen)), forward)
+            yield summed_tallies(plain, tally(ops, pricer))
 
     def settings(self, links: Links) -> Candidates:
         """Return the candidates of links, with what is recomputed and offloaded."""
@@ -113,40 +133,62 @@ class ChainTimes:
             found[part] = self._added(take(links, part))[0]
         return found
 
-    def bounds(self, links: Links) -> tuple[Floats, Floats, Floats]:
-        """Return what full recompute of one to all layers takes: least, of a known number, most.
+    def of_states(self, links: Links) -> Floats:
+        """Return the step seconds of links that sending optimizer states to the host adds."""
+        return np.asarray(links.states * self._states_s[links.which])
 
-        Nearly; links are given with one layer. Time is convex in the number of layers but for
-        rounding up to whole ones, so it is most at an end. Least are launches of one layer, device
-        time at an end or where a message turns covered (`turning_shares`), and nothing for messages
-        between stages.
+    def run_s(self, links: Links, step_s: Floats) -> Floats:
+        """Return a time that no run of links undercuts whose steps take `step_s`, nearly."""
+        return self._run_per_step[links.which] * step_s
+
+    def least(self, links: Links) -> Floats:
+        """Return step seconds that full recompute of no number of layers undercuts, nearly.
+
+        Links are given with one layer. Least are launches of one layer, device time at an end or
+        where a message turns covered (`turning_shares`), and nothing for messages between stages.
         """
-        found = np.empty((3, links.which.size))
-        for part in blocks(links.which.size, 2 * SHARES):
-            found[:, part] = self._bounds(take(links, part))
-        return found[0], found[1], found[2]
+        found = np.empty(links.which.size)
+        for part in blocks(found.size, SHARES):
+            some = take(links, part)
+            together, share = self._turns(some)
+            every = self._mixture(together)
+            total, one = replace(every, share=share).of(self._total), every.of(self._total)
+            total.launches, total.messages = one.launches, one.messages
+            step_s, sent_s = self._added(together, total)
+            found[part] = np.asarray(step_s - sent_s).reshape(SHARES, -1).min(axis=0)
+        return found
 
-    def _bounds(self, links: Links) -> tuple[Floats, Floats, Floats]:
-        asked, stage = self._mixture(links), self.stage[links.which]
+    def known(self, links: Links) -> tuple[Floats, Floats]:
+        """Return what full recompute takes of a good number of layers, and at most, nearly.
+
+        Links are given with one layer. Time is convex in the number of layers but for rounding up
+        to whole ones, so it is most at an end.
+        """
+        found = np.empty((2, links.which.size))
+        for part in blocks(links.which.size, SHARES):
+            together, share = self._turns(take(links, part))
+            layers = np.rint(share * self.stage[together.which])
+            real_s, _ = self._added(replace(together, layers=layers))
+            real = np.asarray(real_s).reshape(SHARES, -1)
+            found[:, part] = real.min(axis=0), real[:2].max(axis=0)
+        return found[0], found[1]
+
+    def _turns(self, links: Links) -> tuple[Links, Floats]:
+        """Return links SHARES times, with the share of layers that each has recomputed."""
+        asked = self._mixture(links)
         turns = turning_shares(self._total, asked, self._constants)
         shares = [np.clip(turn, asked.share, 1.0) for turn in (0.0, 1.0, *turns)]
-        share, count = np.concatenate(shares), [links.which.size] * SHARES
-        together, every = joined([links] * SHARES, count), joined([asked] * SHARES, count)
-        whole = np.tile(stage, SHARES)
-        real_s, _ = self._added(replace(together, layers=np.rint(share * whole)))
-        total, one = replace(every, share=share).of(self._total), every.of(self._total)
-        total.launches, total.messages = one.launches, one.messages
-        step_s, sent_s = self._added(together, total)
-        least = np.asarray(step_s - sent_s).reshape(SHARES, -1).min(axis=0)
-        real = np.asarray(real_s).reshape(SHARES, -1)
-        return least, real.min(axis=0), real[:2].max(axis=0)
+        return joined([links] * SHARES, [links.which.size] * SHARES), np.concatenate(shares)
+
+    def share(self, links: Links) -> Floats:
+        """Return the share of layers that links recompute in their mode."""
+        some = np.equal(links.mode, FULL_MODE) & np.greater_equal(links.layers, 0)
+        return np.where(some, np.minimum(links.layers / self.stage[links.which], 1.0), 1.0)
 
     def _mixture(self, links: Links) -> Mixture:
-        some = np.equal(links.mode, FULL_MODE) & np.greater_equal(links.layers, 0)
-        share = np.minimum(links.layers / self.stage[links.which], 1.0)
         return Mixture(
             none=self._row[NONE, links.which], whole=self._row[links.mode, links.which],
-            share=np.where(some, share, 1.0), states=links.states, activations=links.activations,
+            share=self.share(links), states=links.states, activations=links.activations,
         )  # fmt: skip
 
     def _added(self, links: Links, total: Tally | None = None) -> tuple[Num, Num]:

@@ -28,7 +28,16 @@ from crore.cost.step_ends import stage_weights
 from crore.cost.step_time import micro_batch_seconds, step_seconds
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
-from crore.plan.candidates import Candidates, Floats, compact, distinct, joined, size, take
+from crore.plan.candidates import (
+    Candidates,
+    Floats,
+    compact,
+    distinct,
+    joined,
+    size,
+    take,
+    uniform,
+)
 from crore.plan.fleet import run_bound_s
 from crore.plan.request import Question
 from crore.plan.space import Cells, with_chain
@@ -143,9 +152,9 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     share = _least_bubble(q, axes, cells.candidates, rounds)
     least = np.full(size(cells.candidates), np.inf)
     points, at = distinct(cells.point.astype(float))
-    grid = take(cells.grid, points.astype(np.intp))
+    grid = _Grid(take(cells.grid, points.astype(np.intp)))
     for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
-        busy_s, bubble_s = _micro_batch_s(q, grid, zero)
+        busy_s, bubble_s = grid.micro_batch_s(q, zero)
         filled_s = np.multiply(
             share, bubble_s[at], out=np.full_like(share, np.inf), where=share < np.inf
         )
@@ -154,19 +163,34 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     return run_bound_s(q, cells.candidates, least * barrier_slowdown(it.gpus))
 
 
-def _micro_batch_s(q: Question, grid: Candidates, zero: int) -> tuple[Floats, Floats]:
-    """Seconds of one micro-batch on the slowest stage, and of the bubble of 1F1B.
+class _Grid:
+    """Points of a grid as a table: pipeline ranks by row, everything else by column.
 
-    Without shards to gather or stragglers.
+    Most operations do not ask how many pipeline ranks there are: each is priced once per column.
     """
-    count = size(grid)
-    alone = replace(grid.layout, dp_shard=1.0, zero=float(zero))
-    candidates = replace(grid, layout=alone, batch=grid.layout.micro_batch)
-    busy, bubble = np.empty(count), np.empty(count)
-    for part in blocks(count):
-        job = job_for(q, compact(take(candidates, part)))
-        busy[part], bubble[part] = micro_batch_seconds(job, fitted_constants())
-    return busy, bubble
+
+    def __init__(self, grid: Candidates) -> None:
+        self._pp, self._row = distinct(grid.layout.pp)
+        it, key = grid.layout, np.zeros(size(grid))
+        for part in (it.tp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel):
+            key = key * (np.max(part, initial=0.0) + 1) + part
+        _, first, self._column = np.unique(key, return_index=True, return_inverse=True)
+        self._columns = take(grid, first)
+
+    def micro_batch_s(self, q: Question, zero: int) -> tuple[Floats, Floats]:
+        """Seconds of one micro-batch on the slowest stage, and of the bubble of 1F1B, per point.
+
+        Without shards to gather or stragglers.
+        """
+        busy, bubble = np.empty((2, self._pp.size, size(self._columns)))
+        for part in blocks(busy.shape[1], max(self._pp.size, 1)):
+            some = compact(take(self._columns, part))
+            layout = replace(
+                some.layout, pp=uniform(self._pp[:, None]), dp_shard=1.0, zero=float(zero)
+            )
+            job = job_for(q, replace(some, layout=layout, batch=some.layout.micro_batch))
+            busy[:, part], bubble[:, part] = micro_batch_seconds(job, fitted_constants())
+        return busy[self._row, self._column], bubble[self._row, self._column]
 
 
 def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) -> Floats:

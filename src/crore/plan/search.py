@@ -72,6 +72,8 @@ class Found:
     """The rule that left no cell, when none is left."""
     interrupted: bool = False
     """Stopped by the user: the best so far, not the best."""
+    fruitless: bool = False
+    """Nothing better was found when a chain was last walked."""
 
     def fell(self, reason: str, count: float) -> None:
         """Count settings that fell."""
@@ -211,14 +213,35 @@ def open_cells(q: Question, axes: Axes, cells: Candidates, found: Found) -> None
         _keep(q, take(inside, fits), step_s[fits], peak, chains[fits], found)
     rest = np.flatnonzero(~fits)
     rest = rest[np.argsort(bound[rest], kind="stable")]
-    at, length = 0, CHAIN_BLOCK
-    while at < rest.size:
-        block = rest[at : at + length]
-        at, length = at + length, min(8 * length, MOST_CHAINS)
-        near = block[bound[block] <= found.best.threshold_s]
-        found.fell(TOO_SLOW, float(np.sum(chains[block]) - np.sum(chains[near])))
-        if near.size:
-            _walk_chain(q, axes, take(inside, near), found)
+    _walk_chains(q, axes, take(inside, rest), bound[rest], found)
+
+
+def _walk_chains(
+    q: Question, axes: Axes, candidates: Candidates, bound: Floats, found: Found
+) -> None:
+    """Walk the chains of candidates that do not fit themselves, fastest first, block by block.
+
+    Where the last walk found nothing, that of two blocks is priced at once: most likely the first
+    cuts nothing of the second.
+    """
+    lengths = chain_lengths(q, axes, candidates)
+    place = np.arange(bound.size)
+    at, length, priced = 0, CHAIN_BLOCK, 0
+    while at < bound.size:
+        more = min(8 * length, MOST_CHAINS)
+        threshold_s = found.best.threshold_s
+        end = at + length
+        block = (place >= at) & (place < end)
+        near = block & (bound <= threshold_s)
+        found.fell(TOO_SLOW, float(np.sum(lengths[block]) - np.sum(lengths[near])))
+        if near.any():
+            if at >= priced:
+                priced = end + (more if found.fruitless else 0)
+                known = np.flatnonzero((place >= at) & (place < priced) & (bound <= threshold_s))
+                chain = Chain(q, axes, take(candidates, known), usable_bytes(q), threshold_s)
+            _walk_chain(q, axes, chain, near[known], float(np.sum(lengths[near])), found)
+            found.fruitless = found.best.threshold_s == threshold_s
+        at, length = end, more
 
 
 def _fitting(q: Question, candidates: Candidates, found: Found) -> tuple[Mask, Floats]:
@@ -260,19 +283,20 @@ def _keep_near(q: Question, chain: Chain, tried: Sequence[Tried], found: Found) 
         found.kept += int(np.count_nonzero(~first))
         links, peak = take(links, first), peak[first]
     settings, step_s = chain.times.settings(links), chain.times.in_full(links)
-    _keep(q, settings, step_s, peak, np.ones(peak.size), found)
+    _keep(q, settings, step_s, chain.bytes.in_full(links, peak), np.ones(peak.size), found)
 
 
-def _walk_chain(q: Question, axes: Axes, candidates: Candidates, found: Found) -> None:
-    """Price every setting of recompute and offload that could be the best of its candidate."""
-    left = float(np.sum(chain_lengths(q, axes, candidates)))
-    pairs = [(mode, offload) for offload in axes.offload for mode in axes.recompute]
-    if (0, 0) in pairs:  # looked at already, and it did not fit
-        found.fell(NO_MEMORY, size(candidates))
-        left -= size(candidates)
-        pairs.remove((0, 0))
-    chain = Chain(q, axes, candidates, usable_bytes(q), found.best.threshold_s)
-    tried = list(chain.tried(pairs))
+def _walk_chain(
+    q: Question, axes: Axes, chain: Chain, among: Mask, left: float, found: Found
+) -> None:
+    """Price every setting of recompute and offload that could be the best of its candidate.
+
+    Of the candidates of a chain those `among` them, with `left` settings in all.
+    """
+    if 0 in axes.recompute and 0 in axes.offload:  # looked at already, and it did not fit
+        found.fell(NO_MEMORY, int(np.count_nonzero(among)))
+        left -= int(np.count_nonzero(among))
+    tried = list(chain.tried(among, found.best.threshold_s))
     found.fell(NO_MEMORY, sum(it.short for it in tried))
     found.fell(TOO_SLOW, sum(it.slow for it in tried))
     found.fell(NO_MEMORY, sum(it.tight for it in tried))
