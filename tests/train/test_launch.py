@@ -22,7 +22,8 @@ from crore.train.launch import launch
 from crore.train.outcome import Outcome
 
 FINISHED = Outcome(reason="finished", message="", exit_code=0)
-STEPS = 150
+STEPS = 400
+"""Of a run that is struck: it is not over before, however late one strikes."""
 ENDLESS = 100_000
 """Steps of a run that is asked to end: it cannot be over before it hears of it."""
 Strike = tuple[int, signal.Signals, int | None]
@@ -72,7 +73,7 @@ def test_a_killed_and_a_stopped_rank_are_named_and_all_goes_on_to_the_last_bit(r
             out,
             steps=STEPS,
             dp_shard=2,
-            hang_s=6.0 if out == "struck" else 120.0,
+            hang_s=12.0 if out == "struck" else 120.0,
             every=every,
         )
         for out in ("straight", "struck")

@@ -39,7 +39,7 @@ def test_two_islands_meet_average_and_one_that_is_behind_takes_up_the_others_tur
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive()
 
     one.train(4, by=0.25)
@@ -91,7 +91,7 @@ def test_islands_that_are_at_one_turn_by_different_ways_end_as_one():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
     assert islands[0].bits() == islands[1].bits() == islands[2].bits()
     assert "joined" in [what for what, _ in islands[0].told]
@@ -113,7 +113,7 @@ def test_an_island_that_is_late_at_the_end_is_given_the_last_state(fleet):
 
     def ended(threads: list[threading.Thread]) -> None:
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive()
 
     while not one.run.over:

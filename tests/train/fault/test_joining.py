@@ -177,7 +177,7 @@ class Late(OneMember):
 
     def begin(self, done: int) -> None:
         del done
-        assert self.may.wait(60)
+        assert self.may.wait(120)
 
 
 def test_what_is_sent_while_training_goes_on_is_what_was_there_when_it_was_sent():
