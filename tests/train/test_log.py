@@ -237,16 +237,16 @@ def test_a_roll_back_on_a_full_disk_is_done_by_readers(tmp_path):
 WRITER = """
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tests.train.feed import START, nth_step, tell
 from crore.train.log import RunLog
 first, path = int(sys.argv[1]), Path(sys.argv[2])
 log = RunLog(path)
-tell(log, replace(START, step=first))
+tell(log, replace(START, step=first), nth_step(first + 1))
 print("writes", flush=True)
-while True:
-    first += 1
-    tell(log, nth_step(first))
+for step in count(first + 2):
+    tell(log, nth_step(step))
 """
 
 
@@ -257,8 +257,6 @@ def test_a_process_killed_while_it_writes_leaves_whole_lines(tmp_path):
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            while len(read_run(path).steps) <= done:
-                time.sleep(0.01)
             time.sleep(0.05)
             writer.kill()
         run = read_run(path)
