@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
-import numpy as np
-
-from crore.cost.arrays import Num
+from crore.cost.arrays import Num, present
 
 Kind: TypeAlias = Literal[
     "gemm", "attention", "scan", "memory", "collective", "optimizer", "transfer"
@@ -45,9 +43,12 @@ class Gemm:
         return 2 * self.m * self.n * self.k * self.groups
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Operation:
-    """One kernel, message or transfer of a step."""
+    """One kernel, message or transfer of a step.
+
+    Nothing changes one; it is not frozen, as that takes three times as long: steps have hundreds.
+    """
 
     name: str
     kind: Kind
@@ -100,7 +101,7 @@ def twin(op: Operation, **changes: object) -> Operation:
     """Return what `dataclasses.replace` does, in half of its time: a step has hundreds of them."""
     new = object.__new__(Operation)
     for name in _FIELDS:
-        object.__setattr__(new, name, changes[name] if name in changes else getattr(op, name))
+        setattr(new, name, changes[name] if name in changes else getattr(op, name))
     return new
 
 
@@ -122,6 +123,6 @@ def backward_of(op: Operation) -> Operation:
 
 def recompute_of(op: Operation, share: Num) -> Operation | None:
     """Return the recomputed twin, its count scaled by the share of layers redone, or None."""
-    if op.redo == "never" or op.stage != "layer" or not np.any(share):
+    if op.redo == "never" or op.stage != "layer" or not present(share):
         return None
     return twin(op, phase="recompute", count=op.count * share, saved_bytes=0.0, freed_bytes=0.0)

@@ -62,18 +62,19 @@ def waiting(it: Pipeline) -> Waiting:
     here = np.flatnonzero(np.bincount(codes.ravel(), minlength=len(SCHEDULES)))
     if here.size == 1:
         return _of(SCHEDULES[here[0]], it)
-    bubble, messages = np.empty(codes.shape), np.empty(codes.shape)
+    shape = np.broadcast_shapes(*(np.shape(getattr(it, field.name)) for field in fields(it)))
+    bubble, messages = np.empty(shape), np.empty(shape)
     for row in here:
         part = np.flatnonzero(codes == row)
         found = _of(SCHEDULES[row], _take(it, part))
-        bubble[part], messages[part] = found.bubble_s, found.messages_s
+        bubble[..., part], messages[..., part] = found.bubble_s, found.messages_s
     return Waiting(bubble_s=bubble, messages_s=messages)
 
 
 def _take(it: Pipeline, part: NDArray[np.intp]) -> Pipeline:
-    """Return some of N candidates."""
+    """Return some of N candidates, the last axis of each column."""
     columns = {field.name: getattr(it, field.name) for field in fields(it)}
-    return Pipeline(**{k: x[part] if np.ndim(x) else x for k, x in columns.items()})
+    return Pipeline(**{k: x[..., part] if np.ndim(x) else x for k, x in columns.items()})
 
 
 def _of(row: Schedule, it: Pipeline) -> Waiting:

@@ -37,11 +37,13 @@ def computing_operations(job: Job) -> list[Operation]:
 
 def forward_operations(job: Job) -> list[Operation]:
     """Return the forward pass with its messages, and what a micro-batch adds to it."""
-    return [
-        *computing_operations(job),
-        *micro_batch_messages(job),
-        *(fsdp_copies(job) if present(job.eager) else accumulation(job)),
-    ]
+    return [*computing_operations(job), *sharing_operations(job)]
+
+
+def sharing_operations(job: Job) -> list[Operation]:
+    """Return what a micro-batch does because ranks share the work: alone it asks for ZeRO."""
+    copies = fsdp_copies(job) if present(job.eager) else accumulation(job)
+    return [*micro_batch_messages(job), *copies]
 
 
 def micro_batch_messages(job: Job) -> Iterator[Operation]:
@@ -62,6 +64,14 @@ def operations(job: Job) -> list[Operation]:
 
 def operations_of(job: Job, forward: list[Operation]) -> list[Operation]:
     """Return the operations of a step whose forward pass is listed already."""
+    offloaded = activation_transfer(job, forward)
+    once = step_sums(job) if present(job.stack.eager) else step_messages(job)
+    updates = eager_updates(job) if present(job.eager) else optimizer_operations(job)
+    return [*passes_of(job, forward), *offloaded, *once, *updates]
+
+
+def passes_of(job: Job, forward: list[Operation]) -> list[Operation]:
+    """Return operations of a forward pass, each with those that it has again and backward."""
     ops: list[Operation] = []
     for op in forward:
         ops.append(op)
@@ -72,10 +82,7 @@ def operations_of(job: Job, forward: list[Operation]) -> list[Operation]:
             ops.append(again)
         if op.backward:
             ops.append(backward_of(op))
-    offloaded = activation_transfer(job, forward)
-    once = step_sums(job) if present(job.stack.eager) else step_messages(job)
-    updates = eager_updates(job) if present(job.eager) else optimizer_operations(job)
-    return [*ops, *offloaded, *once, *updates]
+    return ops
 
 
 def chain_operations(job: Job, forward: list[Operation]) -> list[Operation]:

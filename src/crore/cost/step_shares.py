@@ -36,7 +36,9 @@ class Mixture:
 
     def of(self, total: Tally) -> Tally:
         """Return the sums, equal to a tally's own but for the order of its additions."""
-        columns: dict[str, Any] = {f.name: self._at(getattr(total, f.name)) for f in fields(total)}
+        mixed = {name: self.mixed(getattr(total, name)) for name in RECOMPUTED}
+        same = {name: self._same(getattr(total, name)) for name in _SAME}
+        columns: dict[str, Any] = {**mixed, **same}
         host, states = columns["axis"].get("host", 0.0), columns["states"]
         columns["ahead"] = columns["ahead"] - (1 - self.activations) * host / 2
         columns["optimizer"] = columns["optimizer"] - (1 - self.states) * states
@@ -45,13 +47,25 @@ class Mixture:
             columns["axis"]["host"] = self.activations * host
         return Tally(**columns)
 
-    def _at(self, column: Any) -> Any:
+    def mixed(self, column: Any) -> Any:
+        """Return a column for the share of layers."""
         if isinstance(column, dict):
-            return {key: self._at(value) for key, value in column.items()}
+            return {key: self.mixed(value) for key, value in column.items()}
         if np.ndim(column) == 0:
             return column
         start = column[self.none]
         return start + self.share * (column[self.whole] - start)
+
+    def _same(self, column: Any) -> Any:
+        """Return a column that is the same in all modes."""
+        if isinstance(column, dict):
+            return {key: self._same(value) for key, value in column.items()}
+        return column if np.ndim(column) == 0 else column[self.none]
+
+
+RECOMPUTED = ("recompute", "launches", "messages", "ahead", "axis")
+"""Sums that depend on what is recomputed and how much is kept."""
+_SAME = tuple(f.name for f in fields(Tally) if f.name not in RECOMPUTED)
 
 
 def summed_tallies(one: Tally, other: Tally) -> Tally:
@@ -88,11 +102,12 @@ def turning_shares(total: Tally, asked: Mixture, c: Constants) -> tuple[Num, Num
     Device time is convex in the share, as each message is hidden up to a multiple of compute that
     grows; it is least at one of these or at an end.
     """
-    none = replace(asked, share=0.0).of(total)
-    compute, more = none.compute, replace(asked, share=1.0).of(total).compute - none.compute
-    host = none.axis.get("host", 0.0)
+    none, whole = replace(asked, share=0.0), replace(asked, share=1.0)
+    compute, data = none.mixed(total.compute), none.mixed(data_messages(total))
+    more = whole.mixed(total.compute) - compute
+    host = asked.activations * none.mixed(total.axis.get("host", 0.0))
     # Where compute hides nothing, none is ever covered.
     hides = np.greater(more, 0) & np.greater(c.compute_hides, 0)
     grows = np.where(hides, more * c.compute_hides, np.inf)
     covered = c.compute_hides * compute
-    return (host - covered) / (host + grows), (data_messages(none) - covered) / grows
+    return (host - covered) / (host + grows), (data - covered) / grows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -65,9 +65,15 @@ class StepTime:
     """The same with recompute and the flash backward's extra product."""
 
 
-def tally(ops: list[Operation], pricer: Pricer | MeasuredPricer) -> Tally:
-    """Sum priced operations by where they run and what they are."""
-    total = Tally()
+def tally(
+    ops: list[Operation], pricer: Pricer | MeasuredPricer, before: Tally | None = None
+) -> Tally:
+    """Sum priced operations by where they run and what they are, to the sums of those `before`."""
+    total = (
+        Tally()
+        if before is None
+        else replace(before, axis=dict(before.axis), step=dict(before.step))
+    )
     for op in ops:
         each = pricer.seconds(op)
         seconds = each * op.count
@@ -181,17 +187,6 @@ def step_seconds(job: Job, c: Constants) -> Num:
     pricer = pricer_of(job, c)
     it = added(job, tally(operations(job), pricer), pricer.constants)
     return it.step * barrier_slowdown(job.layout.gpus)
-
-
-def micro_batch_seconds(job: Job, c: Constants) -> tuple[Num, Num]:
-    """Return seconds of one micro-batch on the slowest stage and of the bubble.
-
-    Without stragglers, and without what is done once per step.
-    """
-    pricer = pricer_of(job, c)
-    ops = [op for op in operations(job) if op.repeat != "step"]
-    it = added(job, tally(ops, pricer), pricer.constants)
-    return it.at.slowest, it.waits.bubble_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,6 +50,22 @@ def take(record: Columns, index: Index) -> Columns:
     return _each(record, lambda value: value[index])
 
 
+def upright(record: Columns) -> Columns:
+    """Return candidates as the rows of a table, whose other columns are still to be given."""
+    return _each(record, lambda value: value[:, None])
+
+
+def listed(table: Columns, which: Mask) -> Columns:
+    """Return some candidates of a table with a dimension for each axis, one below the other."""
+    at = np.nonzero(which)
+
+    def below(value: NDArray[Any]) -> NDArray[Any]:
+        picked = value[tuple(0 if n == 1 else i for i, n in zip(at, value.shape, strict=True))]
+        return np.full(at[0].size, picked) if np.ndim(picked) == 0 else picked
+
+    return _each(table, below)
+
+
 def repeated(record: Columns, counts: NDArray[np.intp] | int) -> Columns:
     """Write each candidate `counts` times; one number for all is several times as fast."""
     return _each(record, lambda value: value.repeat(counts))

@@ -30,7 +30,7 @@ from crore.cost.step_shares import (
 from crore.cost.step_time import Tally, added, pricer_of, step_seconds, tally
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import OFFLOADS, Axes
-from crore.plan.candidates import Candidates, Floats, compact, joined, size, take
+from crore.plan.candidates import Candidates, Floats, compact, size, take
 from crore.plan.fleet import run_bound_s
 from crore.plan.pricing import blocks, job_for
 from crore.plan.request import Question
@@ -130,7 +130,8 @@ class ChainTimes:
         """Return the step seconds of links, nearly."""
         found = np.empty(links.which.size)
         for part in blocks(found.size):
-            found[part] = self._added(take(links, part))[0]
+            some = take(links, part)
+            found[part], _ = self._added(some, self._mixture(some).of(self._total))
         return found
 
     def of_states(self, links: Links) -> Floats:
@@ -150,12 +151,12 @@ class ChainTimes:
         found = np.empty(links.which.size)
         for part in blocks(found.size, SHARES):
             some = take(links, part)
-            together, share = self._turns(some)
-            every = self._mixture(together)
-            total, one = replace(every, share=share).of(self._total), every.of(self._total)
-            total.launches, total.messages = one.launches, one.messages
-            step_s, sent_s = self._added(together, total)
-            found[part] = np.asarray(step_s - sent_s).reshape(SHARES, -1).min(axis=0)
+            asked = self._mixture(some)
+            total = replace(asked, share=self._turns(asked)).of(self._total)
+            total.launches = asked.mixed(self._total.launches)
+            total.messages = asked.mixed(self._total.messages)
+            step_s, sent_s = self._added(some, total)
+            found[part] = np.min(step_s - sent_s, axis=0)
         return found
 
     def known(self, links: Links) -> tuple[Floats, Floats]:
@@ -166,19 +167,17 @@ class ChainTimes:
         """
         found = np.empty((2, links.which.size))
         for part in blocks(links.which.size, SHARES):
-            together, share = self._turns(take(links, part))
-            layers = np.rint(share * self.stage[together.which])
-            real_s, _ = self._added(replace(together, layers=layers))
-            real = np.asarray(real_s).reshape(SHARES, -1)
-            found[:, part] = real.min(axis=0), real[:2].max(axis=0)
+            some = take(links, part)
+            asked, stage = self._mixture(some), self.stage[some.which]
+            whole = np.rint(self._turns(asked) * stage)
+            step_s, _ = self._added(some, replace(asked, share=whole / stage).of(self._total))
+            found[:, part] = np.min(step_s, axis=0), np.max(step_s[:2], axis=0)
         return found[0], found[1]
 
-    def _turns(self, links: Links) -> tuple[Links, Floats]:
-        """Return links SHARES times, with the share of layers that each has recomputed."""
-        asked = self._mixture(links)
+    def _turns(self, asked: Mixture) -> Floats:
+        """Return shares of layers, `[SHARES, N]`, one of which is the fastest."""
         turns = turning_shares(self._total, asked, self._constants)
-        shares = [np.clip(turn, asked.share, 1.0) for turn in (0.0, 1.0, *turns)]
-        return joined([links] * SHARES, [links.which.size] * SHARES), np.concatenate(shares)
+        return np.stack([np.clip(turn, asked.share, 1.0) for turn in (0.0, 1.0, *turns)])
 
     def share(self, links: Links) -> Floats:
         """Return the share of layers that links recompute in their mode."""
@@ -191,12 +190,11 @@ class ChainTimes:
             share=self.share(links), states=links.states, activations=links.activations,
         )  # fmt: skip
 
-    def _added(self, links: Links, total: Tally | None = None) -> tuple[Num, Num]:
+    def _added(self, links: Links, total: Tally) -> tuple[Floats, Floats]:
         """Return step seconds, and of these what messages between stages add."""
-        total = self._mixture(links).of(self._total) if total is None else total
         job = job_for(self._q, compact(take(self.candidates, links.which)))
         it, slow = added(job, total, self._constants), barrier_slowdown(job.layout.gpus)
-        return it.step * slow, it.waits.messages_s * slow
+        return np.asarray(it.step * slow), np.asarray(it.waits.messages_s * slow)
 
 
 def _on_chain(chosen: Candidates, links: Links) -> Candidates:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +23,10 @@ from crore.cost.machine import Machine, machine_of, machine_on_fabric
 from crore.cost.memory import floor_peak_bytes, floor_state_bytes
 from crore.cost.memory_eager import kept_bytes
 from crore.cost.memory_sizes import FLOAT, HALF
+from crore.cost.micro_batch import micro_batch_seconds
 from crore.cost.schedules import SCHEDULES
 from crore.cost.step_ends import stage_weights
-from crore.cost.step_time import micro_batch_seconds, step_seconds
+from crore.cost.step_time import step_seconds
 from crore.cost.stragglers import barrier_slowdown
 from crore.plan.axes import Axes
 from crore.plan.candidates import (
@@ -153,8 +154,8 @@ def run_bounds_s(q: Question, axes: Axes, cells: Cells) -> Floats:
     least = np.full(size(cells.candidates), np.inf)
     points, at = distinct(cells.point.astype(float))
     grid = _Grid(take(cells.grid, points.astype(np.intp)))
-    for zero in {min(z, 1) if z < 3 else 3 for z in axes.zero}:
-        busy_s, bubble_s = grid.micro_batch_s(q, zero)
+    zeros = {1.0 * min(z, 1) if z < 3 else 3.0 for z in axes.zero}
+    for busy_s, bubble_s in zip(*grid.micro_batch_s(q, sorted(zeros)), strict=True):
         filled_s = np.multiply(
             share, bubble_s[at], out=np.full_like(share, np.inf), where=share < np.inf
         )
@@ -177,20 +178,20 @@ class _Grid:
         _, first, self._column = np.unique(key, return_index=True, return_inverse=True)
         self._columns = take(grid, first)
 
-    def micro_batch_s(self, q: Question, zero: int) -> tuple[Floats, Floats]:
-        """Seconds of one micro-batch on the slowest stage, and of the bubble of 1F1B, per point.
+    def micro_batch_s(self, q: Question, zeros: Sequence[float]) -> tuple[Floats, Floats]:
+        """Seconds of one micro-batch on the slowest stage, and of the bubble of 1F1B.
 
-        Without shards to gather or stragglers.
+        `[ZeRO stage, point]`, without shards to gather or stragglers.
         """
-        busy, bubble = np.empty((2, self._pp.size, size(self._columns)))
-        for part in blocks(busy.shape[1], max(self._pp.size, 1)):
+        busy, bubble = np.empty((2, len(zeros), self._pp.size, size(self._columns)))
+        for part in blocks(busy.shape[-1], max(self._pp.size, 1)):
             some = compact(take(self._columns, part))
-            layout = replace(
-                some.layout, pp=uniform(self._pp[:, None]), dp_shard=1.0, zero=float(zero)
-            )
+            layout = replace(some.layout, pp=uniform(self._pp[:, None]), dp_shard=1.0)
             job = job_for(q, replace(some, layout=layout, batch=some.layout.micro_batch))
-            busy[:, part], bubble[:, part] = micro_batch_seconds(job, fitted_constants())
-        return busy[self._row, self._column], bubble[self._row, self._column]
+            for k, found in enumerate(micro_batch_seconds(job, fitted_constants(), zeros)):
+                busy[k, :, part], bubble[k, :, part] = found
+        at = slice(None), self._row, self._column
+        return busy[at], bubble[at]
 
 
 def _least_bubble(q: Question, axes: Axes, cells: Candidates, rounds: Floats) -> Floats:

@@ -15,10 +15,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crore.cost.arrays import Num
 from crore.cost.layout import RECOMPUTE, Layout, indivisible, layers_per_stage, rules
 from crore.cost.schedules import chunks_per_rank, least_micro_batches, schedule_code
 from crore.plan.axes import OF_A_FLEET, OFFLOADS, Axes, divisors
-from crore.plan.candidates import Candidates, Floats, Mask, distinct, joined, repeated, size, take
+from crore.plan.candidates import (
+    Candidates,
+    Floats,
+    Mask,
+    distinct,
+    joined,
+    listed,
+    size,
+    take,
+    upright,
+)
 from crore.plan.fleet import island_counts
 from crore.plan.request import Question
 from crore.plan.stack_rules import (
@@ -66,15 +77,15 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     `fits` tells which points of the grid can hold any setting at all, each given as many shards as
     a world has room for.
     """
-    grid = _grid(axes)
-    weight = settings_per_cell(q, axes, grid)
+    table, named_once = _grid(axes)
+    weight = np.broadcast_to(settings_per_cell(q, axes, table), named_once.shape)
     of_points = chain(
-        rules_of_cells(q, grid, exact=False), broken_rules(q, grid, SPLITS, POINTS)
+        rules_of_cells(q, table, exact=False), broken_rules(q, table, SPLITS, POINTS)
     )  # fmt: skip
-    alive, fallen = _fallen(of_points, weight)
+    alive, fallen = _fallen(of_points, named_once)
     rejected = {reason: int(np.sum(weight[mask])) for reason, mask in fallen.items()}
-    total = float(np.sum(weight[~alive]))
-    grid, weight = take(grid, alive), weight[alive]
+    total = float(sum(rejected.values()))
+    grid, weight = listed(table, alive), weight[alive]
     binding = _last(fallen, alive)
     if q.is_fleet and not binding:
         roomy = fits(_one_world(q, grid))
@@ -88,7 +99,7 @@ def cells_of(q: Question, axes: Axes, fits: Fits) -> Cells:
     of_cells = chain(
         rules_of_cells(q, cells, exact=not q.is_fleet), broken_rules(q, cells, CELLS)
     )  # fmt: skip
-    obey, broken = _fallen(of_cells, weight)
+    obey, broken = _fallen(of_cells, np.ones(size(cells), dtype=bool))
     for reason, mask in broken.items():
         rejected[reason] = rejected.get(reason, 0) + int(np.sum(weight[mask]))
     return Cells(
@@ -110,9 +121,8 @@ def _one_world(q: Question, grid: Candidates) -> Candidates:
     return replace(grid, layout=replace(it, dp_shard=shards), batch=shards * it.micro_batch)
 
 
-def _fallen(broken: Iterator[tuple[str, Mask]], like: Floats) -> tuple[Mask, Mapping[str, Mask]]:
-    """Return who obeys every rule, and who fell to which first."""
-    alive = np.ones(like.shape, dtype=bool)
+def _fallen(broken: Iterator[tuple[str, Mask]], alive: Mask) -> tuple[Mask, Mapping[str, Mask]]:
+    """Return who of those alive obeys every rule, and who fell to which first."""
     fallen: dict[str, Mask] = {}
     for reason, mask in broken:
         first = alive & mask
@@ -122,16 +132,17 @@ def _fallen(broken: Iterator[tuple[str, Mask]], like: Floats) -> tuple[Mask, Map
     return alive, fallen
 
 
-def _grid(axes: Axes) -> Candidates:
-    """Cross the grid's axes; each point on the fewest ranks its experts need, one micro-batch."""
+def _grid(axes: Axes) -> tuple[Candidates, Mask]:
+    """Cross the grid's axes; each point on the fewest ranks its experts need, one micro-batch.
+
+    As a table with a dimension for each axis, where a column has those it depends on: most rules
+    ask a few axes. Also tells which of its points have no other name.
+    """
     values = [np.array(v, dtype=float) for v in axes.grid.values()]
-    columns = dict(
-        zip(axes.grid, (g.ravel() for g in np.meshgrid(*values, indexing="ij")), strict=True)
-    )
+    columns = dict(zip(axes.grid, np.meshgrid(*values, indexing="ij", sparse=True), strict=True))
     # Without tensor parallelism, etp "as tp" (0) and sequence parallelism are other names for none.
     named_twice = (columns["etp"] == 0) * (len(axes.grid["etp"]) > 1) + columns["sequence_parallel"]
     keep = (columns["tp"] > 1) | (named_twice == 0)
-    columns = {name: column[keep] for name, column in columns.items()}
     columns["etp"] = np.where(columns["etp"] == 0, columns["tp"], columns["etp"])
     ranks = columns["ep"] * columns["etp"]
     layout = Layout(
@@ -139,7 +150,9 @@ def _grid(axes: Axes) -> Candidates:
         schedule=np.full_like(ranks, schedule_code("1f1b")), zero=np.ones_like(ranks),
     )  # fmt: skip
     one = np.ones_like(ranks)
-    return Candidates(layout=layout, islands=one, worlds=one, batch=ranks * columns["micro_batch"])
+    batch = ranks * columns["micro_batch"]
+    table = Candidates(layout=layout, islands=one, worlds=one, batch=batch)
+    return table, np.broadcast_to(keep, [len(it) for it in values])
 
 
 def _ranks(q: Question, axes: Axes, grid: Candidates) -> tuple[Candidates, NDArray[np.intp]]:
@@ -223,16 +236,17 @@ def rules_of_cells(q: Question, cells: Candidates, exact: bool) -> Iterator[tupl
 
 def settings_per_cell(q: Question, axes: Axes, cells: Candidates) -> Floats:
     """Return how many settings each cell has inside: pipelines, shards, recompute, offload."""
-    shards = np.zeros(size(cells))
+    shards: Num = 0.0
     for zero in axes.zero:
         shards = shards + (_shard_counts(axes, cells) if zero == 3 else 1)
     return chain_of_space(q, axes, cells) * shards * len(axes.pipelines)
 
 
 def _shard_counts(axes: Axes, cells: Candidates) -> Floats:
-    sizes, where = distinct(cells.layout.dp_shard)
+    ranks = np.asarray(cells.layout.dp_shard)
+    sizes, where = distinct(ranks.ravel())
     counts = np.array([float(len(_shard_groups(axes, 3, int(dp)))) for dp in sizes])
-    return counts[where] if counts.size else np.zeros_like(cells.layout.tp)
+    return counts[where.reshape(ranks.shape)] if counts.size else np.zeros_like(ranks)
 
 
 def _shard_groups(axes: Axes, zero: int, dp: int) -> list[int]:
@@ -248,7 +262,10 @@ def _shard_groups(axes: Axes, zero: int, dp: int) -> list[int]:
 
 
 def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
-    """Return every pipeline, ZeRO stage and shard group inside each cell; nothing recomputed."""
+    """Return every pipeline, ZeRO stage and shard group inside each cell; nothing recomputed.
+
+    As a table with a row for each stage and group of a cell, and a column for each pipeline.
+    """
     sizes, which = distinct(cells.layout.dp_shard)
     rows: list[NDArray[np.intp]] = []
     zeros, shards = [], []
@@ -260,11 +277,10 @@ def settings(q: Question, axes: Axes, cells: Candidates) -> Candidates:
         zeros.append(np.full(int(counts.sum()), float(zero)))
     row = np.concatenate(rows)
     sharded = _with_shards(take(cells, row), np.concatenate(zeros), np.concatenate(shards))
-    pairs = np.array(axes.pipelines, dtype=float).reshape(-1, 2)
-    spread = repeated(sharded, len(pairs))
-    codes, chunks = np.tile(pairs, (row.size, 1)).T
-    layout = replace(spread.layout, schedule=codes.copy(), vpp=chunks.copy())
-    return _whole_rounds(q, replace(spread, layout=layout))
+    rows_of = upright(sharded)
+    codes, chunks = np.array(axes.pipelines, dtype=float).reshape(-1, 1, 2).T
+    layout = replace(rows_of.layout, schedule=codes, vpp=chunks)
+    return _whole_rounds(q, replace(rows_of, layout=layout))
 
 
 def _with_shards(cells: Candidates, zero: Floats, shard: Floats) -> Candidates:
@@ -335,38 +351,39 @@ def rules_inside(q: Question, axes: Axes, it: Candidates) -> Iterator[tuple[str,
     return chain(rules_of_settings(q, axes, it), broken_rules(q, it, SETTINGS))
 
 
-def obeying(q: Question, axes: Axes, candidates: Candidates) -> tuple[Candidates, Counts]:
-    """Return the settings that obey every rule, and the settings that fell, recompute included."""
-    alive, fallen = _fallen(rules_inside(q, axes, candidates), np.ones(size(candidates)))
-    whole = chain_of_space(q, axes, candidates)
+def obeying(q: Question, axes: Axes, table: Candidates) -> tuple[Candidates, Counts]:
+    """Return the `settings` that obey every rule, and how many fell, recompute included."""
+    shape = np.broadcast_shapes(np.shape(table.layout.tp), np.shape(table.layout.schedule))
+    alive, fallen = _fallen(rules_inside(q, axes, table), np.ones(shape, dtype=bool))
+    whole = np.broadcast_to(chain_of_space(q, axes, table), shape)
     counts = {reason: int(np.sum(whole[mask])) for reason, mask in fallen.items()}
-    allowed = chain_lengths(q, axes, candidates)
+    allowed = np.broadcast_to(chain_lengths(q, axes, table), shape)
     forbidden = int(np.sum(whole[alive] - allowed[alive]))
     if forbidden:
         counts[BACK_TWICE_REASON] = forbidden
-    return take(candidates, alive & (allowed > 0)), counts
+    return listed(table, alive & (allowed > 0)), counts
 
 
 def _mode_lengths(q: Question, axes: Axes, candidates: Candidates, mode: int) -> Floats:
     """Return how many settings each candidate has with one recompute mode: layers, offload."""
     counted = mode == FULL_MODE and not axes.recompute_layers
     stage = layers_per_stage(candidates.layout, q.shape.layers) if counted else 1.0
-    lengths: Floats = stage * len(axes.offload) * np.ones(size(candidates))
+    lengths: Floats = stage * len(axes.offload) * np.ones_like(candidates.layout.pp)
     return lengths
 
 
 def chain_of_space(q: Question, axes: Axes, candidates: Candidates) -> Floats:
     """Return how many recompute and offload settings each candidate has, allowed or not."""
     modes = (_mode_lengths(q, axes, candidates, mode) for mode in axes.recompute)
-    return sum(modes, np.zeros(size(candidates)))
+    return sum(modes, np.zeros_like(candidates.layout.pp))
 
 
 def chain_lengths(q: Question, axes: Axes, candidates: Candidates) -> Floats:
     """Return how many recompute and offload settings each candidate may have."""
-    total = np.zeros(size(candidates))
+    total = np.zeros_like(candidates.layout.pp)
     for mode in axes.recompute:
         allowed = ~forbids_mode(q, candidates, mode)
-        total += allowed * _mode_lengths(q, axes, candidates, mode)
+        total = total + allowed * _mode_lengths(q, axes, candidates, mode)
     return total
 
 

@@ -248,17 +248,18 @@ def check_question(q: Question) -> None:
 def broken_rules(
     q: Question, candidates: Candidates, *tables: Mapping[str, Rule]
 ) -> Iterator[tuple[str, Mask]]:
-    """Yield (reason, mask) for the rules of tables that the question's stack has."""
+    """Yield (reason, mask) for the rules of tables that the question's stack has.
+
+    A mask broadcasts against the candidates' columns.
+    """
     for table in tables:
         for word in q.abilities.rules:
             if word in table:
                 rule = table[word]
-                shape = np.shape(candidates.layout.tp)
-                yield rule.reason, np.broadcast_to(rule.broken(q, candidates), shape)
+                yield rule.reason, np.asarray(rule.broken(q, candidates), dtype=bool)
 
 
 def forbids_mode(q: Question, candidates: Candidates, mode: int) -> Mask:
     """Tell the candidates that must not recompute in `mode`, an index into RECOMPUTE."""
     bound = BACK_TWICE in q.abilities.rules and mode != RECOMPUTE.index("none")
-    forbidden = bound & _piped(candidates.layout, ZERO_BUBBLE)
-    return np.broadcast_to(forbidden, np.shape(candidates.layout.tp))
+    return np.asarray(bound & _piped(candidates.layout, ZERO_BUBBLE), dtype=bool)
