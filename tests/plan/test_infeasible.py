@@ -10,6 +10,7 @@ import pytest
 from crore.errors import MAX_MESSAGE_CHARS, Infeasible
 from crore.plan import Limits, PlanRequest, make_plan
 from crore.plan.infeasible import _any_fits, nearest_miss
+from crore.plan.pricing import Points
 from crore.plan.resolve import resolve
 from crore.plan.search import Ground, search, usable_bytes
 from crore.units import parse_count
@@ -85,6 +86,18 @@ def test_the_miss_is_the_least_that_any_setting_needs():
     for fix in ({"recompute": "full"}, {"offload": "both"}, {"micro_batch": 1}, {}):
         plan = make_plan(replace(room, fix=fix)).plan
         assert plan.memory_bytes >= 0.99 * miss.peak_bytes
+
+
+def test_the_miss_of_a_fleet_is_the_same_after_those_of_other_counts():
+    points, world = Points(), Limits(world_gpus=16)
+    for gpus in (64, 128, 128, 1_000):
+        request_ = PlanRequest(
+            model="llama3.1-405b", gpu="rtx-3090", gpus=gpus, stack="crore", tokens=10**10,
+            limits=world,
+        )  # fmt: skip
+        miss, alone = (nearest_miss(resolve(request_), known) for known in (points, None))
+        assert miss == alone
+        assert miss is not None
 
 
 def test_all_that_is_moved_to_the_host_is_named():

@@ -52,13 +52,14 @@ def why_infeasible(q: Question, found: Found) -> Infeasible:
     return Infeasible(_no_layout(q, found) if miss is None else _does_not_fit(q, miss))
 
 
-def shortfall(q: Question, found: Found) -> tuple[str, float | None]:
+def shortfall(q: Question, found: Found, points: Points) -> tuple[str, float | None]:
     """Return why a question without a plan has none, and the bytes per GPU of its nearest miss.
 
     Unlike `why_infeasible` it does not look for what would do: other counts of a sweep tell. The
-    bytes are None where a rule is in the way, not memory.
+    bytes are None where a rule is in the way, not memory. `points` are those of the same question
+    at other GPU counts.
     """
-    miss = None if found.binding else nearest_miss(q)
+    miss = None if found.binding else nearest_miss(q, points)
     if miss is None:
         return _no_layout(q, found), None
     return _short_of(q, miss), miss.peak_bytes
@@ -92,11 +93,14 @@ def _count_in_time(q: Question, deadline_s: float) -> int:
     return 0
 
 
-def nearest_miss(q: Question) -> Ranked | None:
-    """Return the setting that needs least memory; None when no setting obeys the rules."""
-    axes = axes_of(q)
+def nearest_miss(q: Question, points: Points | None = None) -> Ranked | None:
+    """Return the setting that needs least memory; None when no setting obeys the rules.
+
+    `points` are those of the same question at other GPU counts.
+    """
+    axes, known_points = axes_of(q), points or Points()
     cells = cells_of(
-        q, axes, lambda grid: _leanest(least_bytes(q, axes, grid, _enough(q, axes, grid)))
+        q, axes, lambda grid: _leanest(known_points.least(q, axes, grid, _enough(q, axes, grid)))
     )
     if not size(cells.candidates):
         return None

@@ -279,21 +279,37 @@ class Points:
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], dict[bytes, float]] = {}
+        self._last: tuple[tuple[object, ...], Floats] = (), np.empty(0)
+
+    def least(self, q: Question, axes: Axes, points: Candidates, enough: float) -> Floats:
+        """Return `least_bytes` of points, at once where the same were asked last."""
+        asked = (*_asked_of(q, axes), enough, _rows(points).tobytes())
+        if asked != self._last[0]:
+            self._last = asked, least_bytes(q, axes, points, enough)
+        return self._last[1]
 
     def roomy(self, q: Question, axes: Axes, points: Candidates, limit: float) -> NDArray[np.bool_]:
         """Return which points may hold a setting of at most `limit` bytes."""
-        chosen = (axes.pipelines, axes.zero, axes.recompute, axes.offload)
-        known = self._known.setdefault((repr(chosen), q.seq_len, limit), {})
-        it = points.layout
-        rows = np.stack(np.broadcast_arrays(
-            it.tp, it.pp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel, it.dp_shard,
-            points.batch,
-        ), axis=1)  # fmt: skip
-        keys = [row.tobytes() for row in np.ascontiguousarray(rows, dtype=float)]
+        known = self._known.setdefault((*_asked_of(q, axes), limit), {})
+        keys = [row.tobytes() for row in _rows(points)]
         new = np.array([key not in known for key in keys], dtype=bool)
         least = least_bytes(q, axes, take(points, new), limit)
         known.update(zip((keys[k] for k in np.flatnonzero(new)), least.tolist(), strict=True))
         return np.array([known[key] for key in keys]) <= limit
+
+
+def _asked_of(q: Question, axes: Axes) -> tuple[object, ...]:
+    """Return what of a question's own the memory of a point depends on."""
+    return repr((axes.pipelines, axes.zero, axes.recompute, axes.offload)), q.seq_len
+
+
+def _rows(points: Candidates) -> Floats:
+    it = points.layout
+    rows = np.stack(np.broadcast_arrays(
+        it.tp, it.pp, it.cp, it.ep, it.etp, it.micro_batch, it.sequence_parallel, it.dp_shard,
+        points.batch,
+    ), axis=1)  # fmt: skip
+    return np.ascontiguousarray(rows, dtype=float)
 
 
 def always_there(q: Question, axes: Axes, cells: Candidates) -> Floats:

@@ -118,7 +118,7 @@ def _at(request: PlanRequest, catalog: Catalog, points: Points, watch: Watch | N
         return AtCount(
             gpus=gpus, plan=plan, usable_bytes=usable_bytes(q), capacity_bytes=q.memory_bytes
         )
-    reason, needed = shortfall(q, found)
+    reason, needed = shortfall(q, found, points)
     return AtCount(
         gpus=gpus, plan=None, reason=reason, needed_bytes=needed, usable_bytes=usable_bytes(q),
         capacity_bytes=q.memory_bytes,
