@@ -46,7 +46,7 @@ NEAR: Final = 13.0
 """Labels nearer to each other than this would overlap."""
 COLOURS: Final = {1: MUTED, 2: BLUE, 4: ORANGE, 8: GREEN}
 SOURCE: Final = "crore, benchmarks/islands_epyc-2core_2026-11-26.md"
-DATE: Final = "2026-11-26"
+DATE: Final = "2026-11-27"
 
 
 class Spread(NamedTuple):
@@ -293,7 +293,7 @@ def catalogue(found: Found, sizes: Sequence[str]) -> Iterator[str]:
 def tables(found: Found) -> Iterator[str]:
     """Yield the page."""
     spent_s = sum(row["cpu_s"] for row in found.values())
-    yield "# Loss of islands against data parallel, tiny models, 2026-11-26"
+    yield "# Loss of islands against data parallel, tiny models, 2026-11-26 and 27"
     yield ""
     yield (
         f"`python -m benchmarks.islands` on two cores of an AMD EPYC, one thread, beside other "

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 
 ROOT = Path(__file__).parents[2]
-GIVE_UP_S = 120.0
+GIVE_UP_S = 600.0
 """No world of a test needs longer, however busy the machine."""
 PRELOADED = (
     "pytest",

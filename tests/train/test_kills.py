@@ -116,7 +116,7 @@ def going_on(process: subprocess.Popen[bytes]) -> bool:
 
 
 def command(root: Path, out: str) -> list[str]:
-    flags = {"steps": 800, "gpus": 2, "fix": "tp=1,pp=1", "checkpoint_every": 1, "warmup": 1}
+    flags = {"steps": 500, "gpus": 2, "fix": "tp=1,pp=1", "checkpoint_every": 1, "warmup": 1}
     return crore(*words(root, out, **flags))
 
 

@@ -22,7 +22,7 @@ from crore.train.launch import launch
 from crore.train.outcome import Outcome
 
 FINISHED = Outcome(reason="finished", message="", exit_code=0)
-STEPS = 400
+STEPS = 200
 """Of a run that is struck: it is not over before, however late one strikes."""
 ENDLESS = 100_000
 """Steps of a run that is asked to end: it cannot be over before it hears of it."""
