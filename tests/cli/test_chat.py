@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from tests.serve.served import GIVE_UP_S
 from tests.serve.tiny_gguf import write_tiny
 
 from crore.cli import run
@@ -25,8 +26,6 @@ from crore.serve import models
 SHORT = ["--threads", "1", "--max-tokens", "12", "--temperature", "0"]
 LONG = ["--threads", "1", "--max-tokens", "100000", "--context", "65536", "--seed", "5"]
 """An answer of minutes: who stops it may come late."""
-GIVE_UP_S = 120.0
-"""Nothing here takes longer, however busy the machine."""
 
 
 @pytest.fixture(scope="module")

@@ -189,14 +189,16 @@ def test_the_one_that_leads_gives_all_its_tensors(made):
     assert first[1] == torch.full((4,), 0.1).tolist()
 
 
-def test_when_one_leaves_the_other_goes_on(made):
+def test_when_one_leaves_the_other_goes_on_within_seconds(made):
     stays, goes = met(made(0), made(1))
     assert together([stays, goes], steps(2)) == [[True, True]] * 2
     done = stays.done
     goes.crew.close()
+    began_s = time.monotonic()
     held: list[bool] = []
     while not held or not held[-1]:
         held += stays.start(steps(1)).end()
+    assert time.monotonic() - began_s < 15
     assert stays.crew.members == (0,)
     assert stays.done == done + 1
     assert stays.weights.tolist() == [3 + 3 + 1] * 3
@@ -228,7 +230,7 @@ def test_a_world_that_stands_still_is_gone_after_some_usual_steps(made, monkeypa
     began_s = time.monotonic()
     for held, waited_s in together(go_on, lambda it: (it.step(), time.monotonic() - began_s)):
         assert not held
-        assert least_s <= waited_s < usual_s
+        assert least_s <= waited_s < least_s + 10
     monkeypatch.setattr(crew, "LEAST_S", usual_s)
     assert together(go_on, steps(1)) == [[True]] * 2
     assert [world.crew.members for world in go_on] == [(0, 1)] * 2
